@@ -1,0 +1,1 @@
+//! Facts into findings: port accounting, forecast, verdicts. Takes values, cannot fail, has no clock.

@@ -1,0 +1,20 @@
+//! The words tidewait speaks: states, addresses, ports, the census, the report. No I/O, no clock, no unsafe.
+//!
+//! Read [`census`] first (what was counted), then [`report`] (what is said about it). Every other crate
+//! imports this one and, surfaces apart, little else of the workspace.
+
+pub mod address;
+pub mod capacity;
+pub mod catalogue;
+pub mod census;
+pub mod doctor;
+pub mod observation;
+pub mod ports;
+pub mod report;
+pub mod state;
+
+pub use address::{AddressFilter, Endpoint};
+pub use census::{Census, Destination, Incoming, Occupancy, Source};
+pub use observation::{Limit, NamespaceFacts, Observation, Owner, OwnerBasis, Settings, Timing};
+pub use ports::{PortRange, PortSet};
+pub use state::{State, StateCounts};

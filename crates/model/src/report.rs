@@ -1,0 +1,243 @@
+//! The report: the JSON contract `tidewait.report/1`, and the only thing the surfaces draw from.
+//!
+//! Frozen: a key may be added, never renamed or given another unit. Rates are per second, times are seconds,
+//! shares are 0 to 1, addresses are text, IPv6 in brackets where a port follows.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::observation::{Limit, Owner, Timing};
+use crate::state::StateCounts;
+
+/// The value of [`Report::schema`].
+pub const SCHEMA: &str = "tidewait.report/1";
+
+/// What `tidewait report --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "tidewait.report/1")]
+pub struct Report {
+    /// Always `tidewait.report/1`.
+    pub schema: String,
+    /// When it was observed, RFC 3339 in UTC.
+    pub generated_at: String,
+    /// The machine.
+    pub host: Host,
+    /// How long observing took, in seconds.
+    pub duration_seconds: f64,
+    /// What could not be seen, and why.
+    pub limits: Vec<Limit>,
+    /// The network namespaces that were looked into, the host first.
+    pub namespaces: Vec<Namespace>,
+    /// What is wrong or about to be, worst first.
+    pub findings: Vec<Finding>,
+    /// Where the time went; only with `--timings`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub timings: Vec<Timing>,
+}
+
+/// The machine that was observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Its host name.
+    pub hostname: String,
+    /// Its kernel release.
+    pub kernel: String,
+}
+
+/// One network namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Namespace {
+    /// `host`, a name under /run/netns, or the container, unit or leading process that lives in it.
+    pub name: String,
+    /// Inode number of the namespace.
+    pub inode: u64,
+    /// Sysctl name to value, as read in that namespace.
+    pub settings: BTreeMap<String, String>,
+    /// The ports that connect() and bind(port 0) choose from; null where the settings could not be read.
+    pub ports: Option<Ports>,
+    /// Seconds that a socket stays in TIME_WAIT here.
+    pub time_wait_seconds: u32,
+    /// Sockets by state.
+    pub states: StateCounts,
+    /// Outgoing connections by destination, most ports used first.
+    pub destinations: Vec<Destination>,
+    /// How many destinations there are, listed or not (at least).
+    pub destinations_total: u64,
+    /// Incoming connections by service. Their TIME_WAIT sockets cost memory, no ports.
+    pub incoming: Vec<Incoming>,
+    /// Who closes first and so keeps the TIME_WAIT.
+    pub closed_here: ClosedHere,
+    /// Counters that bear on this: `TcpExt.TW`, `sockstat.TCP.tw`, ...
+    pub counters: BTreeMap<String, i64>,
+}
+
+/// The automatic port range of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ports {
+    /// First port of net.ipv4.ip_local_port_range.
+    pub low: u16,
+    /// Last port of it.
+    pub high: u16,
+    /// Ports of the range that net.ipv4.ip_local_reserved_ports takes out.
+    pub reserved: u32,
+    /// Ports of the range that an explicit bind() or a listener holds, so that connect() skips them.
+    pub bound: u32,
+    /// What is left: range minus reserved minus bound.
+    pub usable: u32,
+}
+
+/// Which of the two ways of choosing a local port filled a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pool {
+    /// connect() chose: a port is taken for one source, destination address and destination port.
+    Connect,
+    /// bind() chose before connect(): a port is taken for the source address, whatever the destination.
+    Bind,
+    /// Could not be told.
+    Unknown,
+}
+
+/// Which way the rate of new connections went over the last minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trend {
+    /// The present rate is well above the minute's mean.
+    Rising,
+    /// It is near the mean.
+    Steady,
+    /// It is well below the mean.
+    Falling,
+}
+
+/// Outgoing connections from one source address to one destination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Destination {
+    /// The local address.
+    pub source: String,
+    /// The remote address and port; `*` for all destinations of a source whose ports bind() chose.
+    pub destination: String,
+    /// Ports that may be used for it; null where the port range is not known.
+    pub ports_usable: Option<u32>,
+    /// Ports of those that it uses.
+    pub ports_used: u32,
+    /// Ports of those that are free; null where the port range is not known.
+    pub ports_free: Option<u32>,
+    /// Used divided by usable, 0 to 1; null where the port range is not known.
+    pub fill: Option<f64>,
+    /// Its sockets whose local port lies outside the automatic range: the program chose it.
+    pub ports_outside_range: u32,
+    /// Its sockets by state.
+    pub states: StateCounts,
+    /// Connects per second, mean over the part of the last minute that the TIME_WAIT timers cover.
+    pub rate_per_second: f64,
+    /// Connects per second over the last seconds: what the forecast goes by.
+    pub rate_now_per_second: f64,
+    /// Which way the rate went.
+    pub trend: Trend,
+    /// Connections that closed here, per second of the last minute, oldest first; the last is the present.
+    pub closed_per_second: Vec<u32>,
+    /// Connects per second that the ports allow at the present TIME_WAIT and beside the connections that stay
+    /// open; null where the port range is not known.
+    pub limit_per_second: Option<f64>,
+    /// Seconds until half the ports are used, where connect() becomes slow; 0 if that is so now; null when
+    /// not in sight.
+    pub seconds_to_half: Option<f64>,
+    /// Seconds until no port is left; 0 if that is so now; null when not in sight.
+    pub seconds_to_exhaustion: Option<f64>,
+    /// Sockets in TIME_WAIT whose port connect() may take over already (net.ipv4.tcp_tw_reuse).
+    pub reusable: u32,
+    /// Which way of choosing a port filled it.
+    pub pool: Pool,
+    /// How the pool is known.
+    pub pool_how: String,
+    /// Who connects, where that was asked for and could be found.
+    pub owners: Vec<Owner>,
+}
+
+/// Connections that came in to one service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Incoming {
+    /// The listening address and port, or the local one where nothing listens any more.
+    pub local: String,
+    /// Whether something listens there now.
+    pub listening: bool,
+    /// Its connections by state.
+    pub states: StateCounts,
+    /// Connections per second that closed here first, mean over the last minute.
+    pub closed_here_per_second: f64,
+    /// Who listens, where that was asked for and could be found.
+    pub owners: Vec<Owner>,
+}
+
+/// Who closes first and so keeps the TIME_WAIT.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClosedHere {
+    /// By owner; empty unless traced.
+    pub by_owner: Vec<Owner>,
+}
+
+/// How bad a finding is, by its consequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Connections fail, or will within minutes.
+    Critical,
+    /// Connections are slow, or will fail if this goes on.
+    Warning,
+    /// Worth knowing; nothing fails.
+    Notice,
+}
+
+/// Something that is wrong or about to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// The kind of finding: `ports-exhausted`, ...
+    pub id: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The namespace it is in, by name.
+    pub namespace: String,
+    /// What it is about: `10.0.0.5 -> 10.0.2.9:3306`.
+    pub subject: String,
+    /// One sentence for this case.
+    pub summary: String,
+    /// The numbers it rests on, a sentence each.
+    pub evidence: Vec<String>,
+    /// Who causes it, where known.
+    pub owner: Option<Owner>,
+    /// Since when, RFC 3339, where known.
+    pub since: Option<String>,
+    /// What to do, in the order that should be tried.
+    pub remedies: Vec<Remedy>,
+    /// Popular advice that does nothing here.
+    pub no_help: Vec<NoHelp>,
+}
+
+/// One thing to do about a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Remedy {
+    /// 1 is to be tried first.
+    pub rank: u32,
+    /// The kind of remedy: `reuse-connections`, ...
+    pub id: String,
+    /// What to do.
+    pub summary: String,
+    /// The command that does it, where there is one.
+    pub command: Option<String>,
+    /// What it brings in this case, in ports or connections a second.
+    pub effect: String,
+    /// What it may cost.
+    pub risk: String,
+}
+
+/// Popular advice that does nothing in this case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NoHelp {
+    /// The setting or advice.
+    pub setting: String,
+    /// Why it does nothing here.
+    pub why: String,
+}

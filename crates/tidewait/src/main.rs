@@ -1,0 +1,3 @@
+//! The binary: wires the crates together, one file per command.
+
+fn main() {}

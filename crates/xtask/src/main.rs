@@ -1,0 +1,3 @@
+//! Chores of the project: generate, check, gate, vm, bench.
+
+fn main() {}
