@@ -1,1 +1,9 @@
 //! The only crate that reads the kernel: sock_diag, /proc, namespaces, probes.
+//!
+//! Data flows one way: [`places`] finds the network namespaces, `sock_diag` dumps their sockets, `census` folds
+//! the rows as they arrive, [`owners`] says whose they are, `observe` puts it together.
+
+pub mod owners;
+pub mod places;
+pub mod probe;
+pub mod procfs;
