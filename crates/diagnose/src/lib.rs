@@ -1,1 +1,52 @@
 //! Facts into findings: port accounting, forecast, verdicts. Takes values, cannot fail, has no clock.
+//!
+//! [`assess`] turns an observation into the report: [`accounting`] says how many ports each destination has and
+//! uses, [`forecast`] how fast and how long that can go on, [`findings`] what is wrong and what helps.
+
+pub mod accounting;
+pub mod findings;
+pub mod forecast;
+mod namespace;
+
+use tidewait_model::Observation;
+use tidewait_model::report::{Host, Report, SCHEMA};
+
+/// How the report is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many destinations and services of a namespace are listed; 0 lists all that were observed.
+    pub top: usize,
+    /// Whether the report says where the time went.
+    pub timings: bool,
+}
+
+/// The report that an observation gives.
+pub fn assess(observation: &Observation, options: &Options) -> Report {
+    let mut findings = Vec::new();
+    let mut namespaces = Vec::new();
+    for facts in &observation.namespaces {
+        let mut namespace = namespace::describe(facts, &observation.kernel);
+        findings.extend(findings::find(facts, &namespace));
+        if options.top > 0 {
+            namespace.destinations.truncate(options.top);
+            namespace.incoming.truncate(options.top);
+        }
+        namespaces.push(namespace);
+    }
+    findings.sort_by_key(|finding| finding.severity);
+    let mut limits = observation.limits.clone();
+    limits.extend(observation.namespaces.iter().flat_map(namespace::limits));
+    Report {
+        schema: SCHEMA.to_owned(),
+        generated_at: observation.generated_at.clone(),
+        host: Host { hostname: observation.hostname.clone(), kernel: observation.kernel.clone() },
+        duration_seconds: observation.duration_seconds,
+        limits,
+        namespaces,
+        findings,
+        timings: if options.timings { observation.timings.clone() } else { Vec::new() },
+    }
+}
+
+#[cfg(test)]
+mod tests;

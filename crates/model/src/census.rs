@@ -20,6 +20,15 @@ pub struct Occupancy {
 }
 
 impl Occupancy {
+    /// Takes out what `other` holds, as far as it was counted here.
+    pub fn release(&mut self, other: &Occupancy) {
+        self.states -= other.states;
+        self.ports.subtract(&other.ports);
+        for (mine, theirs) in self.expiring.iter_mut().zip(&other.expiring) {
+            *mine = mine.saturating_sub(*theirs);
+        }
+    }
+
     /// Adds what `other` holds. Ports that both hold count once.
     pub fn merge(&mut self, other: &Occupancy) {
         self.states += other.states;
@@ -58,11 +67,11 @@ pub struct Source {
     pub address: Address,
     /// What all its outgoing connections hold.
     pub occupancy: Occupancy,
-    /// Different destinations.
+    /// Different destinations, those that were folded left out.
     pub destinations: u64,
-    /// Sockets in the automatic range that went to destinations holding few ports, by the parity of their
-    /// port: `[parity of the range's first port, the other]`. connect() tries the first parity first,
-    /// bind() the other, so this tells which of the two chose (net/ipv4/inet_hashtables.c
+    /// Sockets in the automatic range that went to destinations holding less than a third of it, by the
+    /// parity of their port: `[parity of the range's first port, the other]`. connect() tries the first
+    /// parity first, bind() the other, so this tells which of the two chose (net/ipv4/inet_hashtables.c
     /// `__inet_hash_connect`, inet_connection_sock.c `inet_csk_find_open_port`).
     pub parity: [u64; 2],
 }
@@ -110,10 +119,14 @@ pub struct Census {
     /// Ports that an explicit bind() or a listener is known to hold, on whatever local address: connect()
     /// does not choose them (`tb->fastreuse >= 0`, inet_hashtables.c).
     pub bound: PortSet,
+    /// Destinations that were counted and are not listed, because many others hold more.
+    pub unlisted: u64,
     /// Small destinations that were counted together.
     pub folded: Folded,
-    /// Source addresses beyond the number that is kept one by one.
+    /// Sockets of source addresses beyond the number that is kept one by one.
     pub sources_folded: u64,
     /// Rows that the dump gave twice, and that were counted once.
     pub repeated: u64,
+    /// Sockets in a state that this program does not know.
+    pub unknown_states: u64,
 }

@@ -135,6 +135,8 @@ pub struct Destination {
     pub rate_per_second: f64,
     /// Connects per second over the last seconds: what the forecast goes by.
     pub rate_now_per_second: f64,
+    /// What the rates rest on, and what they may miss.
+    pub rate_how: String,
     /// Which way the rate went.
     pub trend: Trend,
     /// Connections that closed here, per second of the last minute, oldest first; the last is the present.

@@ -1,6 +1,6 @@
 //! TCP states as Linux numbers and names them, and a count of sockets by state.
 
-use std::ops::{AddAssign, Index};
+use std::ops::{AddAssign, Index, SubAssign};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::SerializeMap;
@@ -152,6 +152,14 @@ impl AddAssign for StateCounts {
     fn add_assign(&mut self, other: StateCounts) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             *mine += theirs;
+        }
+    }
+}
+
+impl SubAssign for StateCounts {
+    fn sub_assign(&mut self, other: StateCounts) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine = mine.saturating_sub(theirs);
         }
     }
 }

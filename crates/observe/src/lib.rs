@@ -3,7 +3,9 @@
 //! Data flows one way: [`places`] finds the network namespaces, `sock_diag` dumps their sockets, `census` folds
 //! the rows as they arrive, [`owners`] says whose they are, `observe` puts it together.
 
+pub mod census;
 pub mod owners;
 pub mod places;
 pub mod probe;
 pub mod procfs;
+pub mod sock_diag;

@@ -1,0 +1,54 @@
+//! `port-search-cliff`: more than half the ports are in the way, so that each connect() searches the rest at length.
+//!
+//! connect() tries all ports of one parity before the other (`__inet_hash_connect`). Past half of the range the
+//! first parity is full, and each call walks it in vain: about 1.5 ms of CPU on the stock range, where it took
+//! microseconds before. No error is returned.
+
+use tidewait_model::report::{Finding, Pool, Severity};
+
+use super::{Case, figure, port_evidence};
+
+/// CPU time that a port takes to be tried in vain, in seconds: 0.1 us for one in TIME_WAIT on 6.18.
+const PER_PORT: f64 = 1.0e-7;
+/// From this share of a core on, the search is felt.
+const FELT: f64 = 0.05;
+
+pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
+    let destination = case.destination;
+    if destination.pool == Pool::Bind {
+        return None;
+    }
+    let per_connect = f64::from(case.usable) / 2.0 * PER_PORT;
+    let share = destination.rate_now_per_second * per_connect;
+    let (severity, summary) = if case.in_the_way().saturating_mul(2) > case.usable {
+        let severity = if share >= FELT { Severity::Warning } else { Severity::Notice };
+        let summary = format!(
+            "{} uses more than half of its local ports: each connect() searches the full half first, about {:.1} ms of \
+             CPU, and says nothing",
+            case.subject(),
+            per_connect * 1e3
+        );
+        (severity, summary)
+    } else {
+        let seconds = destination.seconds_to_half?;
+        if share < FELT {
+            return None;
+        }
+        let summary = format!(
+            "{} reaches half of its local ports in {} s; from there on each connect() costs about {:.1} ms of CPU",
+            case.subject(),
+            figure(seconds),
+            per_connect * 1e3
+        );
+        (Severity::Warning, summary)
+    };
+    let mut evidence = port_evidence(case);
+    if destination.rate_now_per_second > 0.0 {
+        evidence.push(format!(
+            "at {} connects a second the search takes about {:.0} % of a core",
+            figure(destination.rate_now_per_second),
+            share * 100.0
+        ));
+    }
+    Some(case.finding("port-search-cliff", severity, summary, evidence))
+}

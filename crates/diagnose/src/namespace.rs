@@ -1,0 +1,236 @@
+//! One namespace of the report from its facts: every destination with its ports, rates and forecast.
+
+use tidewait_model::report::{ClosedHere, Destination, Incoming, Namespace, Pool, Ports};
+use tidewait_model::{
+    Destination as Seen, Limit, NamespaceFacts, Occupancy, Owner, PortSet, Settings, Source, State,
+};
+
+use crate::accounting::{self, Account, Inferred, Range};
+use crate::forecast::{self, Situation};
+
+/// The namespace as the report shows it, all destinations that were observed, most ports first.
+pub(crate) fn describe(facts: &NamespaceFacts, kernel: &str) -> Namespace {
+    let base = Range::of(facts);
+    let connect = base.clone().map(|mut range| {
+        accounting::add_bind_chosen(&mut range, &facts.census, kernel);
+        range
+    });
+    let view = View { facts, kernel, ranges: base.zip(connect) };
+    let mut destinations: Vec<Destination> =
+        facts.census.destinations.iter().map(|seen| view.destination(seen)).collect();
+    destinations.extend(facts.census.sources.iter().filter_map(|source| view.bind_pool(source)));
+    destinations.sort_by(|a, b| {
+        (b.ports_used, &a.destination, &a.source).cmp(&(a.ports_used, &b.destination, &b.source))
+    });
+    Namespace {
+        name: facts.name.clone(),
+        inode: facts.inode,
+        settings: facts.settings.0.clone(),
+        ports: view.ranges.as_ref().map(|(_, connect)| Ports {
+            low: connect.range.low,
+            high: connect.range.high,
+            reserved: connect.reserved.len(),
+            bound: connect.bound.len(),
+            usable: connect.usable(),
+        }),
+        time_wait_seconds: facts.settings.time_wait_seconds(),
+        states: facts.census.states,
+        destinations,
+        destinations_total: facts.census.destinations.len() as u64
+            + facts.census.unlisted
+            + facts.census.folded.entries,
+        incoming: facts.census.incoming.iter().map(|service| incoming(service, &facts.settings)).collect(),
+        closed_here: ClosedHere::default(),
+        counters: facts.counters.clone(),
+    }
+}
+
+struct View<'a> {
+    facts: &'a NamespaceFacts,
+    kernel: &'a str,
+    /// The range as bind() sees it, and as connect() does.
+    ranges: Option<(Range, Range)>,
+}
+
+impl View<'_> {
+    fn destination(&self, seen: &Seen) -> Destination {
+        let inferred = match &self.ranges {
+            Some((base, _)) => accounting::infer(&seen.occupancy, base.range, self.kernel),
+            None => unknown_range(),
+        };
+        let account = self.ranges.as_ref().map(|(base, connect)| match inferred.pool {
+            Pool::Bind => self.bind_account(base, seen),
+            Pool::Connect | Pool::Unknown => connect.account(&seen.occupancy.ports),
+        });
+        let loopback = seen.source.is_loopback() || seen.peer.address.is_loopback();
+        let reuse_after = reuse_after(&self.facts.settings, inferred.pool, loopback, seen.peer_timestamps);
+        self.row(&Subject {
+            source: seen.source.to_string(),
+            destination: seen.peer.to_string(),
+            occupancy: &seen.occupancy,
+            account,
+            inferred,
+            reuse_after,
+            owners: &seen.owners,
+        })
+    }
+
+    /// The row of a source whose ports bind() chose: they are short for all its destinations together.
+    fn bind_pool(&self, source: &Source) -> Option<Destination> {
+        let (base, _) = self.ranges.as_ref()?;
+        let inferred = accounting::infer_source(source, base.range, self.kernel);
+        if inferred.pool != Pool::Bind || source.destinations < 2 {
+            return None;
+        }
+        Some(self.row(&Subject {
+            source: source.address.to_string(),
+            destination: "*".to_owned(),
+            occupancy: &source.occupancy,
+            account: Some(base.account(&source.occupancy.ports)),
+            inferred,
+            reuse_after: None,
+            owners: &[],
+        }))
+    }
+
+    /// A port that bind() chooses has to be free of every other connection of the source.
+    fn bind_account(&self, base: &Range, seen: &Seen) -> Account {
+        let own = base.account(&seen.occupancy.ports);
+        let source = self.facts.census.sources.iter().find(|source| source.address == seen.source);
+        let mut others = source.map(|source| source.occupancy.ports.clone()).unwrap_or_default();
+        others.subtract(&seen.occupancy.ports);
+        let others: PortSet = others.iter().filter(|port| !base.bound.contains(*port)).collect();
+        Account { usable: own.usable.saturating_sub(base.taken(&others)).max(own.used), used: own.used }
+    }
+
+    fn row(&self, subject: &Subject<'_>) -> Destination {
+        let settings = &self.facts.settings;
+        let occupancy = subject.occupancy;
+        let time_wait = settings.time_wait_seconds();
+        let history = forecast::history(&occupancy.expiring, time_wait, subject.reuse_after);
+        let account = subject.account;
+        let used = account.map_or_else(|| occupancy.ports.len(), |account| account.used);
+        let closed = u32::try_from(occupancy.states[State::TimeWait]).unwrap_or(u32::MAX);
+        let forecast = account.map(|account| {
+            Situation {
+                usable: account.usable,
+                live: used.saturating_sub(closed),
+                expiring: &occupancy.expiring,
+                time_wait,
+                reuse_after: subject.reuse_after,
+                rate: history.now,
+            }
+            .forecast()
+        });
+        Destination {
+            source: subject.source.clone(),
+            destination: subject.destination.clone(),
+            ports_usable: account.map(|account| account.usable),
+            ports_used: used,
+            ports_free: account.map(Account::free),
+            fill: account.map(|account| round(account.fill(), 4)),
+            ports_outside_range: occupancy.ports.len().saturating_sub(used),
+            states: occupancy.states,
+            rate_per_second: round(history.mean, 1),
+            rate_now_per_second: round(history.now, 1),
+            rate_how: rate_how(subject.reuse_after.is_some()),
+            trend: history.trend,
+            closed_per_second: history.closed_per_second,
+            limit_per_second: forecast.map(|forecast| round(forecast.limit, 1)),
+            seconds_to_half: forecast.and_then(|forecast| forecast.to_half).map(|s| round(s, 1)),
+            seconds_to_exhaustion: forecast.and_then(|forecast| forecast.to_exhaustion).map(|s| round(s, 1)),
+            reusable: forecast.map_or(0, |forecast| forecast.reusable),
+            pool: subject.inferred.pool,
+            pool_how: subject.inferred.how.clone(),
+            owners: subject.owners.to_vec(),
+        }
+    }
+}
+
+struct Subject<'a> {
+    source: String,
+    destination: String,
+    occupancy: &'a Occupancy,
+    account: Option<Account>,
+    inferred: Inferred,
+    reuse_after: Option<f64>,
+    owners: &'a [Owner],
+}
+
+fn unknown_range() -> Inferred {
+    Inferred { pool: Pool::Unknown, how: "the port range could not be read".to_owned() }
+}
+
+fn rate_how(reused: bool) -> String {
+    if reused {
+        "TIME_WAIT timers; a lower bound, because tcp_tw_reuse takes sockets out of TIME_WAIT".to_owned()
+    } else {
+        "TIME_WAIT timers; connections that the peer closed first are not in it".to_owned()
+    }
+}
+
+/// The age in seconds at which connect() may take over a socket in TIME_WAIT, if it may at all
+/// (`tcp_twsk_unique`, net/ipv4/tcp_ipv4.c): by setting, both ends sending timestamps, and the port being
+/// connect()'s to choose. A peer not known to lack timestamps is taken to send them.
+fn reuse_after(settings: &Settings, pool: Pool, loopback: bool, timestamps: Option<bool>) -> Option<f64> {
+    let allowed = match settings.number("net.ipv4.tcp_tw_reuse")? {
+        1 => true,
+        2 => loopback,
+        _ => false,
+    };
+    let stamped = settings.number("net.ipv4.tcp_timestamps") != Some(0) && timestamps != Some(false);
+    (allowed && stamped && pool == Pool::Connect).then(|| {
+        let delay = settings.number("net.ipv4.tcp_tw_reuse_delay").unwrap_or(1_000);
+        delay as f64 / 1_000.0
+    })
+}
+
+fn incoming(service: &tidewait_model::Incoming, settings: &Settings) -> Incoming {
+    let history = forecast::history(&service.expiring, settings.time_wait_seconds(), None);
+    Incoming {
+        local: service.local.to_string(),
+        listening: service.listening,
+        states: service.states,
+        closed_here_per_second: round(history.mean, 1),
+        owners: service.owners.clone(),
+    }
+}
+
+/// What the census of a namespace could not hold.
+pub(crate) fn limits(facts: &NamespaceFacts) -> Vec<Limit> {
+    let name = &facts.name;
+    let census = &facts.census;
+    let mut limits = Vec::new();
+    if census.folded.entries > 0 {
+        limits.push(Limit::new(
+            format!("{name}: {} destinations one by one", census.folded.entries),
+            format!(
+                "there are too many; the smallest, with {} sockets, were counted together, and no listed one can \
+                 have lost more than {} sockets to that",
+                census.folded.states.total(),
+                census.folded.missing_at_most
+            ),
+        ));
+    }
+    if census.sources_folded > 0 {
+        limits.push(Limit::new(
+            format!("{name}: the bind() pool of some local addresses"),
+            format!(
+                "there are too many local addresses; {} sockets of the rest were not looked at for it",
+                census.sources_folded
+            ),
+        ));
+    }
+    if census.unknown_states > 0 {
+        limits.push(Limit::new(
+            format!("{name}: {} sockets", census.unknown_states),
+            "the kernel gives them a state that this version does not know",
+        ));
+    }
+    limits
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (value * scale).round() / scale
+}

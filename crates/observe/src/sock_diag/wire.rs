@@ -1,0 +1,191 @@
+//! The kernel's structs, byte for byte: netlink headers, inet_diag requests and answers, attributes.
+//!
+//! Sources: include/uapi/linux/netlink.h, inet_diag.h and sock_diag.h (unchanged in size from 3.3 to 7.1;
+//! newer kernels add attributes, never fields).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// `SOCK_DIAG_BY_FAMILY`: the only request used, and the type of every answering row.
+pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `NLMSG_ERROR`.
+const NLMSG_ERROR: u16 = 2;
+/// `NLMSG_DONE`.
+const NLMSG_DONE: u16 = 3;
+/// `NLM_F_REQUEST | NLM_F_DUMP`.
+pub(super) const REQUEST_DUMP: u16 = 0x0001 | 0x0300;
+/// `NLM_F_DUMP_INTR`.
+const NLM_F_DUMP_INTR: u16 = 0x0010;
+/// `IPPROTO_TCP`.
+pub(super) const TCP: u8 = 6;
+
+/// `struct nlmsghdr`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct NlMsgHdr {
+    /// Length with this header.
+    pub len: u32,
+    /// Message type.
+    pub kind: u16,
+    /// `NLM_F_*`.
+    pub flags: u16,
+    /// Echoes the request's number.
+    pub seq: u32,
+    /// Port id of the sender, 0 for the kernel.
+    pub pid: u32,
+}
+
+/// `struct inet_diag_sockid`. Ports and addresses in network order.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SockId {
+    /// `idiag_sport`.
+    pub sport: [u8; 2],
+    /// `idiag_dport`.
+    pub dport: [u8; 2],
+    /// `idiag_src`; IPv4 uses the first four bytes.
+    pub src: [u8; 16],
+    /// `idiag_dst`.
+    pub dst: [u8; 16],
+    /// `idiag_if`: the interface the socket is bound to, or the scope of a link-local address.
+    pub interface: u32,
+    /// `idiag_cookie`: low word first.
+    pub cookie: [u32; 2],
+}
+
+/// `struct inet_diag_req_v2`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct InetDiagReqV2 {
+    pub family: u8,
+    pub protocol: u8,
+    /// Bit `n - 1` asks for attribute `n`.
+    pub ext: u8,
+    pub pad: u8,
+    pub states: u32,
+    pub id: SockId,
+}
+
+/// `struct inet_diag_msg`: one socket.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct InetDiagMsg {
+    /// AF_INET or AF_INET6.
+    pub family: u8,
+    /// The kernel's number of the state.
+    pub state: u8,
+    /// Which timer runs: see [`super::Timer`].
+    pub timer: u8,
+    /// Retransmissions so far.
+    pub retrans: u8,
+    /// Addresses, ports, interface, cookie.
+    pub id: SockId,
+    /// Milliseconds until the timer fires.
+    pub expires: u32,
+    /// Bytes not yet read; for a listener the accept queue's length.
+    pub rqueue: u32,
+    /// Bytes not yet acknowledged; for a listener the accept queue's limit.
+    pub wqueue: u32,
+    /// Owner's uid; 0 for TIME_WAIT.
+    pub uid: u32,
+    /// Inode of the socket file; 0 for TIME_WAIT, half-open and orphaned sockets.
+    pub inode: u32,
+}
+
+/// `struct nlattr`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct NlAttr {
+    pub len: u16,
+    pub kind: u16,
+}
+
+const _: () = {
+    assert!(size_of::<NlMsgHdr>() == 16);
+    assert!(size_of::<SockId>() == 48);
+    assert!(size_of::<InetDiagReqV2>() == 56);
+    assert!(size_of::<InetDiagMsg>() == 72);
+    assert!(size_of::<NlAttr>() == 4);
+};
+
+/// One netlink message of a dump.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// A socket: `struct inet_diag_msg` and its attributes.
+    Socket {
+        /// Number of the request that it answers.
+        seq: u32,
+        /// The table changed under the dump.
+        interrupted: bool,
+        /// The bytes behind the netlink header.
+        payload: &'a [u8],
+    },
+    /// The dump is over; a negative errno if it failed on the way.
+    Done {
+        /// Number of the request that it answers.
+        seq: u32,
+        /// 0, or a negative errno.
+        code: i32,
+    },
+    /// The request was refused: a negative errno (0 is an acknowledgement).
+    Error {
+        /// Number of the request that it answers.
+        seq: u32,
+        /// A negative errno.
+        code: i32,
+    },
+    /// Something else, which is passed over.
+    Other,
+}
+
+/// A netlink message whose length does not fit the bytes that hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// The messages in one received datagram. After [`Malformed`] there are no more: the next start is unknown.
+pub fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message<'_>, Malformed>> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Some((header, length)) = header(rest) else {
+            rest = &[];
+            return Some(Err(Malformed));
+        };
+        let payload = &rest[size_of::<NlMsgHdr>()..length];
+        rest = rest.get(align(length)..).unwrap_or(&[]);
+        let code = || payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+        Some(Ok(match header.kind {
+            SOCK_DIAG_BY_FAMILY => {
+                Message::Socket { seq: header.seq, interrupted: header.flags & NLM_F_DUMP_INTR != 0, payload }
+            }
+            NLMSG_DONE => Message::Done { seq: header.seq, code: code() },
+            NLMSG_ERROR => Message::Error { seq: header.seq, code: code() },
+            _ => Message::Other,
+        }))
+    })
+}
+
+fn header(bytes: &[u8]) -> Option<(NlMsgHdr, usize)> {
+    let (header, _) = NlMsgHdr::read_from_prefix(bytes).ok()?;
+    let length = usize::try_from(header.len).ok()?;
+    (size_of::<NlMsgHdr>()..=bytes.len()).contains(&length).then_some((header, length))
+}
+
+/// The attributes in `bytes`, as (type, value). A broken length ends them.
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (header, _) = NlAttr::read_from_prefix(rest).ok()?;
+        let length = usize::from(header.len);
+        let value = rest.get(size_of::<NlAttr>()..length)?;
+        rest = rest.get(align(length)..).unwrap_or(&[]);
+        // The top two bits say "nested" and "network order"; the rest is the type.
+        Some((header.kind & 0x3fff, value))
+    })
+}
+
+/// `NLMSG_ALIGN` and `NLA_ALIGN`: up to the next multiple of four.
+pub(super) fn align(length: usize) -> usize {
+    length.saturating_add(3) & !3
+}
