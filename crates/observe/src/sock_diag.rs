@@ -3,6 +3,8 @@
 //! A dump is not a snapshot: the kernel resumes by (hash bucket, position in it), so under churn a socket may
 //! be missed or come twice (inet_diag.c `inet_diag_dump_icsk`). Whoever folds the rows has to bear that.
 
+#[cfg(test)]
+pub(crate) mod encode;
 mod filter;
 mod netlink;
 mod recording;
@@ -160,3 +162,6 @@ pub fn survives(bytes: &[u8]) -> usize {
     }
     rows
 }
+
+#[cfg(test)]
+mod tests;
