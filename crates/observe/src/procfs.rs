@@ -20,7 +20,7 @@ pub use users::Users;
 
 pub(crate) use file::{Directory, link_inode};
 pub(crate) use privilege::{holds, why_denied};
-pub(crate) use process::{Proc, Readable};
+pub(crate) use process::{Proc, Readable, printable};
 
 /// The machine's host name, as `uname -n` gives it.
 pub fn hostname() -> String {
