@@ -1,1 +1,33 @@
 //! Text files of /proc: settings, counters, cgroups, users.
+//!
+//! Every reader takes the root of the file system (`/`, or a directory with a recorded `proc` in tests). What is
+//! per network namespace is answered for the namespace of the *calling thread*: /proc/sys/net and
+//! /proc/thread-self/net follow the reader, so call those inside [`crate::places::Place::enter`].
+
+mod cgroup;
+mod counters;
+mod file;
+mod privilege;
+mod process;
+mod settings;
+mod users;
+
+pub use cgroup::{Membership, cgroup_of};
+pub use counters::counters;
+pub use process::Process;
+pub use settings::settings;
+pub use users::Users;
+
+pub(crate) use file::{Directory, link_inode};
+pub(crate) use privilege::{holds, why_denied};
+pub(crate) use process::{Proc, Readable, printable};
+
+/// The machine's host name, as `uname -n` gives it.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The kernel's release, as `uname -r` gives it.
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}

@@ -1,0 +1,315 @@
+//! Finding the namespaces: one pass over the processes, one over the names, then a choice.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
+use tidewait_model::Limit;
+
+use super::named::{Names, names};
+use super::{Kind, Place, PlaceError, Places, Scope};
+use crate::procfs::{Proc, Readable, holds, link_inode, why_denied};
+
+/// `PROC_PID_INIT_INO`, include/linux/proc_ns.h: the inode of the initial process namespace on every kernel
+/// since 3.8. Process 1 of that one is in the initial network namespace.
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// How many names a limit lists.
+const NAMES_SHOWN: usize = 8;
+
+/// Finds the network namespaces that `scope` asks for, each once. `root` is `/`, or a directory that holds
+/// another `proc` and `run`.
+///
+/// Takes no privilege by itself. Without CAP_SYS_PTRACE the processes of other users do not tell where they live,
+/// and without CAP_SYS_ADMIN only tidewait's own namespace is among the places: both are in the limits then.
+/// Cost: a few system calls a process and a name; no namespace is opened.
+///
+/// # Errors
+/// Only [`Scope::One`] fails: there is no such namespace, or it cannot be looked into.
+pub fn find(root: &Path, scope: &Scope) -> Result<Places, PlaceError> {
+    find_with(root, scope, holds(CapabilitySet::SYS_ADMIN))
+}
+
+fn find_with(root: &Path, scope: &Scope, may_enter: bool) -> Result<Places, PlaceError> {
+    let mut survey = Survey::of(root);
+    match scope {
+        Scope::One(name) => survey.one(name, may_enter),
+        Scope::Auto if survey.initial == Some(false) => Ok(survey.own_only()),
+        Scope::Auto | Scope::All => Ok(survey.all(may_enter)),
+    }
+}
+
+/// What /proc and /run/netns say.
+struct Survey {
+    root: PathBuf,
+    proc: Result<Proc, Errno>,
+    /// Whether the calling thread is in the initial network namespace, if that can be told.
+    initial: Option<bool>,
+    /// Inode of the calling thread's network namespace.
+    own: Option<u64>,
+    /// The calling thread below /proc: `1234/task/1235`.
+    own_thread: Option<String>,
+    /// Inode of the initial network namespace.
+    host: Option<u64>,
+    /// Inode of each namespace that a process lives in, with the lowest such process number.
+    leaders: BTreeMap<u64, u32>,
+    /// Processes that would not tell.
+    denied: u64,
+    /// Whether /proc hides other users' processes altogether.
+    hidden: bool,
+    names: Names,
+}
+
+impl Survey {
+    fn of(root: &Path) -> Survey {
+        let mut survey = Survey {
+            root: root.to_owned(),
+            proc: Proc::open(root),
+            initial: initial(root),
+            own: None,
+            own_thread: None,
+            host: None,
+            leaders: BTreeMap::new(),
+            denied: 0,
+            hidden: false,
+            names: names(root),
+        };
+        survey.processes();
+        survey
+    }
+
+    /// The pass over /proc. One readlink a process; a process that has gone meanwhile is no loss.
+    fn processes(&mut self) {
+        let Ok(proc) = &mut self.proc else { return };
+        let mut buffer = [0; 64];
+        let inode = |link: Result<&[u8], Errno>, kind: &str| link_inode(link.ok()?, kind);
+        self.own = inode(proc.directory.link("thread-self/ns/net", &mut buffer), "net");
+        let thread = proc.directory.link("thread-self", &mut buffer).ok();
+        self.own_thread = thread.and_then(|path| String::from_utf8(path.to_vec()).ok());
+        let first_is_the_machines =
+            inode(proc.directory.link("self/ns/pid", &mut buffer), "pid") == Some(INITIAL_PID_NAMESPACE);
+        let first = inode(proc.directory.link("1/ns/net", &mut buffer), "net");
+        self.host = match self.initial {
+            Some(true) => self.own,
+            _ => first.filter(|_| first_is_the_machines),
+        };
+        if self.initial.is_none() && self.own.is_some() && self.host.is_some() {
+            self.initial = Some(self.own == self.host);
+        }
+        let pids = proc.pids().unwrap_or_default();
+        self.hidden = pids.first().is_some_and(|first| *first != 1);
+        for pid in pids {
+            match proc.link(pid, "ns/net", &mut buffer) {
+                Ok(link) => {
+                    if let Some(inode) = link_inode(link, "net") {
+                        self.leaders.entry(inode).or_insert(pid);
+                    }
+                }
+                Err(error) => self.denied += u64::from(proc.meaning(pid, error) == Readable::Denied),
+            }
+        }
+    }
+
+    /// Every namespace that is known of, named.
+    fn known(&mut self) -> Vec<Place> {
+        let mut places = Vec::new();
+        let mut taken = BTreeSet::new();
+        let own_file = self.own_thread.as_ref().map(|thread| self.root.join(format!("proc/{thread}/ns/net")));
+        let process_file = |pid: u32| self.root.join(format!("proc/{pid}/ns/net"));
+        if let Some(inode) = self.host {
+            let leader = self.leaders.get(&inode).copied();
+            let own = self.own == Some(inode);
+            let file = own_file.clone().filter(|_| own).or(leader.map(process_file)).unwrap_or_default();
+            places.push(Place { name: "host".to_owned(), inode, kind: Kind::Host, own, leader, file });
+            taken.insert(inode);
+        }
+        for named in &self.names.named {
+            if taken.insert(named.inode) {
+                places.push(Place {
+                    name: named.name.clone(),
+                    inode: named.inode,
+                    kind: Kind::Named,
+                    own: self.own == Some(named.inode),
+                    leader: self.leaders.get(&named.inode).copied(),
+                    file: named.file.clone(),
+                });
+            }
+        }
+        // The calling thread may be where its process's first thread is not.
+        let own_process = self.own_thread.as_deref().and_then(|thread| thread.split('/').next()?.parse().ok());
+        if let (Some(own), Some(pid)) = (self.own, own_process) {
+            self.leaders.entry(own).or_insert(pid);
+        }
+        for (&inode, &pid) in self.leaders.iter().filter(|(inode, _)| !taken.contains(inode)) {
+            let own = self.own == Some(inode);
+            let file = own_file.clone().filter(|_| own).unwrap_or_else(|| process_file(pid));
+            // A process that has gone by now has no name; entering the place will tell.
+            let Ok(proc) = &mut self.proc else { break };
+            let command = format!("{}[{pid}]", proc.command(pid).unwrap_or_default());
+            let (name, kind) = match proc.membership(pid).name() {
+                Some(group) => (group, Kind::Group),
+                None => (command, Kind::Leader),
+            };
+            places.push(Place { name, inode, kind, own, leader: Some(pid), file });
+        }
+        if !places.iter().any(|place| place.own) {
+            places.push(Place {
+                name: "own".to_owned(),
+                inode: self.own.unwrap_or(0),
+                kind: Kind::Own,
+                own: true,
+                leader: None,
+                file: own_file.unwrap_or_default(),
+            });
+        }
+        self.tell_apart(&mut places);
+        places.sort_by(|a, b| (a.kind, &a.name, a.inode).cmp(&(b.kind, &b.name, b.inode)));
+        places
+    }
+
+    /// Adds the leading process to the names of groups that have several namespaces, or another's name.
+    fn tell_apart(&mut self, places: &mut [Place]) {
+        let mut uses: HashMap<String, u32> = HashMap::new();
+        for place in &*places {
+            *uses.entry(place.name.clone()).or_default() += 1;
+        }
+        for place in places.iter_mut().filter(|place| place.kind == Kind::Group && uses[&place.name] > 1) {
+            if let (Some(pid), Ok(proc)) = (place.leader, &mut self.proc) {
+                let command = proc.command(pid).unwrap_or_default();
+                place.name = format!("{}/{command}[{pid}]", place.name);
+            }
+        }
+    }
+
+    /// The calling thread's own namespace alone.
+    fn own_only(&mut self) -> Places {
+        let places = self.known().into_iter().filter(|place| place.own).collect();
+        Places { places, limits: Vec::new() }
+    }
+
+    /// All of them, as far as privileges go.
+    fn all(&mut self, may_enter: bool) -> Places {
+        let (places, closed): (Vec<Place>, Vec<Place>) =
+            self.known().into_iter().partition(|place| place.own || may_enter);
+        let mut limits: Vec<Limit> = self.names.broken.iter().map(PlaceError::limit).collect();
+        limits.append(&mut self.names.limits);
+        if let Some(limit) = cannot_enter(&closed) {
+            limits.push(limit);
+        }
+        match &self.proc {
+            Ok(_) if self.own.is_some() => {}
+            Ok(_) => limits.push(no_proc("it does not show this process")),
+            Err(error) => limits.push(no_proc(&error.to_string())),
+        }
+        if self.denied > 0 {
+            let (why, remedy) = why_denied(CapabilitySet::SYS_PTRACE);
+            let what = match self.denied {
+                1 => "the network namespace of 1 process".to_owned(),
+                many => format!("the network namespaces of {many} processes"),
+            };
+            limits.push(Limit::new(what, why).remedy(remedy));
+        }
+        if self.hidden {
+            let what = "the network namespaces of other users' processes";
+            let why = "/proc is mounted with hidepid, which hides them without CAP_SYS_PTRACE";
+            limits.push(Limit::new(what, why).remedy("run it as root, or with CAP_SYS_PTRACE"));
+        }
+        Places { places, limits }
+    }
+
+    /// The one called `wanted`.
+    fn one(&mut self, wanted: &str, may_enter: bool) -> Result<Places, PlaceError> {
+        let inode = self.inode_of(wanted)?;
+        let known = self.known();
+        let place = known.iter().find(|place| match inode {
+            Some(inode) => place.inode == inode,
+            None => place.name == wanted,
+        });
+        match place {
+            Some(place) if place.own || may_enter => {
+                Ok(Places { places: vec![place.clone()], limits: Vec::new() })
+            }
+            Some(place) => Err(PlaceError::denied(&place.name, CapabilitySet::SYS_ADMIN)),
+            None => {
+                let known = known.into_iter().map(|place| place.name).collect();
+                Err(PlaceError::Unknown { name: wanted.to_owned(), known })
+            }
+        }
+    }
+
+    /// The inode that `wanted` stands for; `None` if it is none of the fixed forms and may be a place's name.
+    fn inode_of(&mut self, wanted: &str) -> Result<Option<u64>, PlaceError> {
+        if let Some(named) = self.names.named.iter().find(|named| named.name == wanted) {
+            return Ok(Some(named.inode));
+        }
+        let same = |error: &&PlaceError| {
+            matches!(error, PlaceError::NotANamespace { name, .. } | PlaceError::Failed { name, .. } if name == wanted)
+        };
+        if let Some(error) = self.names.broken.iter().find(same) {
+            return Err(error.clone());
+        }
+        if wanted == "host" {
+            let hidden = match &mut self.proc {
+                Ok(proc) => proc.link(1, "ns/net", &mut [0; 64]).err(),
+                Err(_) => None,
+            };
+            return match (self.host, hidden) {
+                (Some(inode), _) => Ok(Some(inode)),
+                (None, Some(Errno::ACCESS)) => Err(PlaceError::denied(wanted, CapabilitySet::SYS_PTRACE)),
+                (None, _) => Err(PlaceError::HostHidden),
+            };
+        }
+        if let Some(inode) = link_inode(wanted.as_bytes(), "net") {
+            return Ok(Some(inode));
+        }
+        let Ok(pid) = wanted.parse::<u32>() else { return Ok(None) };
+        let failed = |source| PlaceError::Failed { name: wanted.to_owned(), action: "find", source };
+        let proc = self.proc.as_mut().map_err(|error| failed(*error))?;
+        let mut buffer = [0; 64];
+        match proc.link(pid, "ns/net", &mut buffer) {
+            Ok(link) => {
+                let inode = link_inode(link, "net").ok_or_else(|| failed(Errno::INVAL))?;
+                self.leaders.entry(inode).or_insert(pid);
+                Ok(Some(inode))
+            }
+            Err(Errno::ACCESS | Errno::PERM) => Err(PlaceError::denied(wanted, CapabilitySet::SYS_PTRACE)),
+            Err(_) => Err(PlaceError::NoProcess { pid }),
+        }
+    }
+}
+
+/// Whether the calling thread is in the initial network namespace. `tcp_max_orphans` is one of the settings
+/// that the kernel shows there only (`ipv4_table`, net/ipv4/sysctl_net_ipv4.c), to everybody.
+fn initial(root: &Path) -> Option<bool> {
+    let settings = root.join("proc/sys/net/ipv4");
+    if settings.join("tcp_max_orphans").exists() {
+        Some(true)
+    } else if settings.join("tcp_fin_timeout").exists() {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn cannot_enter(closed: &[Place]) -> Option<Limit> {
+    let (why, remedy) = why_denied(CapabilitySet::SYS_ADMIN);
+    let shown: Vec<&str> = closed.iter().take(NAMES_SHOWN).map(|place| place.name.as_str()).collect();
+    let what = match closed.len() {
+        0 => return None,
+        1 => format!("network namespace {}", shown.join("")),
+        few if few <= NAMES_SHOWN => format!("{few} network namespaces: {}", shown.join(", ")),
+        many => {
+            format!("{many} network namespaces: {} and {} more", shown.join(", "), many - NAMES_SHOWN)
+        }
+    };
+    Some(Limit::new(what, why).remedy(remedy))
+}
+
+fn no_proc(why: &str) -> Limit {
+    Limit::new("network namespaces that have no name, and which one this is", format!("/proc: {why}"))
+        .remedy("mount /proc")
+}
+
+#[cfg(test)]
+mod tests;
