@@ -1,7 +1,7 @@
 //! The only crate that reads the kernel: sock_diag, /proc, namespaces, probes.
 //!
-//! Data flows one way: [`places`] finds the network namespaces, `sock_diag` dumps their sockets, `census` folds
-//! the rows as they arrive, [`owners`] says whose they are, `observe` puts it together.
+//! Data flows one way: [`places`] finds the network namespaces, [`sock_diag`] dumps their sockets, [`census`] folds
+//! the rows as they arrive, [`owners`] says whose they are, [`survey`] puts it together.
 
 pub mod census;
 pub mod owners;
@@ -9,3 +9,4 @@ pub mod places;
 pub mod probe;
 pub mod procfs;
 pub mod sock_diag;
+pub mod survey;

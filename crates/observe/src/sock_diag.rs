@@ -7,11 +7,13 @@
 pub(crate) mod encode;
 mod filter;
 mod netlink;
+mod proc_net;
 mod recording;
 mod row;
 mod wire;
 
 pub use netlink::Netlink;
+pub use proc_net::ProcNet;
 pub use recording::{Recorder, Recording};
 pub use row::{Row, SocketOptions, TcpInfo, Timer};
 pub use wire::{Malformed, Message, messages};

@@ -79,6 +79,11 @@ impl<'a> Row<'a> {
         Some(Row { msg, attributes })
     }
 
+    /// A row without attributes, from another source than netlink.
+    pub(super) fn bare(msg: InetDiagMsg) -> Row<'static> {
+        Row { msg, attributes: &[] }
+    }
+
     /// The state; `None` for a number that this program does not know.
     ///
     /// The kernel reports a half-open connection as SYN_RECV (tcp_diag.c `inet_req_diag_fill`) and a bound but

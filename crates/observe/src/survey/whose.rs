@@ -1,0 +1,116 @@
+//! Who holds the live sockets of what is listed, and whether the peers send timestamps.
+//!
+//! A second, smaller dump gives the inodes of live sockets (the kernel leaves out those in TIME_WAIT, which have
+//! none), one pass over /proc finds the processes that have them open.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use tidewait_model::{Limit, NamespaceFacts, OwnerBasis, State, Timing};
+
+use super::{Question, timing};
+use crate::owners::{holders, summarise};
+use crate::places::Place;
+use crate::sock_diag::{DumpError, Family, Netlink, Request, Row, Sockets};
+
+/// Live sockets of a destination that are looked up; more would not tell more.
+const SAMPLE: usize = 4_096;
+
+/// What was learned of a destination's or a service's live sockets.
+#[derive(Default)]
+struct Live {
+    inodes: Vec<u32>,
+    more: bool,
+    timestamps: Option<bool>,
+}
+
+impl Live {
+    fn add(&mut self, row: &Row<'_>) {
+        if let Some(info) = row.tcp_info()
+            && row.state() == Some(State::Established)
+        {
+            self.timestamps = Some(info.timestamps || self.timestamps == Some(true));
+        }
+        if let Some(inode) = row.inode() {
+            if self.inodes.len() < SAMPLE { self.inodes.push(inode) } else { self.more = true }
+        }
+    }
+}
+
+struct Found {
+    destinations: Vec<Live>,
+    services: Vec<Live>,
+}
+
+/// Fills in the owners of everything listed. Returns what could not be seen and what it cost.
+pub(super) fn attribute(
+    question: &Question,
+    namespaces: &mut [(&Place, NamespaceFacts)],
+) -> (Vec<Limit>, Vec<Timing>) {
+    let begin = Instant::now();
+    let mut limits = Vec::new();
+    let mut found = Vec::new();
+    for (at, (place, facts)) in namespaces.iter().enumerate() {
+        if facts.census.states.total() == 0 {
+            continue;
+        }
+        match place.enter(|| live_sockets(question, facts)) {
+            Ok(Ok(live)) => found.push((at, live)),
+            Ok(Err(error)) => {
+                limits.push(Limit::new(format!("{}: owners of its sockets", facts.name), error.to_string()));
+            }
+            Err(error) => limits.push(error.limit()),
+        }
+    }
+    let wanted: HashSet<u32> = found
+        .iter()
+        .flat_map(|(_, found)| found.destinations.iter().chain(&found.services))
+        .flat_map(|live| live.inodes.iter().copied())
+        .collect();
+    let mut timings = vec![timing("live sockets", begin, wanted.len() as u64)];
+    let holders = holders(&question.root, &wanted);
+    limits.extend(holders.limits.iter().cloned());
+    timings.push(holders.timing());
+    for (at, found) in found {
+        let census = &mut namespaces[at].1.census;
+        for (destination, live) in census.destinations.iter_mut().zip(found.destinations) {
+            let how = if live.more { OwnerBasis::LiveSocketsSampled } else { OwnerBasis::LiveSockets };
+            destination.owners = summarise(&holders, live.inodes, how);
+            destination.peer_timestamps = live.timestamps;
+        }
+        for (service, live) in census.incoming.iter_mut().zip(found.services) {
+            service.owners = summarise(&holders, live.inodes, OwnerBasis::ListeningSocket);
+        }
+    }
+    (limits, timings)
+}
+
+/// The live sockets of what is listed in `facts`, in the calling thread's namespace.
+fn live_sockets(question: &Question, facts: &NamespaceFacts) -> Result<Found, DumpError> {
+    let census = &facts.census;
+    let mut found = Found {
+        destinations: census.destinations.iter().map(|_| Live::default()).collect(),
+        services: census.incoming.iter().map(|_| Live::default()).collect(),
+    };
+    let destinations: HashMap<_, _> =
+        census.destinations.iter().enumerate().map(|(at, d)| ((d.source, d.peer), at)).collect();
+    let services: HashMap<_, _> = census.incoming.iter().enumerate().map(|(at, s)| (s.local, at)).collect();
+    let mut netlink = Netlink::open()?;
+    for family in Family::BOTH {
+        netlink.dump(&Request::all(family).states([State::Listen]), &mut |row| {
+            if let Some(at) = services.get(&row.local()) {
+                found.services[*at].add(row);
+            }
+        })?;
+        let live = Request::all(family)
+            .states_except([State::TimeWait, State::Listen, State::BoundInactive, State::NewSynRecv])
+            .to(question.to)
+            .with_tcp_info();
+        netlink.dump(&live, &mut |row| {
+            if let Some(at) = destinations.get(&(row.local().address, row.remote())) {
+                found.destinations[*at].add(row);
+            }
+        })?;
+    }
+    Ok(found)
+}
