@@ -137,7 +137,8 @@ impl Survey {
             }
         }
         // The calling thread may be where its process's first thread is not.
-        let own_process = self.own_thread.as_deref().and_then(|thread| thread.split('/').next()?.parse().ok());
+        let own_process =
+            self.own_thread.as_deref().and_then(|thread| thread.split('/').next()?.parse().ok());
         if let (Some(own), Some(pid)) = (self.own, own_process) {
             self.leaders.entry(own).or_insert(pid);
         }
@@ -243,9 +244,7 @@ impl Survey {
         if let Some(named) = self.names.named.iter().find(|named| named.name == wanted) {
             return Ok(Some(named.inode));
         }
-        let same = |error: &&PlaceError| {
-            matches!(error, PlaceError::NotANamespace { name, .. } | PlaceError::Failed { name, .. } if name == wanted)
-        };
+        let same = |error: &&PlaceError| matches!(error, PlaceError::NotANamespace { name, .. } | PlaceError::Failed { name, .. } if name == wanted);
         if let Some(error) = self.names.broken.iter().find(same) {
             return Err(error.clone());
         }
