@@ -1,6 +1,5 @@
 //! The pass over /proc/PID/fd.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -98,23 +97,17 @@ fn by_inode(mut pairs: Vec<(u32, u32)>, processes: &[Process]) -> HashMap<u32, H
         .collect()
 }
 
-/// Chooses among the processes that hold one socket: the command that holds it most often, since helpers
-/// inherit descriptors that they do not use; of equals not process 1, which keeps the listening sockets it
-/// hands to services; then the lowest process number, the parent in most cases. `processes` ascend by number.
+/// Chooses among the processes that hold one socket: the one with the lowest number, which in most cases is the
+/// parent of the others, and counts those of the same command. systemd comes last: it keeps the listening sockets
+/// that it hands to services. `processes` ascend by number.
 fn lead(holders: &[(u32, u32)], processes: &[Process]) -> Option<Held> {
-    if let [(_, only)] = holders {
-        return Some(Held { leader: *only, sharers: 1 });
-    }
     let process = |index: u32| processes.get(usize::try_from(index).ok()?);
-    let mut commands: HashMap<&str, Held> = HashMap::new();
-    for &(_, leader) in holders {
-        commands.entry(&process(leader)?.command).or_insert(Held { leader, sharers: 0 }).sharers += 1;
-    }
-    let rank = |held: &Held| {
-        let first = process(held.leader).is_some_and(|process| process.pid == 1);
-        (held.sharers, !first, Reverse(held.leader))
-    };
-    commands.into_values().max_by_key(rank)
+    let known = holders.iter().filter_map(|&(_, index)| Some((index, process(index)?)));
+    let keeps_for_others = |process: &Process| process.pid == 1 || process.command == "systemd";
+    let (leader, chosen) =
+        known.clone().find(|(_, process)| !keeps_for_others(process)).or_else(|| known.clone().next())?;
+    let sharers = known.filter(|(_, process)| process.command == chosen.command).count();
+    Some(Held { leader, sharers: u32::try_from(sharers).unwrap_or(u32::MAX).max(1) })
 }
 
 fn cannot_read(denied: u64) -> Limit {

@@ -36,6 +36,7 @@ fn each_socket_finds_the_process_that_leads_it() {
     add(root.path(), 20, "nginx", &["/dev/null", "socket:[80]", "socket:[80]", "pipe:[81]"]);
     add(root.path(), 9, "nginx", &["socket:[80]", "socket:[90]", "anon_inode:[eventpoll]"]);
     add(root.path(), 21, "helper", &["socket:[90]"]);
+    add(root.path(), 22, "helper", &["socket:[90]"]);
     let found = holders(root.path(), &HashSet::from([70, 80, 90, 99]));
     assert_eq!(told(&found, 70), Some((1, 1)), "its only holder");
     assert_eq!(
@@ -43,9 +44,9 @@ fn each_socket_finds_the_process_that_leads_it() {
         Some((9, 2)),
         "two of nginx, the lower number, a descriptor twice counts once"
     );
-    assert_eq!(told(&found, 90), Some((9, 1)), "the parent of the helper");
+    assert_eq!(told(&found, 90), Some((9, 1)), "the parent of the helpers");
     assert_eq!(told(&found, 99), None);
-    assert_eq!((found.found(), found.descriptors, found.limits.len()), (3, 10, 0));
+    assert_eq!((found.found(), found.descriptors, found.limits.len()), (3, 11, 0));
     let expected = Process {
         pid: 9,
         command: "nginx".to_owned(),
@@ -54,7 +55,7 @@ fn each_socket_finds_the_process_that_leads_it() {
         container: None,
     };
     assert_eq!(found.processes[1], expected);
-    assert_eq!(found.timing().items, 10);
+    assert_eq!(found.timing().items, 11);
 }
 
 #[test]
