@@ -18,7 +18,7 @@ pub use process::Process;
 pub use settings::settings;
 pub use users::Users;
 
-pub(crate) use file::{Directory, link_inode};
+pub(crate) use file::link_inode;
 pub(crate) use privilege::{holds, why_denied};
 pub(crate) use process::{Proc, Readable, printable};
 

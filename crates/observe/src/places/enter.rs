@@ -49,6 +49,10 @@ impl Place {
             Errno::ACCESS => {
                 PlaceError::denied(&self.name, CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE)
             }
+            Errno::INVAL => PlaceError::NotANamespace {
+                name: self.name.clone(),
+                why: "its file is that of another kind of namespace".to_owned(),
+            },
             source => PlaceError::Failed { name: self.name.clone(), action, source },
         };
         let io = |action: &'static str| {

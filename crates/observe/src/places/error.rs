@@ -22,7 +22,9 @@ pub enum PlaceError {
         known: Vec<String>,
     },
     /// No process of that number.
-    #[error("no process {pid}: it has ended, or never was; `ip netns list` shows names, `lsns -t net` processes")]
+    #[error(
+        "no process {pid}: it has ended, or never was; `ip netns list` shows names, `lsns -t net` processes"
+    )]
     NoProcess {
         /// The number that was asked for.
         pid: u32,
@@ -80,7 +82,9 @@ impl PlaceError {
             PlaceError::NoProcess { pid } => {
                 Limit::new(format!("network namespace of process {pid}"), "there is no such process")
             }
-            PlaceError::HostHidden => Limit::new(namespace("host"), "it cannot be seen from this process namespace"),
+            PlaceError::HostHidden => {
+                Limit::new(namespace("host"), "it cannot be seen from this process namespace")
+            }
             PlaceError::NotANamespace { name, why } => {
                 Limit::new(namespace(name), why).remedy(format!("ip netns delete {name}"))
             }
@@ -125,7 +129,9 @@ mod tests {
             let known = (0..known).map(|number| format!("ns{number}")).collect();
             PlaceError::Unknown { name: "blau".to_owned(), known }.to_string()
         };
-        assert!(unknown(0).starts_with("no network namespace is called 'blau': write a name under /run/netns"));
+        assert!(
+            unknown(0).starts_with("no network namespace is called 'blau': write a name under /run/netns")
+        );
         assert!(unknown(2).contains("known are ns0, ns1; write one of these"));
         assert!(unknown(10).contains("ns7 and 2 more"));
         assert!(!unknown(10).contains("ns8"));

@@ -12,8 +12,12 @@ use super::{Kind, Place, PlaceError, Places, Scope};
 use crate::procfs::{Proc, Readable, holds, link_inode, why_denied};
 
 /// `PROC_PID_INIT_INO`, include/linux/proc_ns.h: the inode of the initial process namespace on every kernel
-/// since 3.8. Process 1 of that one is in the initial network namespace.
+/// since 3.8.
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Processes of the initial process namespace that are in the initial network namespace: the parent of the kernel's
+/// threads, which cannot leave it, and init, which a security module may shield.
+const ON_THE_HOST: [u32; 2] = [2, 1];
 
 /// How many names a limit lists.
 const NAMES_SHOWN: usize = 8;
@@ -87,12 +91,14 @@ impl Survey {
         self.own = inode(proc.directory.link("thread-self/ns/net", &mut buffer), "net");
         let thread = proc.directory.link("thread-self", &mut buffer).ok();
         self.own_thread = thread.and_then(|path| String::from_utf8(path.to_vec()).ok());
-        let first_is_the_machines =
+        let machines_own =
             inode(proc.directory.link("self/ns/pid", &mut buffer), "pid") == Some(INITIAL_PID_NAMESPACE);
-        let first = inode(proc.directory.link("1/ns/net", &mut buffer), "net");
         self.host = match self.initial {
             Some(true) => self.own,
-            _ => first.filter(|_| first_is_the_machines),
+            _ if machines_own => {
+                ON_THE_HOST.iter().find_map(|pid| inode(proc.link(*pid, "ns/net", &mut buffer), "net"))
+            }
+            _ => None,
         };
         if self.initial.is_none() && self.own.is_some() && self.host.is_some() {
             self.initial = Some(self.own == self.host);
@@ -137,7 +143,8 @@ impl Survey {
             }
         }
         // The calling thread may be where its process's first thread is not.
-        let own_process = self.own_thread.as_deref().and_then(|thread| thread.split('/').next()?.parse().ok());
+        let own_process =
+            self.own_thread.as_deref().and_then(|thread| thread.split('/').next()?.parse().ok());
         if let (Some(own), Some(pid)) = (self.own, own_process) {
             self.leaders.entry(own).or_insert(pid);
         }
@@ -243,9 +250,7 @@ impl Survey {
         if let Some(named) = self.names.named.iter().find(|named| named.name == wanted) {
             return Ok(Some(named.inode));
         }
-        let same = |error: &&PlaceError| {
-            matches!(error, PlaceError::NotANamespace { name, .. } | PlaceError::Failed { name, .. } if name == wanted)
-        };
+        let same = |error: &&PlaceError| matches!(error, PlaceError::NotANamespace { name, .. } | PlaceError::Failed { name, .. } if name == wanted);
         if let Some(error) = self.names.broken.iter().find(same) {
             return Err(error.clone());
         }

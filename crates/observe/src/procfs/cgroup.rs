@@ -66,7 +66,10 @@ impl Membership {
             if let Some(container) = container(part, parents) {
                 found.container = Some(container);
                 found.unit = None;
-            } else if [".service", ".scope", ".socket", ".mount", ".swap"].iter().any(|kind| part.ends_with(kind)) {
+            } else if [".service", ".scope", ".socket", ".mount", ".swap"]
+                .iter()
+                .any(|kind| part.ends_with(kind))
+            {
                 found.unit = Some(printable(&unescape(part)));
             }
             if let Some(pod) = pod(part) {
@@ -97,7 +100,8 @@ fn container(part: &str, parents: (&str, &str)) -> Option<String> {
         let (runtime, id) = scope.rsplit_once('-')?;
         return if runtime.ends_with("conmon") { None } else { short_id(id) };
     }
-    if let Some(machine) = part.strip_prefix("systemd-nspawn@").and_then(|rest| rest.strip_suffix(".service")) {
+    if let Some(machine) = part.strip_prefix("systemd-nspawn@").and_then(|rest| rest.strip_suffix(".service"))
+    {
         return Some(printable(&unescape(machine)));
     }
     if let Some(name) = part.strip_prefix("lxc.payload.") {
@@ -123,7 +127,8 @@ fn short_id(id: &str) -> Option<String> {
 /// Static pods have a uid of 32 digits without dashes.
 fn pod(part: &str) -> Option<String> {
     let part = part.split(".slice").next()?;
-    let uid = if part.starts_with("kubepods") { part.rsplit_once("-pod")?.1 } else { part.strip_prefix("pod")? };
+    let uid =
+        if part.starts_with("kubepods") { part.rsplit_once("-pod")?.1 } else { part.strip_prefix("pod")? };
     let uid = uid.replace('_', "-");
     let digits = uid.bytes().filter(u8::is_ascii_hexdigit).count();
     let dashes = uid.bytes().filter(|byte| *byte == b'-').count();
@@ -136,9 +141,7 @@ fn unescape(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let code = match rest {
-            [b'\\', b'x', high, low, ..] => {
-                char::from(*high).to_digit(16).zip(char::from(*low).to_digit(16))
-            }
+            [b'\\', b'x', high, low, ..] => char::from(*high).to_digit(16).zip(char::from(*low).to_digit(16)),
             _ => None,
         };
         match code.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {

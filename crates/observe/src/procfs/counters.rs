@@ -48,7 +48,8 @@ fn in_two_lines(text: &[u8], found: &mut BTreeMap<String, i64>) {
     let mut lines = text.lines();
     while let Some(names) = lines.next() {
         let Some((group, names)) = names.split_once(':') else { continue };
-        let Some((_, values)) = lines.next().and_then(|line| line.split_once(':')).filter(|(g, _)| *g == group)
+        let Some((_, values)) =
+            lines.next().and_then(|line| line.split_once(':')).filter(|(g, _)| *g == group)
         else {
             return;
         };
@@ -89,10 +90,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let net = root.path().join("proc/thread-self/net");
         std::fs::create_dir_all(&net).unwrap();
-        std::fs::write(net.join("netstat"), "TcpExt: SyncookiesSent TW New\nTcpExt: 4 17 9\nIpExt: TW\nIpExt: 3\n")
-            .unwrap();
+        std::fs::write(
+            net.join("netstat"),
+            "TcpExt: SyncookiesSent TW New\nTcpExt: 4 17 9\nIpExt: TW\nIpExt: 3\n",
+        )
+        .unwrap();
         std::fs::write(net.join("snmp"), "Tcp: MaxConn ActiveOpens\nTcp: -1 123\n").unwrap();
-        std::fs::write(net.join("sockstat"), "sockets: used 5\nTCP: inuse 1 orphan 0 tw 12 alloc 3 mem 2\n").unwrap();
+        std::fs::write(net.join("sockstat"), "sockets: used 5\nTCP: inuse 1 orphan 0 tw 12 alloc 3 mem 2\n")
+            .unwrap();
         std::fs::write(net.join("sockstat6"), "TCP6: inuse 6\n").unwrap();
         let (counters, limits) = counters(root.path());
         assert_eq!(limits, []);

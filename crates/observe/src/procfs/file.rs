@@ -111,7 +111,9 @@ mod tests {
     fn a_link_tells_its_kind_and_number() {
         assert_eq!(link_inode(b"net:[4026531840]", "net"), Some(4026531840));
         assert_eq!(link_inode(b"socket:[77]", "socket"), Some(77));
-        for other in ["socket:[77]", "net:[]", "net:[12", "net:[1x]", "net:4", "", "net:[99999999999999999999]"] {
+        for other in
+            ["socket:[77]", "net:[]", "net:[12", "net:[1x]", "net:4", "", "net:[99999999999999999999]"]
+        {
             assert_eq!(link_inode(other.as_bytes(), "net"), None, "{other}");
         }
     }

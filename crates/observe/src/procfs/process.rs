@@ -74,7 +74,12 @@ impl Proc {
     }
 
     /// The link `file` of process `pid`.
-    pub(crate) fn link<'b>(&mut self, pid: u32, file: &str, buffer: &'b mut [u8; 64]) -> Result<&'b [u8], Errno> {
+    pub(crate) fn link<'b>(
+        &mut self,
+        pid: u32,
+        file: &str,
+        buffer: &'b mut [u8; 64],
+    ) -> Result<&'b [u8], Errno> {
         self.path(pid, file);
         self.directory.link(&self.path, buffer)
     }

@@ -10,9 +10,8 @@ use tidewait_model::{Limit, Settings};
 use super::file::Directory;
 
 /// Each setting's name with its path below /proc/sys.
-static PATHS: LazyLock<Vec<(&str, String)>> = LazyLock::new(|| {
-    SETTINGS.iter().map(|setting| (setting.name, setting.name.replace('.', "/"))).collect()
-});
+static PATHS: LazyLock<Vec<(&str, String)>> =
+    LazyLock::new(|| SETTINGS.iter().map(|setting| (setting.name, setting.name.replace('.', "/"))).collect());
 
 /// Reads every row of the catalogue below `root`/proc/sys, as the *calling thread's* network namespace sees it.
 ///

@@ -44,7 +44,9 @@ mod tests {
 
     #[test]
     fn names_are_found_by_number_and_unknown_ones_stay_numbers() {
-        let users = Users::parse("root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\nwww-data:x:33:33::/:\n+::::::\nbad\n");
+        let users = Users::parse(
+            "root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\nwww-data:x:33:33::/:\n+::::::\nbad\n",
+        );
         assert_eq!(users.name(0), "root");
         assert_eq!(users.name(33), "www-data");
         assert_eq!(users.name(4_000_000_000), "4000000000");

@@ -137,7 +137,11 @@ fn what_is_not_there_is_refused_by_name() {
     }
     let all = find_with(tree.root(), &Scope::All, true).unwrap();
     assert_eq!(all.limits.len(), 1);
-    assert!(all.limits[0].what.contains("stale") && all.limits[0].why.contains("ordinary"), "{:?}", all.limits);
+    assert!(
+        all.limits[0].what.contains("stale") && all.limits[0].why.contains("ordinary"),
+        "{:?}",
+        all.limits
+    );
 }
 
 #[test]
@@ -147,7 +151,9 @@ fn without_the_right_to_enter_the_others_are_one_limit() {
     assert_eq!(listed(&found), [("host", 1000)]);
     assert_eq!(found.limits.len(), 1);
     assert!(found.limits[0].what.starts_with("6 network namespaces: 4fa6e0f0c678, "), "{:?}", found.limits);
-    assert!(find_with(tree.root(), &Scope::One("resolver.service".into()), false).unwrap_err().is_permission());
+    assert!(
+        find_with(tree.root(), &Scope::One("resolver.service".into()), false).unwrap_err().is_permission()
+    );
     assert_eq!(find_with(tree.root(), &Scope::One("99".into()), false).unwrap().places[0].name, "host");
 }
 

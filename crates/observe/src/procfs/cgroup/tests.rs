@@ -58,8 +58,10 @@ fn containers_with_names_go_by_them() {
         ("4:memory:/lxc/web1\n", "web1"),
         ("0::/machine.slice/machine-debian\\x2d12.scope\n", "debian-12"),
         ("0::/machine.slice/systemd-nspawn@box.service/payload\n", "box"),
-        ("0::/ecs/0123456789abcdef0123456789abcdef/0123456789abcdef0123456789abcdef-265927825\n",
-            "0123456789abcdef0123456789abcdef-265927825"),
+        (
+            "0::/ecs/0123456789abcdef0123456789abcdef/0123456789abcdef0123456789abcdef-265927825\n",
+            "0123456789abcdef0123456789abcdef-265927825",
+        ),
     ] {
         assert_eq!(told(text).1, some(name), "{text}");
     }
