@@ -96,6 +96,8 @@ pub struct Question {
     pub defaults_from: String,
     /// Whether connect() on Linux chooses the ports, so that the half-range figure means something.
     pub half_range: bool,
+    /// The preset that the number of ports is from.
+    pub preset: Option<&'static Preset>,
 }
 
 /// What `tidewait capacity --json` prints.
@@ -110,10 +112,25 @@ pub struct Capacity {
     pub assumed: Vec<Quantity>,
     /// Where those are from.
     pub assumed_from: String,
+    /// The preset that was asked for.
+    pub preset: Option<PresetNote>,
     /// The answers: one, or one for each quantity that could be changed to reach the rate.
     pub answers: Vec<Answer>,
     /// The same at other lengths of TIME_WAIT.
     pub table: Table,
+}
+
+/// What a preset means, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PresetNote {
+    /// What it is called on the command line.
+    pub id: String,
+    /// What it is.
+    pub title: String,
+    /// What its number of ports means, and what it does not say.
+    pub meaning: String,
+    /// Where its figures are from.
+    pub source: String,
 }
 
 /// One quantity found from the others.
@@ -322,16 +339,20 @@ impl Question {
             sources: Some(1),
             destinations: Some(1),
         };
-        Question { given, defaults, defaults_from: from.into(), half_range: true }
+        Question { given, defaults, defaults_from: from.into(), half_range: true, preset: None }
     }
 
     /// The same question about the ports of `preset`. Where the preset leaves TIME_WAIT open, the default stays.
     #[must_use]
-    pub fn preset(mut self, preset: &Preset) -> Question {
+    pub fn preset(mut self, preset: &'static Preset) -> Question {
         self.defaults.ports = Some(preset.ports);
+        self.defaults_from = match preset.time_wait_seconds {
+            Some(_) => format!("preset {}", preset.id),
+            None => format!("preset {}, TIME_WAIT: {}", preset.id, self.defaults_from),
+        };
         self.defaults.time_wait_seconds = preset.time_wait_seconds.or(self.defaults.time_wait_seconds);
-        self.defaults_from = format!("preset {}", preset.id);
         self.half_range = preset.half_range;
+        self.preset = Some(preset);
         self
     }
 
@@ -365,6 +386,12 @@ impl Question {
             known,
             assumed,
             assumed_from: self.defaults_from.clone(),
+            preset: self.preset.map(|preset| PresetNote {
+                id: preset.id.to_owned(),
+                title: preset.title.to_owned(),
+                meaning: preset.meaning.to_owned(),
+                source: preset.source.to_owned(),
+            }),
             table: self.table(filled, &open),
             answers,
         })

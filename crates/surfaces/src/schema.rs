@@ -1,0 +1,68 @@
+//! JSON schemas of everything that is printed with `--json`, made from the types themselves.
+
+use schemars::{JsonSchema, schema_for};
+use tidewait_model::capacity::Capacity;
+use tidewait_model::doctor::Checkup;
+use tidewait_model::report::Report;
+
+/// The schema of `tidewait report --json`.
+pub fn report() -> String {
+    pretty::<Report>()
+}
+
+/// The schema of `tidewait doctor --json`.
+pub fn doctor() -> String {
+    pretty::<Checkup>()
+}
+
+/// The schema of `tidewait capacity --json`.
+pub fn capacity() -> String {
+    pretty::<Capacity>()
+}
+
+/// Every schema with the name of the file that holds it under docs/schema.
+pub fn all() -> Vec<(&'static str, String)> {
+    vec![
+        ("tidewait.report-1.json", report()),
+        ("tidewait.doctor-1.json", doctor()),
+        ("tidewait.capacity-1.json", capacity()),
+    ]
+}
+
+fn pretty<T: JsonSchema>() -> String {
+    // Sorted, so that the text does not depend on which features of serde_json a build turns on.
+    let mut schema = schema_for!(T).to_value();
+    schema.sort_all_objects();
+    format!("{schema:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_committed_schemas_are_those_of_the_types() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema");
+        for (file, schema) in all() {
+            let path = folder.join(file);
+            let committed = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(committed == schema, "docs/schema/{file} is out of date: run `cargo xtask generate`");
+        }
+    }
+
+    #[test]
+    fn no_schema_file_is_left_over() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema");
+        let mut found: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".json"))
+            .collect();
+        found.sort();
+        let mut expected: Vec<&str> = all().into_iter().map(|(file, _)| file).collect();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
+}
