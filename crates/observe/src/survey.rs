@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tidewait_model::{AddressFilter, Limit, NamespaceFacts, Observation, PortRange, Timing};
+use tidewait_model::{AddressFilter, Limit, NamespaceFacts, Observation, Timing};
 
 use crate::places::{self, Place, PlaceError, Scope};
 use crate::procfs;

@@ -1,0 +1,143 @@
+//! What can be typed: the one definition that parsing, help, man pages and completions are made from.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidewait_model::AddressFilter;
+
+/// Says why a Linux machine runs out of TCP connections, who causes it, what helps and what does not.
+///
+/// Without a command it reports.
+#[derive(Debug, Parser)]
+#[command(name = "tidewait", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; `report` if left out.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The options of `report`, which also stand alone.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 77 not permitted.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Which destinations use up local ports, how fast, and how long that can go on
+    Report(Report),
+    /// How many connections a second a number of ports carries, or what a rate needs
+    Capacity(Capacity),
+    /// What this kernel and these privileges allow, each thing tried in a namespace of its own
+    Doctor(Doctor),
+    /// Print the completion script for a shell
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print a man page
+    Man {
+        /// The command it is about; tidewait itself if left out.
+        command: Option<String>,
+    },
+}
+
+/// How facts are printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Format {
+    /// Print JSON instead of a page
+    #[arg(long)]
+    pub json: bool,
+    /// Plain ASCII instead of block characters
+    #[arg(long)]
+    pub ascii: bool,
+}
+
+/// Options of `report`.
+#[derive(Clone, Debug, Args)]
+pub struct Report {
+    /// How to print it.
+    #[command(flatten)]
+    pub format: Format,
+    /// Look into this network namespace: a name under /run/netns, a process number, 'host' or 'all'.
+    /// Default: all when run on the host, else the one tidewait runs in
+    #[arg(long, value_name = "NAME|PID|all")]
+    pub netns: Option<String>,
+    /// List so many destinations and services of a namespace; 0 lists all
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Only connections with this peer
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub to: Option<AddressFilter>,
+    /// Look for the processes behind the connections: always, never, or where ports are short
+    #[arg(long, value_enum, default_value_t = Owners::Near, num_args = 0..=1, default_missing_value = "always", require_equals = true)]
+    pub owners: Owners,
+    /// Look again every so many seconds, and redraw
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = interval)]
+    pub watch: Option<f64>,
+    /// Say where the time went
+    #[arg(long)]
+    pub timings: bool,
+}
+
+/// When owners are looked for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Owners {
+    /// For everything listed; reads every process's open files
+    Always,
+    /// Where a destination uses 40 % of its ports or more
+    Near,
+    /// Never
+    Never,
+}
+
+/// Options of `capacity`.
+#[derive(Clone, Debug, Args)]
+pub struct Capacity {
+    /// How to print it.
+    #[command(flatten)]
+    pub format: Format,
+    /// Connections a second that are wanted; without it, it is what is computed
+    #[arg(long, value_name = "PER_SECOND")]
+    pub rate: Option<f64>,
+    /// Local ports of one source address; default: what this machine has
+    #[arg(long)]
+    pub ports: Option<u32>,
+    /// Seconds that a closed connection keeps its port; default: this machine's
+    #[arg(long, value_name = "SECONDS")]
+    pub time_wait: Option<f64>,
+    /// Source addresses; default 1
+    #[arg(long)]
+    pub sources: Option<u32>,
+    /// Destination addresses and ports; default 1
+    #[arg(long)]
+    pub destinations: Option<u32>,
+    /// Ports and times of a known system or NAT gateway instead of this machine's
+    #[arg(long, value_name = "NAME", value_parser = preset)]
+    pub preset: Option<&'static tidewait_model::capacity::Preset>,
+    /// List the presets with their sources
+    #[arg(long)]
+    pub presets: bool,
+}
+
+/// Options of `doctor`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Doctor {
+    /// How to print it.
+    #[command(flatten)]
+    pub format: Format,
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give seconds from 0.1 to 86400".to_owned()),
+    }
+}
+
+fn preset(name: &str) -> Result<&'static tidewait_model::capacity::Preset, String> {
+    tidewait_model::capacity::preset(name).ok_or_else(|| {
+        let names: Vec<&str> =
+            tidewait_model::capacity::PRESETS.iter().map(|preset| preset.id).collect();
+        format!("known presets are {}", names.join(", "))
+    })
+}

@@ -1,0 +1,62 @@
+//! `tidewait report`: looks once, or again and again, and shows what it saw.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tidewait_diagnose::{Options, assess};
+use tidewait_observe::places::Scope;
+use tidewait_observe::survey::{self, Question, survey};
+use tidewait_surfaces::text;
+
+use crate::cli::{Owners, Report};
+use crate::output;
+
+/// Destinations listed on a page, and in JSON, where the user gave no number.
+const TOP_TEXT: usize = 10;
+const TOP_JSON: usize = 100;
+
+/// Runs the command.
+pub fn run(options: &Report) -> anyhow::Result<()> {
+    let json = options.format.json;
+    let top = options.top.unwrap_or(if json { TOP_JSON } else { TOP_TEXT });
+    let question = Question {
+        root: PathBuf::from("/"),
+        scope: scope(options.netns.as_deref()),
+        to: options.to,
+        keep: if top == 0 { usize::MAX } else { top },
+        owners: match options.owners {
+            Owners::Always => survey::Owners::Always,
+            Owners::Near => survey::Owners::NearLimit,
+            Owners::Never => survey::Owners::Never,
+        },
+    };
+    let mut first = true;
+    loop {
+        let begin = Instant::now();
+        let report = assess(&survey(&question)?, &Options { top, timings: options.timings });
+        if json {
+            output::json(&report, options.watch.is_some())?;
+        } else {
+            let mut page = output::page(options.format, top);
+            if top == 0 {
+                page.top = usize::MAX;
+            }
+            if options.watch.is_some() {
+                output::redraw(first)?;
+            }
+            output::text(&text::report(&report, &page))?;
+        }
+        let Some(seconds) = options.watch else { return Ok(()) };
+        first = false;
+        thread::sleep(Duration::from_secs_f64(seconds).saturating_sub(begin.elapsed()));
+    }
+}
+
+fn scope(netns: Option<&str>) -> Scope {
+    match netns {
+        None => Scope::Auto,
+        Some("all") => Scope::All,
+        Some(name) => Scope::One(name.to_owned()),
+    }
+}

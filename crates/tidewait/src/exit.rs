@@ -1,0 +1,42 @@
+//! How the program ends: one place that turns a result into words on stderr and an exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use tidewait_observe::places::PlaceError;
+
+/// What was wrong with the call, found only after it was parsed. Ends with 2.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// The exit code for a result: 0 done, 1 failed, 2 wrong usage, 77 not permitted. A reader that went away
+/// (`| head`) is no failure.
+pub fn code(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    if error.chain().any(is_broken_pipe) {
+        return ExitCode::SUCCESS;
+    }
+    let message = format!("{error:#}");
+    anstream::eprintln!("tidewait: {message}");
+    ExitCode::from(if error.is::<Usage>() {
+        2
+    } else {
+        match error.downcast_ref::<PlaceError>() {
+            Some(error) if error.is_permission() => 77,
+            Some(PlaceError::Unknown { .. } | PlaceError::NoProcess { .. } | PlaceError::NotANamespace { .. }) => 2,
+            _ => 1,
+        }
+    })
+}
+
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,67 @@
+//! Where data goes: stdout, painted only for a terminal that wants it, as wide as the terminal is.
+
+use std::io::{self, IsTerminal, Write};
+
+use anstream::ColorChoice;
+use serde::Serialize;
+use tidewait_surfaces::text::Page;
+
+use crate::cli::Format;
+
+/// Columns where there is no terminal to ask.
+const USUAL_WIDTH: usize = 80;
+
+/// The page that stdout can show. `top`: how many rows of a list.
+pub fn page(format: Format, top: usize) -> Page {
+    let stdout = io::stdout();
+    let width = terminal_size::terminal_size_of(&stdout)
+        .map(|(width, _)| usize::from(width.0))
+        .or_else(|| std::env::var("COLUMNS").ok()?.parse().ok())
+        .filter(|width| *width > 0)
+        .unwrap_or(USUAL_WIDTH);
+    let colour = anstream::AutoStream::choice(&stdout) != ColorChoice::Never;
+    Page { width, colour, ascii: format.ascii || !unicode_locale(), top }
+}
+
+/// Whether the locale says that the terminal shows more than ASCII. Without a locale it is taken to.
+fn unicode_locale() -> bool {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    match set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")) {
+        None => true,
+        Some(locale) => {
+            let locale = locale.to_ascii_lowercase();
+            // "C" and "POSIX" are what a bare machine has; its terminals show block characters all the same.
+            locale.contains("utf") || locale == "c" || locale == "posix"
+        }
+    }
+}
+
+/// Writes text to stdout as it is.
+pub fn text(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Writes a value as JSON and a line end: indented for a person at a terminal or a single answer, one line
+/// for each of a stream.
+pub fn json(value: &impl Serialize, stream: bool) -> anyhow::Result<()> {
+    let mut bytes = if stream { serde_json::to_vec(value)? } else { serde_json::to_vec_pretty(value)? };
+    bytes.push(b'\n');
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(&bytes)?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Empties the terminal before a page is drawn again; parts pages by a line where it is none.
+pub fn redraw(first: bool) -> io::Result<()> {
+    if io::stdout().is_terminal() {
+        // Home, then clear to the end: no flicker, and what was scrolled away stays.
+        text(if first { "\x1b[2J\x1b[H" } else { "\x1b[H\x1b[J" })
+    } else if first {
+        Ok(())
+    } else {
+        text("\n")
+    }
+}
