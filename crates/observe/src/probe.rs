@@ -14,6 +14,8 @@ mod privileges;
 mod sandbox;
 mod settings;
 mod sockets;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::io;
@@ -41,7 +43,9 @@ pub fn checkup() -> Checkup {
     for (room, specs) in [
         (Room::Outside, places::OUTSIDE),
         (Room::UserNamespace, places::USER_NAMESPACE),
+        (Room::Anywhere, places::NAMESPACE),
         (Room::Sandbox, places::SANDBOX),
+        (Room::Anywhere, sockets::DUMPS),
         (Room::Sandbox, sockets::SPECS),
         (Room::Sandbox, settings::SPECS),
         (Room::Privileged, cgroup::SPECS),
@@ -65,6 +69,8 @@ enum Room {
     Outside,
     /// In a new network namespace, through a user namespace where that is the only way.
     Sandbox,
+    /// As `Sandbox`, for probes that have something to say also where no namespace can be made.
+    Anywhere,
     /// In a new user namespace, also where it would not be needed.
     UserNamespace,
     /// In a new network namespace if that works without a user namespace (BPF does not work inside one), else outside.
@@ -151,16 +157,13 @@ impl Spec {
         let (verdict, detail) = match answer {
             Ok(seen) if bench.namespace == Namespace::UserOwned && !missing.is_empty() => (
                 Verdict::NotPermitted,
-                format!(
-                    "the kernel can ({seen}, in a user namespace), but {} is missing",
-                    missing.join(", ")
-                ),
+                format!("in a user namespace: {seen}; outside it, missing: {}", missing.join(", ")),
             ),
             Ok(seen) => (Verdict::Works, seen),
             Err(Failure::Unsupported(why)) => (Verdict::Unsupported, why),
             Err(Failure::Unknown(why)) => (Verdict::Unknown, why),
             Err(Failure::NotPermitted(why)) if !missing.is_empty() => {
-                (Verdict::NotPermitted, format!("{why}; {} is missing", missing.join(", ")))
+                (Verdict::NotPermitted, format!("{why}; missing: {}", missing.join(", ")))
             }
             Err(Failure::NotPermitted(why)) if !bench.privileges.initial_user_namespace => (
                 Verdict::NotPermitted,
@@ -169,9 +172,7 @@ impl Spec {
             Err(Failure::NotPermitted(why)) if self.needs.is_empty() => (Verdict::NotPermitted, why),
             Err(Failure::NotPermitted(why)) => (
                 Verdict::Unsupported,
-                format!(
-                    "{why}; refused although {held} is in effect: lockdown, a security module or seccomp"
-                ),
+                format!("{why}, in spite of {held}: lockdown, a security module or seccomp"),
             ),
         };
         let remedy = match verdict {

@@ -11,7 +11,6 @@ use super::{Answer, Doing, Failure, Spec};
 
 const TRACING: &[&str] = &["CAP_BPF", "CAP_PERFMON"];
 const NETWORK: &[&str] = &["CAP_BPF", "CAP_NET_ADMIN"];
-const STEERING: &[&str] = &["CAP_BPF", "CAP_NET_ADMIN", "CAP_DAC_OVERRIDE"];
 const TRACING_REMEDY: &str = "Linux 5.12 with CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_EVENTS";
 const STEERING_REMEDY: &str = "Linux 5.8 with CONFIG_CGROUP_BPF, and a cgroup v2 tree";
 
@@ -68,7 +67,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "bpf-connect4",
         title: "BPF: choose the local port (cgroup/connect4)",
         enables: "steer, spread over IPv4",
-        needs: STEERING,
+        needs: NETWORK,
         remedy: STEERING_REMEDY,
         run: programs::connect4,
     },
@@ -76,7 +75,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "bpf-connect6",
         title: "BPF: choose the local port (cgroup/connect6)",
         enables: "steer, spread over IPv6",
-        needs: STEERING,
+        needs: NETWORK,
         remedy: STEERING_REMEDY,
         run: programs::connect6,
     },
@@ -84,7 +83,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "bpf-sock-ops",
         title: "BPF: socket events of a cgroup (sock_ops)",
         enables: "trace: one unit or container only",
-        needs: STEERING,
+        needs: NETWORK,
         remedy: STEERING_REMEDY,
         run: programs::sock_ops,
     },

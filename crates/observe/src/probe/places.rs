@@ -6,15 +6,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::netlink::{self, Netlink};
 use super::sandbox::Namespace;
 use super::{Answer, Bench, Doing, Failure, Spec};
-
-/// The probe that answers for the sandbox itself.
-pub(super) const NEW_NAMESPACE: &str = "new-namespace";
 
 /// As many processes as settle the question.
 const SAMPLE: usize = 64;
@@ -22,10 +21,10 @@ const SAMPLE: usize = 64;
 pub(super) const OUTSIDE: &[Spec] = &[
     Spec {
         id: "lockdown",
-        title: "the kernel is not locked down",
+        title: "lockdown leaves kernel memory readable",
         enables: "trace, study: BPF programs may read kernel memory",
         needs: &[],
-        remedy: "mount -t securityfs securityfs /sys/kernel/security to see it; lockdown= on the kernel command line sets it",
+        remedy: "lockdown= on the kernel command line sets the mode; mount -t securityfs none /sys/kernel/security shows it",
         run: |_| lockdown(),
     },
     Spec {
@@ -84,15 +83,16 @@ pub(super) const USER_NAMESPACE: &[Spec] = &[Spec {
     run: namespace_made,
 }];
 
+pub(super) const NAMESPACE: &[Spec] = &[Spec {
+    id: "new-namespace",
+    title: "make a network namespace",
+    enables: "lab, and most of these probes",
+    needs: &[],
+    remedy: "CAP_SYS_ADMIN, or user namespaces for everyone",
+    run: namespace_made,
+}];
+
 pub(super) const SANDBOX: &[Spec] = &[
-    Spec {
-        id: NEW_NAMESPACE,
-        title: "make a network namespace",
-        enables: "lab, and most of these probes",
-        needs: &[],
-        remedy: "CAP_SYS_ADMIN, or user namespaces for everyone",
-        run: namespace_made,
-    },
     Spec {
         id: "device-veth",
         title: "join namespaces by veth",
@@ -132,9 +132,13 @@ fn lockdown() -> Answer {
     let path = "/sys/kernel/security/lockdown";
     let modes = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Failure::Unknown(format!(
-                "{path} does not exist (no securityfs mounted, or no lockdown built in)"
-            )));
+            lockdown_unmounted().map_err(|error| match error {
+                Errno::NOENT => Failure::Unsupported("the kernel has no lockdown built in".to_owned()),
+                Errno::PERM | Errno::ACCESS => {
+                    Failure::Unknown(format!("{path} does not exist: no securityfs is mounted"))
+                }
+                other => Failure::Unknown(format!("securityfs: {other}")),
+            })?
         }
         other => other.doing(path)?,
     };
@@ -142,9 +146,20 @@ fn lockdown() -> Answer {
     let mode = modes.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(mode, _)| mode);
     match mode {
         "none" => Ok("mode none".to_owned()),
-        "integrity" => Ok("mode integrity: BPF may still read".to_owned()),
+        "integrity" => Ok("mode integrity: reading is still allowed".to_owned()),
         _ => Err(Failure::Unsupported(format!("{path}: {}", modes.trim()))),
     }
+}
+
+/// Reads the file from a securityfs that is mounted nowhere and ends with the descriptor.
+fn lockdown_unmounted() -> rustix::io::Result<String> {
+    let context = fsopen("securityfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let root = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let file = rustix::fs::openat(&root, "lockdown", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut modes = [0; 128];
+    let length = rustix::io::read(&file, &mut modes)?;
+    Ok(String::from_utf8_lossy(modes.get(..length).unwrap_or_default()).into_owned())
 }
 
 fn conntrack() -> Answer {

@@ -33,10 +33,10 @@ pub(super) struct Privileges {
 }
 
 impl Privileges {
-    /// Reads /proc/self; what cannot be read counts as not held.
+    /// Reads the calling thread's standing; what cannot be read counts as not held.
     pub(super) fn read() -> Self {
         let uid = rustix::process::geteuid().as_raw();
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
         let effective = status
             .lines()
             .find_map(|line| line.strip_prefix("CapEff:"))

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use rustix::thread::UnshareFlags;
 
@@ -32,7 +33,7 @@ pub(super) fn enter(room: Room, privileges: &Privileges) -> Namespace {
         Room::Outside => Namespace::Callers,
         Room::Privileged => own().unwrap_or(Namespace::Callers),
         Room::UserNamespace => user_owned(privileges).unwrap_or_else(|e| Namespace::Refused(e.to_string())),
-        Room::Sandbox => match own() {
+        Room::Sandbox | Room::Anywhere => match own() {
             Ok(namespace) => namespace,
             Err(first) => user_owned(privileges).unwrap_or_else(|second| {
                 Namespace::Refused(format!(
@@ -55,8 +56,11 @@ fn user_owned(privileges: &Privileges) -> io::Result<Namespace> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNET) }?;
     // Without CAP_SETGID a gid map is accepted only once setgroups(2) has been given up (user_namespaces(7)).
     fs::write("/proc/self/setgroups", "deny")?;
-    fs::write("/proc/self/uid_map", format!("0 {} 1", privileges.uid))?;
-    fs::write("/proc/self/gid_map", format!("0 {} 1", privileges.gid))?;
+    for (map, id) in [("uid_map", privileges.uid), ("gid_map", privileges.gid)] {
+        // Refused for root without CAP_SETFCAP (5.12), who is not to gain it this way.
+        fs::write(Path::new("/proc/self").join(map), format!("0 {id} 1"))
+            .map_err(|error| io::Error::new(error.kind(), format!("writing {map}: {error}")))?;
+    }
     raise_loopback()?;
     Ok(Namespace::UserOwned)
 }

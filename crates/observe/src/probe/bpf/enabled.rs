@@ -21,6 +21,9 @@ use crate::probe::{Answer, Bench, Doing, Failure, diag, netlink};
 /// `probe.bpf.c`, compiled.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o"));
 
+/// Advice of libbpf on a first load that fails, whatever the reason; the error number says more.
+const GUESSES: &[&str] = &["RLIMIT_MEMLOCK", "ulimit", "bpf_object__probe_loading", "failed to load object"];
+
 /// What libbpf had to say since the last load; it would print it otherwise.
 static LOG: Mutex<String> = Mutex::new(String::new());
 
@@ -146,7 +149,9 @@ fn decisive(log: &str) -> Option<&str> {
         .or_else(|| says("BPF program load failed"))
         .or_else(|| says("failed to find"))
         .or_else(|| says("failed to create"))
-        .or_else(|| log.lines().find(|line| !line.trim().is_empty()))
+        .or_else(|| {
+            log.lines().find(|line| !(line.trim().is_empty() || GUESSES.iter().any(|g| line.contains(g))))
+        })
         .map(|line| line.trim().trim_start_matches("libbpf: "))
 }
 
@@ -254,7 +259,12 @@ fn in_own_cgroup(
 ) -> Answer {
     let mut loaded = Loaded::new(program, &[])?;
     loaded.put(Slot::WantedPort, u64::from(CHOSEN_PORT))?;
-    let cgroup = Temporary::new()?;
+    let cgroup = Temporary::new().map_err(|failure| match failure {
+        Failure::NotPermitted(why) => {
+            Failure::Unknown(format!("loads; attaching not tried for want of a cgroup of its own ({why})"))
+        }
+        other => other,
+    })?;
     let directory = File::open(&cgroup.path).doing("opening the cgroup")?;
     let link = loaded
         .program(program)?
@@ -310,11 +320,13 @@ pub(in crate::probe) fn sock_ops(bench: &Bench) -> Answer {
 pub(in crate::probe) fn tc(bench: &Bench) -> Answer {
     let mut loaded = Loaded::new("segments", &[])?;
     if bench.namespace != Namespace::Own {
-        return Ok("loaded; not attached for want of a namespace".to_owned());
+        return Err(Failure::Unknown("loads; attaching not tried for want of a namespace".to_owned()));
     }
     for module in ["sch_ingress", "cls_bpf"] {
         if would_load_no_module(module).is_err() {
-            return Ok(format!("loaded; not attached, since that would load module {module}"));
+            return Err(Failure::Unknown(format!(
+                "loads; attaching not tried, since that would load module {module}"
+            )));
         }
     }
     let program = loaded.program("segments")?;
@@ -342,6 +354,13 @@ mod tests {
         let refused = "libbpf: failed to guess\nlibbpf: prog 'x': BPF program load failed: -EPERM\n";
         assert_eq!(decisive(refused), Some("prog 'x': BPF program load failed: -EPERM"));
         assert_eq!(decisive("\n"), None);
+    }
+
+    #[test]
+    fn libbpfs_guess_at_a_refusal_is_not_passed_on() {
+        let log =
+            "libbpf: Failed to bump RLIMIT_MEMLOCK (err = -EPERM), you might need to do it explicitly!\n";
+        assert_eq!(decisive(log), None);
     }
 
     #[test]
