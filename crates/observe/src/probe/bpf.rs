@@ -1,0 +1,132 @@
+//! Probes of BPF: what the kernel tells about itself, and a tiny real program of every kind that tidewait uses.
+
+#[cfg_attr(feature = "bpf", path = "bpf/enabled.rs")]
+#[cfg_attr(not(feature = "bpf"), path = "bpf/disabled.rs")]
+mod programs;
+
+use std::fs;
+use std::io;
+
+use super::{Answer, Doing, Failure, Spec};
+
+const TRACING: &[&str] = &["CAP_BPF", "CAP_PERFMON"];
+const NETWORK: &[&str] = &["CAP_BPF", "CAP_NET_ADMIN"];
+const TRACING_REMEDY: &str = "Linux 5.12 with CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_EVENTS";
+const STEERING_REMEDY: &str = "Linux 5.8 with CONFIG_CGROUP_BPF, and a cgroup v2 tree";
+
+pub(super) const SPECS: &[Spec] = &[
+    Spec {
+        id: "btf",
+        title: "the kernel's type information",
+        enables: "trace, steer, study: BPF programs that fit any kernel",
+        needs: &[],
+        remedy: "a kernel built with CONFIG_DEBUG_INFO_BTF",
+        run: |_| btf(),
+    },
+    Spec {
+        id: "bpf-unprivileged",
+        title: "BPF without privileges is off",
+        enables: "nothing: tidewait asks for capabilities; on is a risk to the machine",
+        needs: &[],
+        remedy: "sysctl kernel.unprivileged_bpf_disabled=2",
+        run: |_| unprivileged(),
+    },
+    Spec {
+        id: "bpf-tp-btf",
+        title: "BPF: state changes (tp_btf/inet_sock_set_state)",
+        enables: "trace: who connects, who closes first",
+        needs: TRACING,
+        remedy: TRACING_REMEDY,
+        run: programs::tp_btf,
+    },
+    Spec {
+        id: "bpf-ring-buffer",
+        title: "BPF: ring buffer",
+        enables: "trace: events in order, cheaply",
+        needs: TRACING,
+        remedy: TRACING_REMEDY,
+        run: programs::ring_buffer,
+    },
+    Spec {
+        id: "bpf-lru-hash",
+        title: "BPF: LRU hash map",
+        enables: "trace: remembers owners in bounded memory",
+        needs: TRACING,
+        remedy: TRACING_REMEDY,
+        run: programs::lru_hash,
+    },
+    Spec {
+        id: "bpf-iter-tcp",
+        title: "BPF: iterate over sockets (iter/tcp)",
+        enables: "report: a dump with fields sock_diag lacks",
+        needs: TRACING,
+        remedy: "Linux 5.9 with CONFIG_DEBUG_INFO_BTF",
+        run: programs::iter_tcp,
+    },
+    Spec {
+        id: "bpf-connect4",
+        title: "BPF: choose the local port (cgroup/connect4)",
+        enables: "steer, spread over IPv4",
+        needs: NETWORK,
+        remedy: STEERING_REMEDY,
+        run: programs::connect4,
+    },
+    Spec {
+        id: "bpf-connect6",
+        title: "BPF: choose the local port (cgroup/connect6)",
+        enables: "steer, spread over IPv6",
+        needs: NETWORK,
+        remedy: STEERING_REMEDY,
+        run: programs::connect6,
+    },
+    Spec {
+        id: "bpf-sock-ops",
+        title: "BPF: socket events of a cgroup (sock_ops)",
+        enables: "trace: one unit or container only",
+        needs: NETWORK,
+        remedy: STEERING_REMEDY,
+        run: programs::sock_ops,
+    },
+    Spec {
+        id: "bpf-tc",
+        title: "BPF: segments of a device (tc classifier)",
+        enables: "study: late segments for sockets in TIME_WAIT",
+        needs: NETWORK,
+        remedy: "CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS (modprobe cls_bpf sch_ingress)",
+        run: programs::tc,
+    },
+    Spec {
+        id: "bpf-fentry",
+        title: "BPF: entry of a kernel function (fentry/tcp_time_wait)",
+        enables: "nothing yet: state changes show the same births of TIME_WAIT",
+        needs: TRACING,
+        remedy: "a kernel with CONFIG_FUNCTION_TRACER that is not locked down; tidewait does without",
+        run: programs::fentry,
+    },
+];
+
+fn btf() -> Answer {
+    let path = "/sys/kernel/btf/vmlinux";
+    match fs::metadata(path) {
+        Ok(file) => Ok(format!("{path}, {} KiB", file.len() / 1024)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Failure::Unsupported(format!("{path} does not exist")))
+        }
+        Err(error) => Err(Failure::of(path, &error)),
+    }
+}
+
+fn unprivileged() -> Answer {
+    let path = "/proc/sys/kernel/unprivileged_bpf_disabled";
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Failure::Unknown(format!("{path} does not exist: the kernel may have no bpf(2)")))
+        }
+        other => match other.doing(path)?.trim() {
+            "0" => Err(Failure::Unknown(
+                "unprivileged_bpf_disabled is 0: every user may load simple programs".to_owned(),
+            )),
+            value => Ok(format!("unprivileged_bpf_disabled is {value}")),
+        },
+    }
+}

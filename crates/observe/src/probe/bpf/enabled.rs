@@ -1,0 +1,371 @@
+//! Loads one program at a time, attaches it to something of the probe's own, and looks what it saw.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use libbpf_rs::{
+    Iter, MapCore, MapFlags, MapImpl, Mut, Object, ObjectBuilder, PrintLevel, ProgramMut, RingBufferBuilder,
+    TC_INGRESS, TcHookBuilder, set_print,
+};
+
+use crate::probe::cgroup::Temporary;
+use crate::probe::places::would_load_no_module;
+use crate::probe::sandbox::Namespace;
+use crate::probe::{Answer, Bench, Doing, Failure, diag, netlink};
+
+/// `probe.bpf.c`, compiled.
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o"));
+
+/// Advice of libbpf on a first load that fails, whatever the reason; the error number says more.
+const GUESSES: &[&str] = &["RLIMIT_MEMLOCK", "ulimit", "bpf_object__probe_loading", "failed to load object"];
+
+/// What libbpf had to say since the last load; it would print it otherwise.
+static LOG: Mutex<String> = Mutex::new(String::new());
+
+/// Places in the map `slots`, in the order of `enum slot` in probe.bpf.c.
+#[derive(Clone, Copy)]
+enum Slot {
+    WantedNetns,
+    WantedPort,
+    Hits,
+    Cookie,
+    Cgroup,
+    Clock,
+    Taken,
+}
+
+/// The kernel's own error number for "not supported", which leaks out of bpf(2) (include/linux/errno.h).
+const ENOTSUPP: i32 = 524;
+
+/// A port outside every default range, for the program to choose.
+const CHOSEN_PORT: u16 = 20_999;
+
+/// One program of the object, loaded.
+struct Loaded {
+    object: Object,
+}
+
+impl Loaded {
+    /// Loads this program alone, with the maps that it uses.
+    fn new(program: &str, maps: &[&str]) -> Result<Self, Failure> {
+        if let Ok(mut log) = LOG.lock() {
+            log.clear();
+        }
+        set_print(Some((PrintLevel::Warn, |_, line| {
+            if let Ok(mut log) = LOG.lock() {
+                log.push_str(&line);
+            }
+        })));
+        let mut open =
+            ObjectBuilder::default().open_memory(OBJECT).map_err(|error| failure("open", &error))?;
+        for mut candidate in open.progs_mut() {
+            let wanted = candidate.name() == program;
+            candidate.set_autoload(wanted);
+        }
+        for mut map in open.maps_mut() {
+            let wanted = map.name().to_str().is_some_and(|name| name == "slots" || maps.contains(&name));
+            map.set_autocreate(wanted).map_err(|error| failure("map", &error))?;
+        }
+        open.load().map(|object| Self { object }).map_err(|error| failure("load", &error))
+    }
+
+    fn program(&self, name: &str) -> Result<ProgramMut<'_>, Failure> {
+        self.object
+            .progs_mut()
+            .find(|program| program.name() == name)
+            .ok_or_else(|| Failure::Unknown(format!("the object has no program {name}")))
+    }
+
+    fn map(&mut self, name: &str) -> Result<MapImpl<'_, Mut>, Failure> {
+        self.object
+            .maps_mut()
+            .find(|map| map.name() == name)
+            .ok_or_else(|| Failure::Unknown(format!("the object has no map {name}")))
+    }
+
+    fn put(&mut self, slot: Slot, value: u64) -> Result<(), Failure> {
+        self.map("slots")?
+            .update(&(slot as u32).to_ne_bytes(), &value.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|error| failure("map update", &error))
+    }
+
+    fn get(&mut self, slot: Slot) -> Result<u64, Failure> {
+        let value = self
+            .map("slots")?
+            .lookup(&(slot as u32).to_ne_bytes(), MapFlags::ANY)
+            .map_err(|error| failure("map lookup", &error))?;
+        Ok(value.as_deref().and_then(<[u8]>::first_chunk).map_or(0, |value| u64::from_ne_bytes(*value)))
+    }
+}
+
+/// What an error of libbpf means, with the line of its log that decides.
+fn failure(step: &str, error: &libbpf_rs::Error) -> Failure {
+    let log = LOG.lock().map(|log| log.clone()).unwrap_or_default();
+    let text = format!("{error:#}");
+    let detail = match decisive(&log) {
+        Some(line) => format!("{step}: {line}"),
+        None => format!("{step}: {text}"),
+    };
+    match errno(&text) {
+        Some(libc::EPERM) => Failure::NotPermitted(detail),
+        // EACCES is how the verifier refuses a program; the rest is the kernel not knowing a kind of program, map, helper or
+        // function. ENOMEM and the like say nothing about the kernel.
+        Some(
+            libc::EACCES
+            | libc::EINVAL
+            | libc::ENOENT
+            | libc::ESRCH
+            | libc::EOPNOTSUPP
+            | ENOTSUPP
+            | libc::E2BIG,
+        ) => Failure::Unsupported(detail),
+        _ => Failure::Unknown(detail),
+    }
+}
+
+/// The number in "Operation not permitted (os error 1)": libbpf-rs gives it in no other way.
+fn errno(text: &str) -> Option<i32> {
+    text.rsplit_once("(os error ")?.1.split_once(')')?.0.parse().ok()
+}
+
+/// The line of libbpf's log that names the cause: the verifier's last word, else what libbpf says of the program, else
+/// its first warning.
+fn decisive(log: &str) -> Option<&str> {
+    let verifier = log
+        .split_once("-- BEGIN PROG LOAD LOG --")
+        .and_then(|(_, rest)| rest.split_once("-- END PROG LOAD LOG --"))
+        .and_then(|(words, _)| {
+            words.lines().map(str::trim).rfind(|line| {
+                !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("libbpf:")
+            })
+        });
+    let says = |needle: &str| log.lines().find(|line| line.contains(needle));
+    verifier
+        .or_else(|| says("BPF program load failed"))
+        .or_else(|| says("failed to find"))
+        .or_else(|| says("failed to create"))
+        .or_else(|| {
+            log.lines().find(|line| !(line.trim().is_empty() || GUESSES.iter().any(|g| line.contains(g))))
+        })
+        .map(|line| line.trim().trim_start_matches("libbpf: "))
+}
+
+/// Connects over loopback, in a namespace of the probe's own, and hangs up.
+fn traffic() -> Result<(), Failure> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listen")?;
+    let client = TcpStream::connect(listener.local_addr().doing("getsockname")?).doing("connect")?;
+    drop(client);
+    Ok(())
+}
+
+/// Inode of the network namespace, as `net->ns.inum` has it.
+fn namespace() -> Result<u64, Failure> {
+    fs::metadata("/proc/self/ns/net").map(|meta| meta.ino()).doing("/proc/self/ns/net")
+}
+
+/// Loads and attaches a program that follows a tracepoint, makes traffic for it, and looks at the outcome.
+fn traced(
+    bench: &Bench,
+    program: &str,
+    maps: &[&str],
+    look: impl FnOnce(&mut Loaded) -> Result<Option<String>, Failure>,
+) -> Answer {
+    let mut loaded = Loaded::new(program, maps)?;
+    loaded.put(Slot::WantedNetns, namespace()?)?;
+    let link = loaded.program(program)?.attach().map_err(|error| failure("attach", &error))?;
+    if bench.namespace != Namespace::Own {
+        return Ok("loaded and attached; not tried on traffic for want of a namespace".to_owned());
+    }
+    traffic()?;
+    drop(link);
+    look(&mut loaded)?.ok_or_else(|| {
+        Failure::Unknown("loaded and attached, but it saw nothing of a connection made for it".to_owned())
+    })
+}
+
+pub(in crate::probe) fn tp_btf(bench: &Bench) -> Answer {
+    traced(bench, "state_changes", &[], |loaded| {
+        let (hits, cookie) = (loaded.get(Slot::Hits)?, loaded.get(Slot::Cookie)?);
+        let (cgroup, clock) = (loaded.get(Slot::Cgroup)?, loaded.get(Slot::Clock)?);
+        Ok((hits > 0 && cookie > 0 && clock > 0)
+            .then(|| format!("{hits} state changes of one connection, with cookie and cgroup id {cgroup}")))
+    })
+}
+
+pub(in crate::probe) fn ring_buffer(bench: &Bench) -> Answer {
+    traced(bench, "into_ring", &["ring"], |loaded| {
+        let seen = std::cell::Cell::new(0_u32);
+        let ring = loaded.map("ring")?;
+        let mut builder = RingBufferBuilder::new();
+        builder
+            .add(&ring, |_| {
+                seen.set(seen.get() + 1);
+                0
+            })
+            .map_err(|error| failure("ring buffer", &error))?;
+        let buffer = builder.build().map_err(|error| failure("ring buffer", &error))?;
+        buffer.poll(Duration::from_millis(50)).map_err(|error| failure("ring buffer poll", &error))?;
+        Ok((seen.get() > 0).then(|| format!("{} events of one connection read", seen.get())))
+    })
+}
+
+pub(in crate::probe) fn lru_hash(bench: &Bench) -> Answer {
+    traced(bench, "into_hash", &["recent"], |loaded| {
+        let keys = loaded.map("recent")?.keys().count();
+        Ok((keys > 0).then(|| format!("{keys} sockets remembered")))
+    })
+}
+
+pub(in crate::probe) fn fentry(bench: &Bench) -> Answer {
+    traced(bench, "into_time_wait", &[], |loaded| {
+        let hits = loaded.get(Slot::Hits)?;
+        Ok((hits > 0).then(|| format!("{hits} entries of one connection")))
+    })
+}
+
+pub(in crate::probe) fn iter_tcp(bench: &Bench) -> Answer {
+    let loaded = Loaded::new("every_socket", &[])?;
+    let link = loaded.program("every_socket")?.attach().map_err(|error| failure("attach", &error))?;
+    // A listener to be found; elsewhere the machine's own sockets are counted, which changes nothing.
+    let listener = match bench.namespace {
+        Namespace::Own => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listen")?),
+        _ => None,
+    };
+    let mut states = Vec::new();
+    Iter::new(&link)
+        .map_err(|error| failure("iterator", &error))?
+        .read_to_end(&mut states)
+        .doing("reading the iterator")?;
+    match listener {
+        Some(_) if !states.contains(&diag::LISTEN) => Err(Failure::Unknown(format!(
+            "{} sockets, and a listener made for it is not among them",
+            states.len()
+        ))),
+        _ => Ok(format!("{} sockets read, by state", states.len())),
+    }
+}
+
+/// Loads a program for the connections of a cgroup and runs it on one connection of this process, in a cgroup of its own.
+fn in_own_cgroup(
+    bench: &Bench,
+    program: &str,
+    address: IpAddr,
+    look: impl FnOnce(&mut Loaded, &TcpStream) -> Answer,
+) -> Answer {
+    let mut loaded = Loaded::new(program, &[])?;
+    loaded.put(Slot::WantedPort, u64::from(CHOSEN_PORT))?;
+    let cgroup = Temporary::new().map_err(|failure| match failure {
+        Failure::NotPermitted(why) => {
+            Failure::Unknown(format!("loads; attaching not tried for want of a cgroup of its own ({why})"))
+        }
+        other => other,
+    })?;
+    let directory = File::open(&cgroup.path).doing("opening the cgroup")?;
+    let link = loaded
+        .program(program)?
+        .attach_cgroup(directory.as_raw_fd())
+        .map_err(|error| failure("attach", &error))?;
+    if bench.namespace != Namespace::Own {
+        return Ok("loaded, attached to a cgroup of its own; not tried on traffic for want of a namespace"
+            .to_owned());
+    }
+    let listener = TcpListener::bind((address, 0)).doing("listen")?;
+    cgroup.join()?;
+    let client = TcpStream::connect(listener.local_addr().doing("getsockname")?).doing("connect")?;
+    drop(link);
+    drop(cgroup);
+    look(&mut loaded, &client)
+}
+
+fn port_chosen(bench: &Bench, program: &str, address: IpAddr) -> Answer {
+    in_own_cgroup(bench, program, address, |loaded, client| {
+        let port = client.local_addr().doing("getsockname")?.port();
+        let (taken, cookie) = (loaded.get(Slot::Taken)?, loaded.get(Slot::Cookie)?);
+        if port != CHOSEN_PORT {
+            return Err(Failure::Unknown(format!("asked for port {CHOSEN_PORT}, connect() took {port}")));
+        }
+        if taken == 0 || cookie == 0 {
+            return Err(Failure::Unknown(format!(
+                "port {port} chosen; socket lookup found {taken} of 1 listener, cookie {cookie}"
+            )));
+        }
+        Ok(format!("port {port} chosen by bpf_bind, a listener found by bpf_skc_lookup_tcp"))
+    })
+}
+
+pub(in crate::probe) fn connect4(bench: &Bench) -> Answer {
+    port_chosen(bench, "choose_port4", IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+pub(in crate::probe) fn connect6(bench: &Bench) -> Answer {
+    port_chosen(bench, "choose_port6", IpAddr::V6(Ipv6Addr::LOCALHOST))
+}
+
+pub(in crate::probe) fn sock_ops(bench: &Bench) -> Answer {
+    in_own_cgroup(bench, "socket_events", IpAddr::V4(Ipv4Addr::LOCALHOST), |loaded, _| {
+        match (loaded.get(Slot::Hits)?, loaded.get(Slot::Cookie)?) {
+            (0, _) => {
+                Err(Failure::Unknown("attached, but it saw nothing of a connection made for it".to_owned()))
+            }
+            (hits, _) => Ok(format!("{hits} events of one connection")),
+        }
+    })
+}
+
+pub(in crate::probe) fn tc(bench: &Bench) -> Answer {
+    let mut loaded = Loaded::new("segments", &[])?;
+    if bench.namespace != Namespace::Own {
+        return Err(Failure::Unknown("loads; attaching not tried for want of a namespace".to_owned()));
+    }
+    for module in ["sch_ingress", "cls_bpf"] {
+        if would_load_no_module(module).is_err() {
+            return Err(Failure::Unknown(format!(
+                "loads; attaching not tried, since that would load module {module}"
+            )));
+        }
+    }
+    let program = loaded.program("segments")?;
+    let device = i32::try_from(netlink::LOOPBACK).unwrap_or(1);
+    let mut hook = TcHookBuilder::new(program.as_fd()).ifindex(device).replace(false).hook(TC_INGRESS);
+    hook.create().map_err(|error| failure("clsact on lo", &error))?;
+    hook.attach().map_err(|error| failure("attach to lo", &error))?;
+    traffic()?;
+    match loaded.get(Slot::Hits)? {
+        0 => Err(Failure::Unknown("attached to lo, but it saw no segment".to_owned())),
+        hits => Ok(format!("{hits} segments of one connection seen on lo")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decisive_line_is_the_verifiers_last_word_or_else_libbpfs() {
+        let log = "libbpf: prog 'x': BPF program load failed: Permission denied\n\
+                   libbpf: prog 'x': -- BEGIN PROG LOAD LOG --\n0: (85) call 1\n\
+                   unknown func bpf_x#9\nprocessed 1 insns (limit 1)\n-- END PROG LOAD LOG --\n";
+        assert_eq!(decisive(log), Some("unknown func bpf_x#9"));
+        let refused = "libbpf: failed to guess\nlibbpf: prog 'x': BPF program load failed: -EPERM\n";
+        assert_eq!(decisive(refused), Some("prog 'x': BPF program load failed: -EPERM"));
+        assert_eq!(decisive("\n"), None);
+    }
+
+    #[test]
+    fn libbpfs_guess_at_a_refusal_is_not_passed_on() {
+        let log =
+            "libbpf: Failed to bump RLIMIT_MEMLOCK (err = -EPERM), you might need to do it explicitly!\n";
+        assert_eq!(decisive(log), None);
+    }
+
+    #[test]
+    fn the_error_number_is_read_out_of_the_text() {
+        assert_eq!(errno("load: Operation not permitted (os error 1)"), Some(1));
+        assert_eq!(errno("no such thing"), None);
+    }
+}

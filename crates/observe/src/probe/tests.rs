@@ -1,0 +1,270 @@
+//! The checkup against other witnesses: iproute2, the kernel's type information, the settings that exist.
+#![expect(
+    unsafe_code,
+    reason = "one thread of the test gives up its privileges, which only system calls can do"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::thread::UnshareFlags;
+use tidewait_model::doctor::{Checkup, Verdict};
+
+use super::checkup;
+
+static HERE: LazyLock<Checkup> = LazyLock::new(checkup);
+
+fn verdict(of: &Checkup, id: &str) -> Verdict {
+    let probe = of.probes.iter().find(|probe| probe.id == id);
+    probe.unwrap_or_else(|| panic!("no probe {id}")).verdict
+}
+
+/// Works or not, as the witness has it; with the whole row in the message.
+fn agrees(id: &str, witness: bool) {
+    let probe = HERE.probes.iter().find(|probe| probe.id == id).unwrap_or_else(|| panic!("no probe {id}"));
+    assert_eq!(probe.verdict == Verdict::Works, witness, "{probe:?}");
+}
+
+fn root() -> bool {
+    let root = HERE.capabilities.iter().any(|name| name == "CAP_SYS_ADMIN");
+    if !root {
+        eprintln!("skipped: needs CAP_SYS_ADMIN for a network namespace without a user namespace");
+    }
+    root
+}
+
+fn ran(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).output().expect("sh runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { text } else { format!("failed: {text}") }
+}
+
+/// Runs it in a thread with a network namespace of its own, which commands that it starts inherit.
+fn in_new_namespace<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    thread::spawn(|| {
+        // SAFETY: CLONE_NEWNET changes no file descriptor table and no memory.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.expect("a network namespace");
+        assert_eq!(ran("ip link set lo up"), "");
+        body()
+    })
+    .join()
+    .expect("the thread ends well")
+}
+
+#[test]
+fn every_probe_is_named_once_and_explains_itself() {
+    let mut ids: Vec<_> = HERE.probes.iter().map(|probe| probe.id.as_str()).collect();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all);
+    for probe in &HERE.probes {
+        assert!(
+            !probe.title.is_empty() && !probe.detail.is_empty() && !probe.enables.is_empty(),
+            "{probe:?}"
+        );
+        assert_eq!(probe.remedy.is_some(), probe.verdict != Verdict::Works, "{probe:?}");
+        assert!(
+            probe.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+            "{probe:?}"
+        );
+    }
+}
+
+#[test]
+fn destroying_time_wait_agrees_with_ss() {
+    if !root() {
+        return;
+    }
+    let (before, after) = in_new_namespace(|| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
+        let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+        let (mut server, _) = listener.accept().expect("accept");
+        drop(client);
+        server.read_to_end(&mut Vec::new()).expect("end of stream");
+        drop(server);
+        thread::sleep(Duration::from_millis(20));
+        let count = || ran("ss -Htan state time-wait").lines().count();
+        let before = count();
+        ran("ss -K -Htan state time-wait");
+        (before, count())
+    });
+    assert_eq!(before, 1);
+    agrees("destroy-time-wait", after == 0);
+}
+
+#[test]
+fn devices_and_disciplines_agree_with_ip_and_tc() {
+    if !root() {
+        return;
+    }
+    for (id, command) in [
+        ("device-veth", "ip link add type veth 2>&1"),
+        ("device-dummy", "ip link add type dummy 2>&1"),
+        ("netem", "tc qdisc add dev lo root netem 2>&1"),
+    ] {
+        // Where a module would have to be loaded the probe declines to try, and so does this.
+        if verdict(&HERE, id) != Verdict::Unknown {
+            agrees(id, in_new_namespace(move || !ran(command).starts_with("failed")));
+        }
+    }
+}
+
+#[test]
+fn what_exists_agrees_with_the_settings_and_the_type_information() {
+    for (id, name) in [("tcp-tw-reuse-delay", "tcp_tw_reuse_delay"), ("tcp-tw-timeout", "tcp_tw_timeout")] {
+        agrees(id, fs::exists(format!("/proc/sys/net/ipv4/{name}")).expect("/proc"));
+    }
+    let Ok(btf) = fs::read("/sys/kernel/btf/vmlinux") else {
+        eprintln!("skipped: no type information to compare with");
+        return;
+    };
+    let names = |name: &str| {
+        let whole = [&[0], name.as_bytes(), &[0]].concat();
+        btf.windows(whole.len()).any(|window| window == whole)
+    };
+    agrees("btf", true);
+    agrees("diag-bound-inactive", names("TCP_BOUND_INACTIVE"));
+    agrees("local-port-range-option", names("local_port_range"));
+    if root() && cfg!(feature = "bpf") {
+        agrees("bpf-tp-btf", names("btf_trace_inet_sock_set_state"));
+        agrees("bpf-iter-tcp", names("bpf_iter__tcp"));
+        agrees("bpf-sock-ops", names("bpf_sock_ops_kern"));
+        agrees("bpf-ring-buffer", names("bpf_ringbuf"));
+    }
+}
+
+#[cfg(not(feature = "bpf"))]
+#[test]
+fn without_the_loader_the_bpf_probes_say_so() {
+    let probe = HERE.probes.iter().find(|probe| probe.id == "bpf-tp-btf").expect("the probe is listed");
+    assert_eq!((probe.verdict, probe.detail.as_str()), (Verdict::Unknown, "not tried: built without BPF"));
+}
+
+/// This machine's kernel refuses fentry to everybody. The witness is a program of the simplest kind, which libbpf's own
+/// feature probe loads.
+#[cfg(feature = "bpf")]
+#[test]
+fn a_refusal_in_spite_of_privileges_is_laid_at_the_kernels_door() {
+    let fentry = HERE.probes.iter().find(|probe| probe.id == "bpf-fentry").expect("the probe is listed");
+    if fentry.verdict == Verdict::Works {
+        // Entry of a function takes ftrace, which shows itself by its switch.
+        assert!(fs::exists("/proc/sys/kernel/ftrace_enabled").expect("/proc"));
+    } else if root() {
+        assert_eq!(fentry.verdict, Verdict::Unsupported, "{fentry:?}");
+        assert!(
+            fentry.detail.contains("into_time_wait") || fentry.detail.contains("tcp_time_wait"),
+            "{fentry:?}"
+        );
+    }
+}
+
+/// A thread without any privilege: what the kernel can do is still found out, what this user may not is named.
+#[test]
+fn an_unprivileged_user_gets_an_answer_to_everything() {
+    if !root() {
+        return;
+    }
+    let checkup = thread::spawn(|| {
+        let nobody: libc::c_long = 65534;
+        // SAFETY: the bare system calls change the credentials of this thread alone, and touch no memory.
+        unsafe {
+            assert_eq!(libc::syscall(libc::SYS_setresgid, nobody, nobody, nobody), 0);
+            assert_eq!(libc::syscall(libc::SYS_setresuid, nobody, nobody, nobody), 0);
+            // Changing user made /proc/self root's; a program that was started by this user owns its own.
+            assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1), 0);
+        }
+        checkup()
+    })
+    .join()
+    .expect("the thread ends well");
+    assert!(checkup.capabilities.is_empty(), "{:?}", checkup.capabilities);
+    assert_eq!(checkup.probes.len(), HERE.probes.len());
+    for id in ["enter-namespace", "see-descriptors", "cgroup-create"] {
+        assert_eq!(verdict(&checkup, id), Verdict::NotPermitted, "{id}");
+    }
+    assert_eq!(verdict(&checkup, "diag-dump-ipv4"), Verdict::Works);
+    let destroy =
+        checkup.probes.iter().find(|probe| probe.id == "destroy-time-wait").expect("the probe is listed");
+    assert_ne!(destroy.verdict, Verdict::Works);
+    if verdict(&checkup, "new-namespace") == Verdict::Works
+        && verdict(&HERE, "destroy-time-wait") == Verdict::Works
+    {
+        assert_eq!(destroy.verdict, Verdict::NotPermitted);
+        assert!(destroy.detail.ends_with("missing: CAP_NET_ADMIN"), "{destroy:?}");
+    }
+    if cfg!(feature = "bpf") {
+        assert_eq!(verdict(&checkup, "bpf-tp-btf"), Verdict::NotPermitted);
+    }
+}
+
+/// Everything about the caller's surroundings that a probe could have changed.
+fn surroundings() -> BTreeMap<String, String> {
+    let mut seen = BTreeMap::new();
+    for file in fs::read_dir("/proc/sys/net/ipv4").expect("settings").flatten() {
+        let value = fs::read_to_string(file.path()).unwrap_or_default();
+        seen.insert(file.path().display().to_string(), value);
+    }
+    for name in ["ns/net", "ns/user", "ns/mnt"] {
+        let link = fs::read_link(format!("/proc/thread-self/{name}")).expect("namespace");
+        seen.insert(name.to_owned(), link.display().to_string());
+    }
+    for name in ["mountinfo", "cgroup", "net/dev_mcast"] {
+        let text = fs::read_to_string(format!("/proc/thread-self/{name}")).unwrap_or_default();
+        seen.insert(name.to_owned(), text);
+    }
+    seen.insert("modules".to_owned(), fs::read_to_string("/proc/modules").unwrap_or_default());
+    seen
+}
+
+#[test]
+fn nothing_is_changed_and_nothing_is_left_behind() {
+    let before = surroundings();
+    let begun = Instant::now();
+    assert_eq!(checkup().probes.len(), HERE.probes.len());
+    assert!(begun.elapsed() < Duration::from_secs(3), "took {:?}", begun.elapsed());
+    assert_eq!(before, surroundings());
+    // Programs end some time after their last user, and other tests may be at it: wait until none is left.
+    let patience = Instant::now();
+    loop {
+        let left = leftovers();
+        if left.is_empty() {
+            return;
+        }
+        assert!(patience.elapsed() < Duration::from_secs(20), "left behind: {left:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Cgroups and BPF programs that bear a probe's name.
+fn leftovers() -> Vec<String> {
+    let mut left = Vec::new();
+    let cgroups = ran("find /sys/fs/cgroup -type d -name 'tidewait-probe-*' 2>/dev/null");
+    left.extend(cgroups.lines().filter(|line| !line.starts_with("failed")).map(str::to_owned));
+    #[cfg(feature = "bpf")]
+    left.extend(
+        libbpf_rs::query::ProgInfoIter::default()
+            .map(|program| program.name.to_string_lossy().into_owned())
+            .filter(|name| {
+                [
+                    "state_changes",
+                    "into_ring",
+                    "into_hash",
+                    "every_socket",
+                    "into_time_wait",
+                    "choose_port4",
+                    "choose_port6",
+                    "socket_events",
+                    "segments",
+                ]
+                .contains(&name.as_str())
+            }),
+    );
+    left
+}
