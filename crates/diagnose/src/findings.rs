@@ -34,6 +34,11 @@ impl Case<'_> {
             && (left == 0 || (f64::from(left) <= let_go && f64::from(left) * 200.0 <= f64::from(self.usable)))
     }
 
+    /// Whether net.ipv4.tcp_tw_reuse lets connect() take over TIME_WAIT everywhere.
+    pub(crate) fn reuse_is_on(&self) -> bool {
+        self.facts.settings.number("net.ipv4.tcp_tw_reuse") == Some(1)
+    }
+
     pub(crate) fn subject(&self) -> String {
         match self.destination.destination.as_str() {
             "*" => format!("{} -> any destination", self.destination.source),

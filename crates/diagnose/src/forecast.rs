@@ -37,7 +37,8 @@ pub fn history(expiring: &[u32], time_wait: u32, reuse_after: Option<f64>) -> Hi
     let mut by_age = vec![0_u32; length];
     for (left, count) in expiring.iter().enumerate() {
         // A timer that shows more than the whole length was set just now.
-        by_age[(length - 1).saturating_sub(left)] += count;
+        let age = &mut by_age[(length - 1).saturating_sub(left)];
+        *age = age.saturating_add(*count);
     }
     let covered = by_age.iter().rposition(|count| *count > 0).map_or(0, |oldest| oldest + 1);
     let total: u64 = by_age.iter().map(|count| u64::from(*count)).sum();

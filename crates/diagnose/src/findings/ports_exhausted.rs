@@ -30,5 +30,15 @@ pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
             figure(case.limit)
         ));
     }
-    Some(case.finding("ports-exhausted", Severity::Critical, summary, evidence))
+    // Reuse helps if connect() chose these ports, and does nothing if bind() did.
+    let perhaps = case.destination.pool == Pool::Unknown && case.reuse_is_on();
+    if perhaps {
+        evidence.push(
+            "tcp_tw_reuse is on: if connect() chose these ports it can take over those in TIME_WAIT; if bind() did, \
+             it cannot. Which of them chose cannot be told from a full range"
+                .to_owned(),
+        );
+    }
+    let severity = if perhaps { Severity::Warning } else { Severity::Critical };
+    Some(case.finding("ports-exhausted", severity, summary, evidence))
 }
