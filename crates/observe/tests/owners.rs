@@ -1,4 +1,5 @@
 //! Owners of live sockets on a running kernel.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::collections::HashSet;
 use std::net::{TcpListener, TcpStream};

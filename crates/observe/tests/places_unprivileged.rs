@@ -1,4 +1,10 @@
 //! What is left, and what is said, without any privilege.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests may fail like tests"
+)]
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
