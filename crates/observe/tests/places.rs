@@ -1,10 +1,16 @@
 //! Namespaces on a running kernel. Each test makes its own and removes them; without root they are skipped.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "helpers of tests may fail like tests"
+)]
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tidewait_observe::places::{Kind, Place, PlaceError, Places, Scope, find};
@@ -179,7 +185,8 @@ fn a_namespace_without_a_name_is_found_by_the_process_in_it() {
     assert_eq!(place.leader, Some(pid));
     assert!(place.kind == Kind::Group || place.name == format!("sleep[{pid}]"), "{place:?}");
     assert_eq!(place.enter(here), Ok(inode));
-    assert!(all().places.contains(&place));
+    let leaders = |other: &Place| (other.inode, other.leader) == (place.inode, Some(pid));
+    assert!(all().places.iter().any(leaders));
 
     drop(sleeper);
     assert_eq!(place.enter(|| ()), Err(PlaceError::Vanished { name: place.name.clone() }));
@@ -254,7 +261,7 @@ fn settings_and_counters_are_those_of_the_namespace() {
     let (inside, inside_counters) = place
         .enter(|| {
             let write = |name: &str, value: &str| {
-                std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value).unwrap()
+                std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value).unwrap();
             };
             write("ip_local_port_range", "20000 29999");
             write("ip_local_reserved_ports", odd);
@@ -270,6 +277,35 @@ fn settings_and_counters_are_those_of_the_namespace() {
     assert_eq!(inside_counters["Tcp.ActiveOpens"], 0);
     let (outside, _) = settings(Path::new(ROOT));
     assert_ne!(outside.text("net.ipv4.ip_local_reserved_ports"), Some(odd));
+}
+
+#[test]
+fn finding_and_entering_go_on_while_namespaces_come_and_go() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..8 {
+                drop((Names::add(10), Sleeper::start()));
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
+        while !ended.load(Ordering::Relaxed) {
+            for place in all().places {
+                let ours = place.name.starts_with("tw-places-") || place.name.starts_with("sleep[");
+                match place.enter(|| (here(), settings(Path::new(ROOT)))) {
+                    Ok((inside, (_, limits))) => {
+                        assert_eq!(inside, format!("net:[{}]", place.inode));
+                        assert_eq!(limits, []);
+                    }
+                    Err(PlaceError::Vanished { .. } | PlaceError::NotPermitted { .. }) if !place.own => {}
+                    Err(error) => assert!(!ours, "{error}"),
+                }
+            }
+        }
+    });
 }
 
 #[test]

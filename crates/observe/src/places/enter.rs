@@ -9,7 +9,7 @@ use rustix::fs::{CWD, readlinkat_raw};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 
-use super::{Kind, Place, PlaceError};
+use super::{Place, PlaceError};
 use crate::procfs::link_inode;
 
 impl Place {
@@ -23,7 +23,8 @@ impl Place {
     /// [`PlaceError::Vanished`] if the namespace has ended since it was found, [`PlaceError::NotPermitted`], or
     /// [`PlaceError::Failed`]. `work` has not begun then. A panic in `work` goes on in the caller.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, PlaceError> {
-        if self.kind == Kind::Own && self.inode == 0 || current() == Some(self.inode) {
+        let here = self.inode == 0 || current().map_or(self.own, |inode| inode == self.inode);
+        if here {
             return Ok(work());
         }
         thread::scope(|scope| {

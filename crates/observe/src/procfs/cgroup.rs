@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::file::Directory;
+use super::file::{Directory, SHORT};
 use super::process::printable;
 
 /// Where a process belongs, as far as the names of its control groups tell.
@@ -22,7 +22,7 @@ pub struct Membership {
 /// The text of `root`/proc/`pid`/cgroup, if the process is there and may be read.
 pub fn cgroup_of(root: &Path, pid: u32) -> Option<String> {
     let mut text = Vec::new();
-    Directory::open(&root.join("proc")).ok()?.read(&format!("{pid}/cgroup"), &mut text).ok()?;
+    Directory::open(&root.join("proc")).ok()?.read(&format!("{pid}/cgroup"), SHORT, &mut text).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 

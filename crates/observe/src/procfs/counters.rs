@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use tidewait_model::Limit;
 use tidewait_model::catalogue::COUNTERS;
 
-use super::file::Directory;
+use super::file::{Directory, LONGER};
 
 /// Reads the counters of the catalogue for the network namespace of the *calling thread*. /proc/net would not
 /// do: it is that of the process's first thread.
@@ -28,7 +28,7 @@ pub fn counters(root: &Path) -> (BTreeMap<String, i64>, Vec<Limit>) {
     let mut last = None;
     let mut read = 0;
     for file in ["netstat", "snmp", "sockstat", "sockstat6"] {
-        match net.read(file, &mut text) {
+        match net.read(file, LONGER, &mut text) {
             Ok(()) if file.starts_with("sockstat") => in_pairs(file, &text, &mut found),
             Ok(()) => in_two_lines(&text, &mut found),
             Err(error) => {
@@ -42,6 +42,12 @@ pub fn counters(root: &Path) -> (BTreeMap<String, i64>, Vec<Limit>) {
     (found, limits)
 }
 
+/// The counters of the catalogue whose full name is `prefix`, `group`, a dot, and what is given with each.
+fn wanted(prefix: &str, group: &str) -> Vec<(&'static str, &'static str)> {
+    let name = |full: &'static str| full.strip_prefix(prefix)?.strip_prefix(group)?.strip_prefix('.');
+    COUNTERS.iter().filter_map(|full| Some((*full, name(full)?))).collect()
+}
+
 /// Takes `Group: name name ...` followed by `Group: value value ...`.
 fn in_two_lines(text: &[u8], found: &mut BTreeMap<String, i64>) {
     let text = String::from_utf8_lossy(text);
@@ -53,9 +59,8 @@ fn in_two_lines(text: &[u8], found: &mut BTreeMap<String, i64>) {
         else {
             return;
         };
-        for (name, value) in names.split_ascii_whitespace().zip(values.split_ascii_whitespace()) {
-            keep(format!("{group}.{name}"), value, found);
-        }
+        let pairs = names.split_ascii_whitespace().zip(values.split_ascii_whitespace());
+        keep(&wanted("", group), pairs, found);
     }
 }
 
@@ -64,18 +69,25 @@ fn in_pairs(file: &str, text: &[u8], found: &mut BTreeMap<String, i64>) {
     for line in String::from_utf8_lossy(text).lines() {
         let Some((group, rest)) = line.split_once(':') else { continue };
         let mut words = rest.split_ascii_whitespace();
-        while let (Some(name), Some(value)) = (words.next(), words.next()) {
-            keep(format!("{file}.{group}.{name}"), value, found);
-        }
+        let pairs = std::iter::from_fn(|| Some((words.next()?, words.next()?)));
+        keep(&wanted(&format!("{file}."), group), pairs, found);
     }
 }
 
-fn keep(name: String, value: &str, found: &mut BTreeMap<String, i64>) {
-    if !COUNTERS.contains(&name.as_str()) {
+fn keep<'t>(
+    wanted: &[(&'static str, &'static str)],
+    pairs: impl Iterator<Item = (&'t str, &'t str)>,
+    found: &mut BTreeMap<String, i64>,
+) {
+    if wanted.is_empty() {
         return;
     }
-    if let Ok(value) = value.parse() {
-        found.insert(name, value);
+    for (name, value) in pairs {
+        if let Some((full, _)) = wanted.iter().find(|(_, wanted)| *wanted == name)
+            && let Ok(value) = value.parse()
+        {
+            found.insert((*full).to_owned(), value);
+        }
     }
 }
 

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
-use rustix::io::{Errno, read};
+use rustix::io::{Errno, read, retry_on_intr};
 
-/// The first read asks for this many bytes. All but a long ip_local_reserved_ports fit.
-const FIRST_READ: usize = 4096;
+/// How much a read asks for at first where a text is expected to be short.
+pub(crate) const SHORT: usize = 4 << 10;
+
+/// How much it asks for where it is expected to be longer: /proc/net/netstat has about 6 KiB.
+pub(crate) const LONGER: usize = 32 << 10;
 
 /// A kernel text of this size or more is not believed: the longest setting, every second port reserved, has 192 KiB.
 const LONGEST: usize = 4 << 20;
@@ -28,30 +31,20 @@ impl Directory {
         open_at(&self.0, path).map(Directory)
     }
 
-    /// Reads the file `path` into `text`, whose former content is dropped.
+    /// Reads the file `path` into `text`, whose former content is dropped, by one read of `size` bytes.
     ///
-    /// A file that fills the buffer is read anew with a larger one instead of being read on: the kernel answers
-    /// a second read of a list like ip_local_reserved_ports with nothing (`proc_do_large_bitmap`,
-    /// kernel/sysctl.c), and the text would silently be cut.
-    pub(crate) fn read(&self, path: &str, text: &mut Vec<u8>) -> Result<(), Errno> {
-        let mut size = FIRST_READ;
+    /// The files of /proc that are read here give all they have to one read that is large enough. One that fills
+    /// the buffer is read anew with a larger one and not read on: the kernel answers a second read of a list like
+    /// ip_local_reserved_ports with nothing (`proc_do_large_bitmap`, kernel/sysctl.c), and the text would silently
+    /// be cut. Near the end of the buffer counts as full, since the kernel may leave out a number that does not fit.
+    pub(crate) fn read(&self, path: &str, mut size: usize, text: &mut Vec<u8>) -> Result<(), Errno> {
         loop {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
             let file = openat(&self.0, path, flags, Mode::empty())?;
-            text.clear();
             text.resize(size, 0);
-            let mut filled = 0;
-            let ended = loop {
-                let Some(free) = text.get_mut(filled..).filter(|free| !free.is_empty()) else { break false };
-                match read(&file, free) {
-                    Ok(0) => break true,
-                    Ok(length) => filled += length,
-                    Err(Errno::INTR) => {}
-                    Err(error) => return Err(error),
-                }
-            };
-            if ended && filled < size - 64 {
-                text.truncate(filled);
+            let length = retry_on_intr(|| read(&file, text.as_mut_slice()))?;
+            if length < size - 64 {
+                text.truncate(length);
                 return Ok(());
             }
             size *= 8;
@@ -125,10 +118,10 @@ mod tests {
         let mut text = Vec::new();
         for length in [0, 1, 4031, 4032, 4095, 4096, 4097, 200_000, 3] {
             std::fs::write(directory.path().join("file"), vec![b'x'; length]).unwrap();
-            here.read("file", &mut text).unwrap();
+            here.read("file", SHORT, &mut text).unwrap();
             assert_eq!(text.len(), length);
         }
-        assert_eq!(here.read("absent", &mut text), Err(Errno::NOENT));
+        assert_eq!(here.read("absent", SHORT, &mut text), Err(Errno::NOENT));
     }
 
     proptest! {

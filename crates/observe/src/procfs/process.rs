@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::cgroup::Membership;
-use super::file::Directory;
+use super::file::{Directory, SHORT};
 use super::users::Users;
 
 /// What is told of a process that holds sockets.
@@ -69,7 +69,7 @@ impl Proc {
     /// Reads `file` of process `pid`.
     fn read(&mut self, pid: u32, file: &str) -> Result<&[u8], Errno> {
         self.path(pid, file);
-        self.directory.read(&self.path, &mut self.text)?;
+        self.directory.read(&self.path, SHORT, &mut self.text)?;
         Ok(&self.text)
     }
 

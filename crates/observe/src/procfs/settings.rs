@@ -1,5 +1,6 @@
 //! Sysctl values as the calling thread's network namespace has them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -7,11 +8,18 @@ use rustix::io::Errno;
 use tidewait_model::catalogue::SETTINGS;
 use tidewait_model::{Limit, Settings};
 
-use super::file::Directory;
+use super::file::{Directory, SHORT};
 
-/// Each setting's name with its path below /proc/sys.
-static PATHS: LazyLock<Vec<(&str, String)>> =
-    LazyLock::new(|| SETTINGS.iter().map(|setting| (setting.name, setting.name.replace('.', "/"))).collect());
+/// The settings by directory below /proc/sys, each with its file there. A directory is opened once: the kernel
+/// walks /proc/sys slowly, and the more so the more namespaces there are.
+static FILES: LazyLock<BTreeMap<String, Vec<(&str, &str)>>> = LazyLock::new(|| {
+    let mut files = BTreeMap::<_, Vec<_>>::new();
+    for setting in SETTINGS {
+        let (directory, file) = setting.name.rsplit_once('.').unwrap_or((".", setting.name));
+        files.entry(directory.replace('.', "/")).or_default().push((setting.name, file));
+    }
+    files
+});
 
 /// Reads every row of the catalogue below `root`/proc/sys, as the *calling thread's* network namespace sees it.
 ///
@@ -27,15 +35,18 @@ pub fn settings(root: &Path) -> (Settings, Vec<Limit>) {
     let mut text = Vec::new();
     let mut refused: Vec<&str> = Vec::new();
     let mut reason = Errno::NOENT;
-    for (name, path) in PATHS.iter() {
-        match sys.read(path, &mut text) {
-            Ok(()) => {
-                found.0.insert((*name).to_owned(), normal(&text));
-            }
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(error) => {
-                refused.push(name);
-                reason = error;
+    for (directory, files) in FILES.iter() {
+        let directory = sys.directory(directory);
+        for (name, file) in files {
+            match directory.as_ref().map_err(|error| *error).and_then(|at| at.read(file, SHORT, &mut text)) {
+                Ok(()) => {
+                    found.0.insert((*name).to_owned(), normal(&text));
+                }
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => {
+                    refused.push(name);
+                    reason = error;
+                }
             }
         }
     }
