@@ -38,8 +38,11 @@ enum Load {
         #[command(flatten)]
         run: Run,
     },
-    /// Connections made and closed at a steady rate to one destination
+    /// Connections made and closed at a steady rate
     Churn {
+        /// Each has room for 470 connections a second, and makes connect() slow above 235
+        #[arg(long, default_value_t = 1)]
+        destinations: u16,
         /// Connections a second
         #[arg(long, default_value_t = 500)]
         rate: u32,
@@ -105,8 +108,15 @@ fn main() -> Result<ExitCode> {
     tidewait_lab::enter()?;
     match cli.load {
         Load::TimeWait { destinations, count, ports, run } => time_wait(destinations, count, ports, &run),
-        Load::Churn { rate, seconds, bind_first, no_port, run } => {
-            churn(rate, seconds, bind_first, no_port, &run)
+        Load::Churn { destinations, rate, seconds, bind_first, no_port, run } => {
+            let options = ChurnOptions {
+                rate: Some(rate),
+                duration: Duration::from_secs(seconds),
+                bind_first: bind_first.then_some(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1))),
+                no_port,
+                ..ChurnOptions::default()
+            };
+            churn(destinations, options, &run)
         }
         Load::Mixed { run } => mixed(&run),
         Load::States { count, run } => states(count, &run),
@@ -117,11 +127,17 @@ fn server_address(number: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2)), FIRST_PORT + number)
 }
 
-fn time_wait(destinations: u16, count: u64, ports: Option<String>, run: &Run) -> Result<ExitCode> {
+/// From the client to so many ports of the server.
+fn path(client: &Host, server: &Host, destinations: u16) -> Result<Path> {
     if !(1..=1_000).contains(&destinations) {
         bail!("--destinations {destinations}: from 1 to 1000");
     }
+    Ok((0..destinations).map(server_address).fold(Path::between(client, server), Path::to))
+}
+
+fn time_wait(destinations: u16, count: u64, ports: Option<String>, run: &Run) -> Result<ExitCode> {
     let (client, server) = Lab::new().pair()?;
+    let path = path(&client, &server, destinations)?;
     match ports {
         Some(ports) => client.set("net.ipv4.ip_local_port_range", &ports.replace('-', " "))?,
         None if count.div_ceil(u64::from(destinations)) > 28_000 => {
@@ -130,7 +146,6 @@ fn time_wait(destinations: u16, count: u64, ports: Option<String>, run: &Run) ->
         None => {}
     }
     client.set("net.ipv4.tcp_max_tw_buckets", &count.max(262_144).to_string())?;
-    let path = (0..destinations).map(server_address).fold(Path::between(&client, &server), Path::to);
     let filled = path.fill_time_wait(count)?;
     eprintln!(
         "load: {} TIME_WAIT sockets in {:.2} s, {:.0} a second; sockstat says {}",
@@ -142,18 +157,11 @@ fn time_wait(destinations: u16, count: u64, ports: Option<String>, run: &Run) ->
     run.go(&client)
 }
 
-fn churn(rate: u32, seconds: u64, bind_first: bool, no_port: bool, run: &Run) -> Result<ExitCode> {
+fn churn(destinations: u16, options: ChurnOptions, run: &Run) -> Result<ExitCode> {
     let (client, server) = Lab::new().pair()?;
-    let destination = server_address(0);
-    let _server = Server::start(&server, &[destination], Policy::CloseAfterPeer)?;
-    let options = ChurnOptions {
-        rate: Some(rate),
-        duration: Duration::from_secs(seconds),
-        bind_first: bind_first.then_some(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1))),
-        no_port,
-        ..ChurnOptions::default()
-    };
-    let churn = Path::between(&client, &server).to(destination).churn(options)?;
+    let path = path(&client, &server, destinations)?;
+    let _server = Server::start(&server, path.destinations(), Policy::CloseAfterPeer)?;
+    let churn = path.churn(options)?;
     if run.command.is_empty() {
         print_churn(&churn.wait());
         return Ok(ExitCode::SUCCESS);

@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::path::{Pair, Path};
 use crate::socket;
 
-/// The longest that a connect or the wait for the server's close may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest that a connect or the wait for the server's close may take: a lost SYN is sent again after a second.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// A worker that is later than this gives the missed turns up instead of catching up in one burst.
 const LATEST: Duration = Duration::from_millis(100);
 /// The longest sleep, so that a stop is noticed.
@@ -72,6 +72,19 @@ impl Default for ChurnOptions {
             reuse_address: false,
             threads: None,
         }
+    }
+}
+
+impl ChurnOptions {
+    /// How many connections it can hold at once.
+    fn most_held(&self) -> u64 {
+        if self.hold.is_zero() || self.closer == Closer::Server {
+            return 0;
+        }
+        // Without a rate nobody knows beforehand: then accept() and socket() say when there are too many.
+        let time = self.hold.min(self.duration).as_secs_f64();
+        let by_rate = self.rate.map_or(0, |rate| (f64::from(rate) * time) as u64);
+        self.count.map_or(by_rate, |count| count.min(by_rate))
     }
 }
 
@@ -143,9 +156,10 @@ impl Path {
         }
         let fast = options.rate.is_none_or(|rate| rate >= 15_000);
         let count = options.threads.unwrap_or(if fast { 2 } else { 1 }).max(1);
-        // At most so many are open at once: the held ones, and one in the hands of each thread.
-        let held = options.rate.map_or(0.0, f64::from) * options.hold.as_secs_f64();
-        socket::reserve_descriptors(2 * (held as u64 + count as u64))?;
+        // At most so many are open at once: the held ones, and one in the hands of each thread. Twice, because the
+        // server is usually in this process too.
+        let open = options.most_held().saturating_add(count as u64);
+        socket::reserve_descriptors(open.saturating_mul(2))?;
         let shared = Arc::new(Shared {
             pairs: self.pairs()?,
             options,
@@ -317,7 +331,11 @@ impl<'a> Worker<'a> {
         let start = Instant::now();
         let connected = rustix::net::connect(&connection, &pair.destination);
         self.shared.connecting_ns.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        connected.map_err(|error| ("connect", error))?;
+        connected.map_err(|error| match error {
+            // What a blocking connect() says when its time is over.
+            Errno::INPROGRESS => ("connect", Errno::TIMEDOUT),
+            other => ("connect", other),
+        })?;
         if !self.payload.is_empty() {
             rustix::net::send(&connection, &self.payload, SendFlags::NOSIGNAL)
                 .map_err(|error| ("send", error))?;

@@ -1,6 +1,7 @@
 //! Without root: becoming root of a user namespace of one's own, for a program and for a single test.
 #![expect(unsafe_code, reason = "unshare and the moment between fork and exec have no safe wrapper")]
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
@@ -51,8 +52,8 @@ pub fn enter() -> Result<Privilege> {
 /// Runs a test that makes namespaces: as root at once, else in a child that is root of a user namespace.
 ///
 /// `name` is the test's full path (`module::tests::name`), by which the child, the same test binary, finds it. Where
-/// user namespaces are forbidden the test is skipped: a line `SKIPPED <test>: <reason>` goes to standard error, past
-/// the test harness's capture, so that skips can be counted.
+/// user namespaces are forbidden the test is skipped (see [`skip`]), past the test harness's capture, so that skips can
+/// be counted.
 ///
 /// # Panics
 /// When the test fails, as a test does.
@@ -65,11 +66,14 @@ pub fn isolated(name: &str, test: impl FnOnce()) {
         Ok(Some(status)) if status.success() => {}
         Ok(None) => panic!("this test binary has no test {name:?}: isolated() needs the test's full path"),
         Ok(Some(status)) => panic!("{name}, in a user namespace of its own: {status}"),
-        Err(error) => {
-            // Not eprintln: the harness would hide it in a test that passes.
-            let _ = writeln!(io::stderr(), "SKIPPED {name}: {error}");
-        }
+        Err(error) => skip(name, error),
     }
+}
+
+/// Says that a test is skipped, and why: a line `SKIPPED <test>: <reason>` on standard error.
+pub fn skip(name: &str, reason: impl Display) {
+    // Not eprintln: the harness would hide it in a test that passes. Nobody is left to tell when this fails.
+    let _ = writeln!(io::stderr(), "SKIPPED {name}: {reason}");
 }
 
 /// Runs the test in a child. `None` when the test binary knows no test of that name.
