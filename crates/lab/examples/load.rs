@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use tidewait_lab::{ChurnOptions, ChurnReport, Host, Lab, Path, Policy, Server, Side};
+use tidewait_lab::{ChurnOptions, ChurnReport, Closer, Host, Lab, Path, Policy, Server, Side};
 
 /// Ports of the destinations count up from here: below the stock range of connect().
 const FIRST_PORT: u16 = 3_306;
@@ -49,6 +49,9 @@ enum Load {
         /// Ends after this time, or with the command
         #[arg(long, default_value_t = 20)]
         seconds: u64,
+        /// Let the server close first, so that it keeps the TIME_WAIT; the command still runs on the client
+        #[arg(long)]
+        server_closes: bool,
         /// Call bind(address, 0) before connect()
         #[arg(long)]
         bind_first: bool,
@@ -108,10 +111,11 @@ fn main() -> Result<ExitCode> {
     tidewait_lab::enter()?;
     match cli.load {
         Load::TimeWait { destinations, count, ports, run } => time_wait(destinations, count, ports, &run),
-        Load::Churn { destinations, rate, seconds, bind_first, no_port, run } => {
+        Load::Churn { destinations, rate, seconds, server_closes, bind_first, no_port, run } => {
             let options = ChurnOptions {
                 rate: Some(rate),
                 duration: Duration::from_secs(seconds),
+                closer: if server_closes { Closer::Server } else { Closer::Client },
                 bind_first: bind_first.then_some(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1))),
                 no_port,
                 ..ChurnOptions::default()
@@ -160,7 +164,11 @@ fn time_wait(destinations: u16, count: u64, ports: Option<String>, run: &Run) ->
 fn churn(destinations: u16, options: ChurnOptions, run: &Run) -> Result<ExitCode> {
     let (client, server) = Lab::new().pair()?;
     let path = path(&client, &server, destinations)?;
-    let _server = Server::start(&server, path.destinations(), Policy::CloseAfterPeer)?;
+    let policy = match options.closer {
+        Closer::Client => Policy::CloseAfterPeer,
+        Closer::Server => Policy::CloseFirst,
+    };
+    let _server = Server::start(&server, path.destinations(), policy)?;
     let churn = path.churn(options)?;
     if run.command.is_empty() {
         print_churn(&churn.wait());

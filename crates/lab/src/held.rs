@@ -39,6 +39,9 @@ impl Held {
     }
 
     /// Closes one side the usual way, as its program would: a FIN goes out.
+    ///
+    /// Where the other host was made silent meanwhile ([`crate::Host::blackhole`]), the FIN is never acknowledged, and
+    /// the sockets stay in FIN_WAIT1, or in LAST_ACK if the other side had closed before.
     pub fn close(&mut self, side: Side) {
         match side {
             Side::Client => self.client.clear(),
@@ -59,7 +62,7 @@ impl Path {
     /// # Errors
     /// When descriptors are short, or a call fails; local ports may run out.
     pub fn hold_established(&self, count: u64) -> Result<Held> {
-        socket::reserve_descriptors(2 * count)?;
+        socket::reserve_descriptors(count.saturating_mul(2))?;
         let pairs = self.pairs()?;
         let mut held = Held::default();
         held.listeners = self.listeners()?;

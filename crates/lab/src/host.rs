@@ -115,7 +115,8 @@ impl Host {
         self.add_interface(&device, Interface::parse(address)?)
     }
 
-    /// Makes an address on one of its networks silent: what this host sends there is lost without an answer.
+    /// Makes an address on one of its networks silent, be it in use or not: what this host sends there is lost without
+    /// an answer.
     ///
     /// # Errors
     /// When no wire of this host leads to that address.

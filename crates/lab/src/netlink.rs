@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
@@ -82,7 +83,7 @@ impl Route {
         };
         message.attributes.push(NeighbourAttribute::Destination(destination));
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(NOBODY.to_vec()));
-        self.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)
+        self.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
             .context("blackhole", format!("{address} on {device}"))
     }
 

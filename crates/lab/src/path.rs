@@ -51,7 +51,7 @@ impl Path {
         Path::between(netns, netns)
     }
 
-    /// Adds a destination.
+    /// Adds a destination. A v4-mapped one (`[::ffff:10.77.0.2]:80`) makes IPv6 sockets that speak IPv4.
     #[must_use]
     pub fn to(mut self, destination: SocketAddr) -> Path {
         self.destinations.push(destination);

@@ -27,6 +27,8 @@ pub(crate) fn tcp(address: IpAddr, flags: SocketFlags) -> io::Result<OwnedFd> {
 
 /// Listens on `address`; in the unspecified IPv6 address `dual_stack` lets IPv4 clients in as well.
 pub(crate) fn listen(address: SocketAddr, backlog: i32, dual_stack: bool) -> io::Result<OwnedFd> {
+    // Who connects to a v4-mapped address speaks IPv4, so that is what has to listen.
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let socket = tcp(address.ip(), SocketFlags::empty())?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
@@ -94,20 +96,13 @@ pub(crate) fn drain(socket: &OwnedFd) -> io::Result<()> {
 /// Makes sure that this process may open `more` descriptors, and raises its limit where it may.
 pub(crate) fn reserve_descriptors(more: u64) -> Result<()> {
     let open = std::fs::read_dir("/proc/self/fd").context("read", "/proc/self/fd")?.count() as u64;
-    let needed = open + more + SPARE_DESCRIPTORS;
+    let needed = more.saturating_add(open + SPARE_DESCRIPTORS);
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(());
     }
-    let maximum = match limit.maximum {
-        Some(maximum) if maximum < needed => needed,
-        other => return raise(other.map_or(needed, |maximum| maximum), other),
-    };
-    // The hard limit goes up only with CAP_SYS_RESOURCE.
-    raise(maximum, Some(maximum))
+    // Going past the hard limit takes CAP_SYS_RESOURCE, and fs.nr_open ends it.
+    let maximum = limit.maximum.map(|maximum| maximum.max(needed));
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .map_err(|_| Error::Descriptors { needed, allowed: limit.maximum.unwrap_or(u64::MAX) })
-}
-
-fn raise(current: u64, maximum: Option<u64>) -> Result<()> {
-    setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum }).context("raise", "RLIMIT_NOFILE")
 }

@@ -69,6 +69,19 @@ fn time_wait_over_ipv6_and_from_several_sources() {
 }
 
 #[test]
+fn v4_mapped_sockets_take_ipv4_ports() {
+    isolated("v4_mapped_sockets_take_ipv4_ports", || {
+        let (client, server) = pair();
+        client.set("net.ipv4.ip_local_port_range", "40000 40099").unwrap();
+        let mapped = Path::between(&client, &server).to(address("[::ffff:10.77.0.2]:80"));
+        mapped.fill_time_wait(100).unwrap();
+        assert_eq!(ss(&client, &["-6", "state", "time-wait"]).len(), 100, "IPv6 sockets");
+        let plain = Path::between(&client, &server).to(address("10.77.0.2:80"));
+        assert!(plain.hold_established(1).is_err(), "and no port left for IPv4");
+    });
+}
+
+#[test]
 fn time_wait_fills_a_range_to_the_last_port() {
     isolated("time_wait_fills_a_range_to_the_last_port", || {
         let (client, server) = pair();
@@ -77,6 +90,9 @@ fn time_wait_fills_a_range_to_the_last_port() {
         path.fill_time_wait(1_000).unwrap();
         let refused = path.hold_established(1).unwrap_err().to_string();
         assert!(refused.contains("connect to 10.77.0.2:80"), "{refused}");
+        // The ports are connect()'s own: to another destination they all serve again.
+        let elsewhere = Path::between(&client, &server).to(address("10.77.0.2:81"));
+        assert_eq!(elsewhere.hold_established(1_000).unwrap().count(Side::Client), 1_000);
         let refused = path.fill_time_wait(1_001).unwrap_err().to_string();
         assert!(refused.contains("1000 ports each"), "{refused}");
         client.set("net.ipv4.tcp_max_tw_buckets", "500").unwrap();
@@ -137,6 +153,26 @@ fn held_sockets_have_their_states_and_leave_none_behind() {
         assert!(ss(&client, &["-o", "state", "fin-wait-2"]).iter().all(|line| !line.contains("timer:")));
         drop(held);
         expect(&client, State::FinWait2, 0);
+    });
+}
+
+#[test]
+fn a_peer_gone_silent_leaves_unacknowledged_closes() {
+    isolated("a_peer_gone_silent_leaves_unacknowledged_closes", || {
+        let (client, server) = pair();
+        let mut open =
+            Path::between(&client, &server).to(address("10.77.0.2:80")).hold_established(5).unwrap();
+        let mut left = Path::between(&client, &server)
+            .to(address("10.77.0.2:81"))
+            .leak_close_wait(Side::Client, 7)
+            .unwrap();
+        expect(&client, State::CloseWait, 7);
+        client.blackhole(ip("10.77.0.2")).unwrap();
+        open.close(Side::Client);
+        left.close(Side::Client);
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(ss(&client, &["state", "fin-wait-1"]).len(), 5);
+        assert_eq!(ss(&client, &["state", "last-ack"]).len(), 7);
     });
 }
 
