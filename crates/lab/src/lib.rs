@@ -1,1 +1,33 @@
 //! Private network namespaces, servers and clients that make TCP trouble on purpose, and clean up.
+//!
+//! [`NetNs`] is a namespace held by a descriptor, [`Lab`] joins [`Host`]s by wires, [`Server`] answers in one of
+//! five ways, [`Path`] says from where to where, and makes the load: TIME_WAIT, CLOSE_WAIT, FIN_WAIT2, SYN_SENT,
+//! NEW_SYN_RECV, ESTABLISHED, or a steady [`Churn`]. Nothing touches the host's own network: settings are written
+//! only in namespaces made here, and everything goes when the values are dropped or the process ends.
+//!
+//! Without root, call [`enter`] first in `main`, or wrap a test in [`isolated`].
+
+mod churn;
+mod error;
+mod fill;
+mod half_open;
+mod held;
+mod host;
+mod netlink;
+mod netns;
+mod path;
+mod privilege;
+mod server;
+mod socket;
+mod tally;
+
+pub use churn::{Churn, ChurnOptions, ChurnReport, Closer};
+pub use error::{Error, Result};
+pub use fill::Filled;
+pub use held::{Held, Side};
+pub use host::{Host, Lab};
+pub use netns::NetNs;
+pub use path::Path;
+pub use privilege::{Privilege, enter, isolated, skip};
+pub use server::{Policy, Server, ServerOptions};
+pub use tally::Sockstat;
