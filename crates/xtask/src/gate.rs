@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use crate::workspace::{Workspace, cargo};
-use crate::{check, generate, policy};
+use crate::{check, generate, policy, vm};
 
 /// Which steps to run.
 #[derive(Args)]
@@ -93,6 +93,7 @@ const STEPS: &[Step] = &[
             )
         },
     },
+    Step { name: "vm-test", run: |workspace| vm::suite::outcome(workspace, &[]) },
 ];
 
 fn names() -> Vec<&'static str> {
@@ -184,7 +185,7 @@ pub fn watch(command: &mut Command) -> Result<(bool, Outcome)> {
 }
 
 /// Copies lines, whatever their encoding, and notes what each tells.
-fn read_along(from: impl Read, mut to: impl Write, seen: &Mutex<Outcome>) -> std::io::Result<()> {
+pub fn read_along(from: impl Read, mut to: impl Write, seen: &Mutex<Outcome>) -> std::io::Result<()> {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
     while from.read_until(b'\n', &mut line)? > 0 {

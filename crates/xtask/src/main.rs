@@ -1,4 +1,4 @@
-//! Chores of the project: gate, check, generate. `cargo xtask --help` lists them.
+//! Chores of the project: generate, check, gate, vm. `cargo xtask --help` lists them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore speaks on the terminal")]
 
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ mod check;
 mod gate;
 mod generate;
 mod policy;
+mod vm;
 mod workspace;
 
 /// Chores of the project.
@@ -36,6 +37,10 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Boot a Debian kernel in an emulated machine and run a command there
+    Vm(vm::Options),
+    /// Run the workspace's kernel tests in emulated machines
+    VmTest(vm::suite::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +57,8 @@ fn run(chore: Chore) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
     let complaints = match chore {
         Chore::Gate(options) => return gate::run(&workspace, &options),
+        Chore::Vm(options) => return vm::run(&workspace, &options),
+        Chore::VmTest(options) => return vm::suite::run(&workspace, &options),
         Chore::Check => check::complaints(&workspace)?,
         Chore::Policy => policy::complaints(&workspace)?,
         Chore::Generate { check: true } => generate::complaints(&workspace)?,

@@ -30,6 +30,11 @@ impl Workspace {
         Ok(Self { root: metadata.workspace_root.clone().into_std_path_buf(), metadata })
     }
 
+    /// Cargo's target directory; CARGO_TARGET_DIR is honoured.
+    pub fn target(&self) -> &Path {
+        self.metadata.target_directory.as_std_path()
+    }
+
     /// The workspace's own packages, by name.
     pub fn members(&self) -> Vec<&Package> {
         let mut members = self.metadata.workspace_packages();
