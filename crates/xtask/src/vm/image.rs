@@ -81,7 +81,9 @@ impl Image<'_> {
     }
 
     fn add_programs(&self, root: &Path) -> Result<()> {
-        let mut programs = Vec::new();
+        // This machine's shell: that of busybox takes its own `ip` and `tc` for the real ones.
+        let shell = find("sh").context("sh is missing")?;
+        let mut programs = vec![place(root, &Entry::copied(shell, "/bin/sh"))?];
         for name in TOOLS {
             if let Some(found) = find(name) {
                 programs.push(place(root, &Entry::copied(found, format!("/usr/bin/{name}")))?);
@@ -111,7 +113,8 @@ fn skeleton(root: &Path) -> Result<()> {
     let busybox = find("busybox").context("busybox is missing")?;
     copy(&busybox, &root.join("bin/busybox"))?;
     let applets = tool(Command::new(&busybox).arg("--list"))?;
-    for applet in String::from_utf8_lossy(&applets).lines().filter(|applet| *applet != "busybox") {
+    let applets = String::from_utf8_lossy(&applets).into_owned();
+    for applet in applets.lines().filter(|applet| !["busybox", "sh"].contains(applet)) {
         symlink("busybox", root.join("bin").join(applet))?;
     }
     fs::write(

@@ -25,6 +25,9 @@ pub struct Machine {
     pub timeout: Duration,
 }
 
+/// What the directory of a running machine is called, before the process id of its chore.
+const RUN: &str = "run-";
+
 /// Reads one stream of the machine to its end.
 pub type Reader = Box<dyn FnOnce(&mut dyn Read) -> io::Result<()> + Send>;
 
@@ -50,7 +53,8 @@ impl Machine {
     /// Boots the image, waits for the command to end and returns its exit code. Fails when the machine ends without
     /// one: after a panic, or when the time is up; the last lines of its console are in the error.
     pub fn run(&self, image: &Image<'_>, store: &Path, streams: Streams) -> Result<u8> {
-        let place = store.join(format!("run-{}-{}", process::id(), image.kernel.release));
+        remove_left_over(store)?;
+        let place = store.join(format!("{RUN}{}", process::id()));
         fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
         let ended = self.run_in(&place, image, streams);
         fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
@@ -79,13 +83,17 @@ impl Machine {
         } else {
             format!("not done after {} s", self.timeout.as_secs())
         };
-        bail!("kernel {}: {what}; last words on the console:\n{}", image.kernel.release, tail(&console, 40))
+        let words = match tail(&console, 40) {
+            words if words.is_empty() => "nothing on the console".to_owned(),
+            words => format!("last words on the console:\n{words}"),
+        };
+        bail!("kernel {}: {what}; {words}", image.kernel.release)
     }
 
     fn start(&self, place: &Path, image: &Image<'_>) -> Result<Child> {
-        // Whoever ends this chore ends the machine: qemu gets a signal when its parent is gone.
+        // Whoever ends this chore ends the machine: qemu is killed when its parent is gone.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "--", "qemu-system-x86_64"]);
+        command.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         // Emulation also where there is KVM: nested, it is there and does not work, and tests should run alike.
         command.args(["-accel", "tcg", "-cpu", "max"]);
@@ -118,6 +126,19 @@ impl Machine {
             thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Removes the directories of machines whose chore was killed.
+fn remove_left_over(store: &Path) -> Result<()> {
+    for entry in fs::read_dir(store).with_context(|| format!("cannot list {}", store.display()))? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(RUN).map(|pid| Path::new("/proc").join(pid));
+        if owner.is_some_and(|owner| !owner.exists()) {
+            fs::remove_dir_all(entry.path()).with_context(|| format!("cannot remove {name}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The last lines of a text.
