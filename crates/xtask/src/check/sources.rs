@@ -28,7 +28,7 @@ pub fn complaints(path: &str, text: &str) -> Vec<String> {
         if !text.starts_with("//! ") {
             complaints.push(format!("{path}:1: a module begins with its sign: `//! What this room is for.`"));
         }
-        let lines = lines_without_tests(text);
+        let lines = lines_without_tests(path, text);
         if lines >= TOO_LONG && !MAY_BE_LONG.iter().any(|(listed, _)| *listed == path) {
             complaints.push(format!(
                 "{path}: {lines} lines without tests, the limit is {TOO_LONG}: split it, or list it with a reason \
@@ -41,7 +41,7 @@ pub fn complaints(path: &str, text: &str) -> Vec<String> {
 
 /// A word about a file that is getting long.
 pub fn warning(path: &str, text: &str) -> Option<String> {
-    let lines = lines_without_tests(text);
+    let lines = lines_without_tests(path, text);
     (is_module(path) && (LONG..TOO_LONG).contains(&lines))
         .then(|| format!("{path}: {lines} lines without tests; {LONG} is where a file should be split"))
 }
@@ -50,8 +50,11 @@ fn is_module(path: &str) -> bool {
     path.starts_with("crates/") && path.ends_with(".rs")
 }
 
-/// Lines up to the inline test module, which by custom is the last item of a file.
-fn lines_without_tests(text: &str) -> usize {
+/// Lines up to the inline test module, which by custom is the last item of a file. None in a file of tests.
+fn lines_without_tests(path: &str, text: &str) -> usize {
+    if path.ends_with("tests.rs") || path.contains("/tests/") {
+        return 0;
+    }
     let lines: Vec<&str> = text.lines().collect();
     lines
         .windows(2)
@@ -112,6 +115,7 @@ mod tests {
         assert!(warning("crates/a/src/b.rs", &long).is_some());
         let too_long = format!("//! Too long.\n{body}\n\n");
         assert_eq!(complaints("crates/a/src/b.rs", &too_long).len(), 1);
+        assert!(complaints("crates/a/src/b/tests.rs", &too_long).is_empty());
     }
 
     #[test]
