@@ -1,3 +1,74 @@
-//! Chores of the project: generate, check, gate, vm, bench.
+//! Chores of the project: generate, check, gate, vm. `cargo xtask --help` lists them.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore speaks on the terminal")]
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+mod check;
+mod gate;
+mod generate;
+mod policy;
+mod vm;
+mod workspace;
+
+/// Chores of the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Run everything that CI runs, to the end, and sum it up
+    Gate(gate::Options),
+    /// Check the rules of the house: crate edges, module signs, the map, file sizes
+    Check,
+    /// Check licences, banned crates, duplicates and sources of the dependencies against deny.toml
+    Policy,
+    /// Write the generated files anew
+    Generate {
+        /// Write nothing; fail if a file is not what would be written
+        #[arg(long)]
+        check: bool,
+    },
+    /// Boot a Debian kernel in an emulated machine and run a command there
+    Vm(vm::Options),
+    /// Run the workspace's kernel tests in emulated machines
+    VmTest(vm::suite::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().chore) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<ExitCode> {
+    let workspace = Workspace::open()?;
+    let complaints = match chore {
+        Chore::Gate(options) => return gate::run(&workspace, &options),
+        Chore::Vm(options) => return vm::run(&workspace, &options),
+        Chore::VmTest(options) => return vm::suite::run(&workspace, &options),
+        Chore::Check => check::complaints(&workspace)?,
+        Chore::Policy => policy::complaints(&workspace)?,
+        Chore::Generate { check: true } => generate::complaints(&workspace)?,
+        Chore::Generate { check: false } => {
+            generate::write(&workspace)?;
+            Vec::new()
+        }
+    };
+    for complaint in &complaints {
+        eprintln!("error: {complaint}");
+    }
+    Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

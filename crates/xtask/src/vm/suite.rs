@@ -1,0 +1,166 @@
+//! The kernel tests on other kernels: builds the test programs here, runs them in one machine per kernel.
+
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use std::{fmt::Write as _, io};
+
+use anyhow::{Context as _, Result, ensure};
+use cargo_metadata::Message;
+use clap::Args;
+
+use super::image::{Entry, Image};
+use super::kernel::{self, Kernel, Offer};
+use super::machine::{self, Machine, Streams};
+use super::{pass_on, quoted, store};
+use crate::gate::{Outcome, read_along};
+use crate::workspace::{Workspace, cargo};
+
+/// The kernels of the gate: the oldest that is supported, and the newest that Debian 12 offers.
+const SERIES: &[&str] = &["6.1", "6.12"];
+
+/// The crates whose tests meet the kernel.
+const CRATES: &[&str] = &["tidewait-observe", "tidewait-lab", "tidewait"];
+
+/// What tests find in the environment there: an emulated machine runs at about a tenth of the speed, and cargo, which
+/// insta asks for the root, is not there.
+const ENVIRONMENT: &str = "export TIDEWAIT_TEST_SCALE=0.1 PROPTEST_CASES=16 INSTA_UPDATE=no RUST_BACKTRACE=1";
+
+/// Which kernels to test on.
+#[derive(Args)]
+pub struct Options {
+    /// Series of the kernels; 6.1 and 6.12 if none is given
+    kernels: Vec<String>,
+}
+
+/// A test program, or a program that tests start.
+struct Program {
+    /// `crate/target`, to call it by.
+    name: String,
+    path: PathBuf,
+    /// The directory of the crate, where tests are started.
+    home: PathBuf,
+    is_test: bool,
+}
+
+/// Runs the kernel tests and fails if one of them does.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let outcome = outcome(workspace, &options.kernels)?;
+    for what in &outcome.skipped {
+        println!("SKIPPED {what}");
+    }
+    for failure in &outcome.failures {
+        eprintln!("error: {failure}");
+    }
+    let tests = outcome.tests;
+    println!("vm-test: {} passed, {} failed, {} skipped", tests.passed, tests.failed, outcome.skipped.len());
+    Ok(if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the kernel tests on the given kernels, or the usual ones.
+pub fn outcome(workspace: &Workspace, kernels: &[String]) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    if let Some(obstacle) = machine::obstacle() {
+        outcome.skipped.push(format!("vm-test: {obstacle}"));
+        return Ok(outcome);
+    }
+    let usual: Vec<String> = SERIES.iter().map(|series| (*series).to_owned()).collect();
+    let programs = build(workspace)?;
+    for series in if kernels.is_empty() { &usual } else { kernels } {
+        match kernel::obtain(series, &store(workspace))? {
+            Offer::Nothing(reason) => outcome.skipped.push(format!("vm-test {series}: {reason}")),
+            Offer::Unpacked(kernel) => {
+                let on_it = test_on(workspace, &kernel, &programs)?;
+                outcome.tests.add(on_it.tests);
+                outcome.failures.extend(on_it.failures);
+                outcome.skipped.extend(on_it.skipped.into_iter().map(|what| format!("{series}: {what}")));
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// Has cargo build the tests, and asks it where they are.
+fn build(workspace: &Workspace) -> Result<Vec<Program>> {
+    let mut command = Command::new(cargo());
+    command.args(["test", "--no-run", "--locked", "--quiet", "--message-format", "json-render-diagnostics"]);
+    command.args(CRATES.iter().flat_map(|name| ["--package", name]));
+    command.current_dir(&workspace.root).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let messages = BufReader::new(child.stdout.take().context("cargo has no output")?);
+    let mut programs = Vec::new();
+    for message in Message::parse_stream(messages) {
+        let Message::CompilerArtifact(artifact) = message.context("reading what cargo says")? else {
+            continue;
+        };
+        let Some(path) = artifact.executable else { continue };
+        // Build scripts and the like belong to crates that are not asked for, and have no executable here.
+        let home = artifact.manifest_path.parent().context("a manifest without a directory")?;
+        let package = &workspace.metadata[&artifact.package_id].name;
+        programs.push(Program {
+            name: format!("{package}/{}", artifact.target.name),
+            path: path.into_std_path_buf(),
+            home: home.to_path_buf().into_std_path_buf(),
+            is_test: artifact.profile.test,
+        });
+    }
+    let status = child.wait().context("waiting for cargo")?;
+    ensure!(status.success(), "building the tests failed");
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(programs)
+}
+
+fn test_on(workspace: &Workspace, kernel: &Kernel, programs: &[Program]) -> Result<Outcome> {
+    // Tests know by absolute path where their fixtures and the programs they start are.
+    let mut entries: Vec<Entry> =
+        programs.iter().map(|program| Entry::stripped(&program.path, &program.path)).collect();
+    let mut homes: Vec<&PathBuf> = programs.iter().map(|program| &program.home).collect();
+    homes.dedup();
+    entries.extend(homes.into_iter().map(|home| Entry::copied(home, home)));
+    let script = script(workspace, programs);
+    let image = Image { kernel, modules: &[], entries, script };
+
+    println!("-- kernel {}", kernel.release);
+    let seen = Arc::new(Mutex::new(Outcome::default()));
+    let reader = Arc::clone(&seen);
+    let streams = Streams {
+        stdout: Box::new(move |from| read_along(from, io::stdout(), &reader)),
+        stderr: Box::new(|from| pass_on(from, io::stderr())),
+    };
+    let machine = Machine { memory: 2048, cpus: 2, timeout: Duration::from_secs(600) };
+    let ended = machine.run(&image, &store(workspace), streams);
+    let mut outcome = match seen.lock() {
+        Ok(mut seen) => std::mem::take(&mut *seen),
+        Err(_) => Outcome::from(vec!["the reader of the machine's output has panicked".to_owned()]),
+    };
+    match ended {
+        Ok(0) => {}
+        Ok(_) => outcome.failures.push(format!("tests failed on kernel {}", kernel.release)),
+        Err(error) => outcome.failures.push(format!("{error:#}")),
+    }
+    Ok(outcome)
+}
+
+/// Runs each test program in its crate's directory and says how it went; ends with 1 if one failed.
+fn script(workspace: &Workspace, programs: &[Program]) -> String {
+    let mut script = format!("{ENVIRONMENT}\nexport INSTA_WORKSPACE_ROOT={}\n", path(&workspace.root));
+    script.push_str(
+        "failed=0\n\
+         run() {\n    cd \"$2\"; export CARGO_MANIFEST_DIR=\"$2\"; begun=$(date +%s)\n    \
+         if \"$3\" --show-output; then verdict=passed; else verdict=FAILED; failed=1; fi\n    \
+         echo \"$(uname -r): $1 $verdict ($(($(date +%s) - begun)) s)\"\n}\n",
+    );
+    for program in programs.iter().filter(|program| program.is_test) {
+        let words = [quoted(&program.name), path(&program.home), path(&program.path)];
+        // Writing to a String cannot fail.
+        let _ = writeln!(script, "run {}", words.join(" "));
+    }
+    script.push_str("exit $failed\n");
+    script
+}
+
+fn path(path: &std::path::Path) -> String {
+    quoted(&path.display().to_string())
+}
