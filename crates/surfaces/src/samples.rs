@@ -48,6 +48,7 @@ pub fn destination(source: &str, to: &str, time_wait: u32, open: u32) -> Destina
         states: states(&[(State::TimeWait, time_wait.into()), (State::Established, open.into())]),
         rate_per_second: rate,
         rate_now_per_second: rate,
+        rate_how: "TIME_WAIT timers; connections that the peer closed first are not in it".to_owned(),
         trend: Trend::Steady,
         closed_per_second: ramp(time_wait / 70, time_wait / 60),
         limit_per_second: Some(f64::from(usable - open) / 60.0),
@@ -182,7 +183,7 @@ pub fn running_out() -> Report {
         remedy(
             1,
             "reuse-connections",
-            "Let squid keep its connections to 10.0.2.9:3306 open and reuse them",
+            "let squid keep its connections to 10.0.2.9:3306 open and reuse them",
             None,
             "removes the cause: 482 connects/s become a few",
             "none for the kernel; the peer holds idle connections",
@@ -190,7 +191,7 @@ pub fn running_out() -> Report {
         remedy(
             2,
             "widen-port-range",
-            "Use more ports",
+            "widen net.ipv4.ip_local_port_range to 1024 65535",
             Some("tidewait tune apply net.ipv4.ip_local_port_range=\"1024 65535\" --confirm-within 60s"),
             "64,512 ports carry 1,075 connects/s, 537 before connect() slows down",
             "a service that binds a port above 1023 later may find it taken",
@@ -198,7 +199,7 @@ pub fn running_out() -> Report {
         remedy(
             3,
             "tw-reuse",
-            "Let connect() take over sockets in TIME_WAIT",
+            "let connect() take over sockets in TIME_WAIT",
             Some("sysctl -w net.ipv4.tcp_tw_reuse=1"),
             "up to 28,232 connects/s",
             "none where both ends send TCP timestamps",

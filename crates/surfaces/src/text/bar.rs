@@ -22,13 +22,12 @@ pub fn paint(fill: f64) -> Paint {
 
 /// A bar of `width` columns (an odd number serves best) for a fill of 0 to 1. The column in the middle is the
 /// mark at one half: the bar reaches it when exactly half the ports are in use.
-pub fn fill(fill: f64, width: usize, ascii: bool) -> Line {
+pub fn fill(fill: f64, paint: Paint, width: usize, ascii: bool) -> Line {
     let fill = if fill.is_finite() { fill.clamp(0.0, 1.0) } else { 0.0 };
     let half = width.max(3) / 2;
     let left = cells((fill * 2.0).min(1.0), half, ascii);
     let right = cells((fill * 2.0 - 1.0).max(0.0), half, ascii);
     let mark = if ascii { "|" } else { "\u{2502}" };
-    let paint = paint(fill);
     Line::new()
         .with(paint, left.0)
         .with(Paint::Faint, left.1)
@@ -87,7 +86,7 @@ mod tests {
 
     fn drawn(share: f64, width: usize, ascii: bool) -> String {
         let mut out = String::new();
-        fill(share, width, ascii).render(false, &mut out);
+        fill(share, Paint::Good, width, ascii).render(false, &mut out);
         out
     }
 

@@ -12,6 +12,8 @@ use super::{bar, number, owner};
 
 /// Below this fill, and without a forecast, a destination gets one short line.
 const SMALL: f64 = 0.05;
+/// Ports that run out within this many seconds make a bar red, however much of it is free.
+const SOON: f64 = 300.0;
 /// From this width on, one line a destination is tried.
 const ROWS_FROM: usize = 100;
 const WIDEST_BAR: usize = 41;
@@ -22,7 +24,7 @@ pub fn write(paper: &mut Paper<'_>, destinations: &[Destination], total: u64) {
     let shown = &destinations[..destinations.len().min(paper.page().top)];
     if !shown.is_empty() {
         let rows: Vec<Row<'_>> = shown.iter().map(|destination| Row::new(paper, destination)).collect();
-        match Columns::fit(&rows, paper.width()) {
+        match Columns::fit(&rows, paper.width(), paper.dot()) {
             Some(columns) => columns.write(paper, &rows),
             None => stacked(paper, &rows),
         }
@@ -77,6 +79,8 @@ struct Row<'a> {
     fact: &'a Destination,
     fill: Option<f64>,
     small: bool,
+    /// How the bar and the share are painted: by the fill, or by what is coming.
+    paint: Paint,
     percent: Line,
     used: String,
     used_short: String,
@@ -114,12 +118,17 @@ impl<'a> Row<'a> {
                 number::count(fact.ports_outside_range.into())
             ));
         }
+        let paint = match full {
+            Some(seconds) if seconds < SOON => Paint::Critical,
+            _ => fill.map_or(Paint::Plain, bar::paint),
+        };
         Row {
             fact,
             fill,
+            paint,
             small: fill.is_some_and(|fill| fill < SMALL) && half.is_none() && full.is_none(),
             percent: match fill {
-                Some(fill) => Line::of(bar::paint(fill), number::percent(fill)),
+                Some(fill) => Line::of(paint, number::percent(fill)),
                 None => Line::plain("?"),
             },
             used: match &usable {
@@ -150,7 +159,7 @@ impl<'a> Row<'a> {
     }
 
     fn bar(&self, width: usize, ascii: bool) -> Line {
-        self.fill.map(|fill| bar::fill(fill, width, ascii)).unwrap_or_default()
+        self.fill.map(|fill| bar::fill(fill, self.paint, width, ascii)).unwrap_or_default()
     }
 
     /// States, pool and owners, short enough for the end of a line.
@@ -159,9 +168,11 @@ impl<'a> Row<'a> {
         Line::of(Paint::Faint, joined(dot, [&self.states, self.pool_short, &owners, &self.rest]))
     }
 
-    /// The same in full.
-    fn details(&self, dot: &str) -> String {
-        joined(dot, [&self.states, &self.owners, &self.pool, &self.rest])
+    /// The same in full, under a lead: faint, unless there is trouble and so the owner matters.
+    fn write_details(&self, paper: &mut Paper<'_>, indent: usize) {
+        let details = joined(paper.dot(), [&self.states, &self.owners, &self.pool, &self.rest]);
+        let paint = if self.paint == Paint::Good { Paint::Faint } else { Paint::Plain };
+        paper.prose(Line::plain(" ".repeat(indent)), paint, &details);
     }
 }
 
@@ -226,14 +237,14 @@ impl Columns {
     const PERCENT: usize = 5;
 
     /// The richest layout that fits into `width`, if any does.
-    fn fit(rows: &[Row<'_>], width: usize) -> Option<Columns> {
+    fn fit(rows: &[Row<'_>], width: usize, dot: &str) -> Option<Columns> {
         if width < ROWS_FROM {
             return None;
         }
         let widest = |of: &dyn Fn(&Row<'_>) -> usize, heading: &str| {
             rows.iter().map(of).max().unwrap_or(0).max(heading.len())
         };
-        let beside = widest(&|row| row.details_short(", ").width(), "");
+        let beside = widest(&|row| row.details_short(dot).width(), "");
         let variants = [
             (true, Details::Beside),
             (false, Details::Beside),
@@ -307,7 +318,7 @@ impl Columns {
                 beside,
             );
             if self.details == Details::Below && !row.small {
-                paper.prose(Line::plain(" ".repeat(Self::INDENT * 2)), Paint::Faint, &row.details(dot));
+                row.write_details(paper, Self::INDENT * 2);
             }
         }
     }
@@ -330,7 +341,7 @@ impl Columns {
 
 /// Two or three lines a destination, and one for those with next to nothing.
 fn stacked(paper: &mut Paper<'_>, rows: &[Row<'_>]) {
-    let (width, ascii, dot) = (paper.width(), paper.page().ascii, paper.dot());
+    let (width, ascii) = (paper.width(), paper.page().ascii);
     let indent = if width < 40 { 1 } else { 4 };
     let large = || rows.iter().filter(|row| !row.small);
     let used = large().map(|row| row.used.len()).max().unwrap_or(0);
@@ -370,6 +381,6 @@ fn stacked(paper: &mut Paper<'_>, rows: &[Row<'_>]) {
             row.forecast.clone(),
         ];
         paper.flow(indent, facts);
-        paper.prose(Line::plain(" ".repeat(indent)), Paint::Faint, &row.details(dot));
+        row.write_details(paper, indent);
     }
 }

@@ -1,5 +1,7 @@
 //! The network namespaces: the busy ones in full, the calm ones in a line, the idle ones in one line for all.
 
+use std::collections::BTreeSet;
+
 use tidewait_model::State;
 use tidewait_model::report::{Incoming, Namespace, Ports, Report, Severity};
 
@@ -21,6 +23,7 @@ pub fn write(paper: &mut Paper<'_>, report: &Report) {
     for namespace in shown {
         section(paper, namespace);
     }
+    rates(paper, report);
     if !calm.is_empty() {
         paper.heading(&format!(
             "{} with little going on",
@@ -44,6 +47,18 @@ pub fn write(paper: &mut Paper<'_>, report: &Report) {
         let lead =
             format!("{} without connections: ", number::of(idle.len() as u64, "namespace", "namespaces"));
         paper.line(Line::of(Paint::Faint, lead + &names.join(", ")));
+    }
+}
+
+/// What the rates on the page rest on, said once.
+fn rates(paper: &mut Paper<'_>, report: &Report) {
+    let rows = report.namespaces.iter().flat_map(|namespace| &namespace.destinations);
+    let grounds: BTreeSet<&str> =
+        rows.map(|row| row.rate_how.as_str()).filter(|ground| !ground.is_empty()).collect();
+    if !grounds.is_empty() {
+        paper.gap();
+        let text = grounds.into_iter().collect::<Vec<_>>().join("; or ");
+        paper.prose(Line::of(Paint::Faint, "rates: "), Paint::Faint, &text);
     }
 }
 

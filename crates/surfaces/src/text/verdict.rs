@@ -36,7 +36,10 @@ pub fn severity(severity: Severity) -> (Paint, &'static str) {
 
 /// A finding in one sentence that says where and about what.
 pub fn sentence(finding: &Finding) -> String {
-    if finding.subject.is_empty() || finding.summary.contains(&finding.subject) {
+    // A source without ports is named by itself; what it is short of is everything.
+    let source = finding.subject.strip_suffix(" -> any destination");
+    let named = source.is_some_and(|source| finding.summary.contains(source));
+    if named || finding.summary.contains(&finding.subject) {
         format!("{}: {}", finding.namespace, finding.summary)
     } else {
         format!("{}: {}: {}", finding.namespace, finding.subject, finding.summary)
@@ -134,8 +137,8 @@ fn fullest(report: &Report) -> Option<(&str, &Destination, f64)> {
         .max_by(|a, b| a.2.total_cmp(&b.2))
 }
 
-/// Whether a limit could hide a shortage. Not knowing who holds the sockets hides none.
+/// Whether a limit could hide a shortage. Not knowing which process holds a socket hides none.
 fn hides_trouble(limit: &Limit) -> bool {
-    let what = limit.what.to_lowercase();
-    !["owner", "who ", "process name"].iter().any(|harmless| what.contains(harmless))
+    let what = limit.what.as_str();
+    !(what.contains("owners of") || what.starts_with("the sockets of ") && what.contains("process"))
 }
