@@ -16,6 +16,7 @@ mod namespaces;
 mod number;
 mod owner;
 mod page;
+mod presets;
 mod verdict;
 
 use tidewait_model::doctor::Checkup;
@@ -45,6 +46,13 @@ pub fn checkup(checkup: &Checkup, page: &Page) -> String {
 pub fn capacity(capacity: &tidewait_model::capacity::Capacity, page: &Page) -> String {
     let mut paper = Paper::new(page);
     capacity::write(&mut paper, capacity);
+    paper.finish()
+}
+
+/// The list of capacity presets.
+pub fn presets(presets: &[tidewait_model::capacity::Preset], page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    presets::write(&mut paper, presets);
     paper.finish()
 }
 
