@@ -6,8 +6,8 @@ mod ports_exhausted;
 mod ports_running_out;
 mod remedies;
 
-use tidewait_model::NamespaceFacts;
 use tidewait_model::report::{Destination, Finding, Namespace, Pool, Severity};
+use tidewait_model::{NamespaceFacts, State};
 
 /// A destination that is looked at, and where it lies.
 pub(crate) struct Case<'a> {
@@ -136,11 +136,13 @@ pub(crate) fn port_evidence(case: &Case<'_>) -> Vec<String> {
         .map(|(state, sockets)| format!("{} {}", count(sockets), state.title()))
         .collect();
     evidence.push(states.join(", "));
-    if destination.rate_per_second > 0.0 {
+    let closed = destination.states[State::TimeWait];
+    if closed > 0 {
         evidence.push(format!(
-            "{} connections a second closed here (mean of the last minute: {}); the ports carry {} a second",
+            "{} connections closed here in the last {} s, {} a second now; the ports carry {} a second",
+            count(closed),
+            case.namespace.time_wait_seconds,
             figure(destination.rate_now_per_second),
-            figure(destination.rate_per_second),
             figure(case.limit)
         ));
     }

@@ -22,7 +22,8 @@ const TREND_SHARE: f64 = 0.25;
 pub struct History {
     /// Connections closed in each second of the last TIME_WAIT, the oldest first.
     pub closed_per_second: Vec<u32>,
-    /// Mean rate over the seconds since the oldest socket still there.
+    /// Mean rate over the last TIME_WAIT; where connections still come, over the part of it since the oldest
+    /// socket that is there, so that a stream which began half a minute ago is not halved.
     pub mean: f64,
     /// Present rate.
     pub now: f64,
@@ -42,7 +43,6 @@ pub fn history(expiring: &[u32], time_wait: u32, reuse_after: Option<f64>) -> Hi
     }
     let covered = by_age.iter().rposition(|count| *count > 0).map_or(0, |oldest| oldest + 1);
     let total: u64 = by_age.iter().map(|count| u64::from(*count)).sum();
-    let mean = if covered == 0 { 0.0 } else { total as f64 / covered as f64 };
     let now = match reuse_after {
         // Older sockets are taken over, so only the youngest tell the rate; a single second's burst does not.
         Some(age) if age < NOW as f64 => {
@@ -50,6 +50,8 @@ pub fn history(expiring: &[u32], time_wait: u32, reuse_after: Option<f64>) -> Hi
         }
         _ => present_rate(&by_age),
     };
+    let window = if now > 0.0 { covered.max(1) } else { length };
+    let mean = total as f64 / window as f64;
     let trend = match covered {
         // Too short a time to speak of a trend.
         0..BLOCK => Trend::Steady,

@@ -131,7 +131,7 @@ pub struct Destination {
     pub ports_outside_range: u32,
     /// Its sockets by state.
     pub states: StateCounts,
-    /// Connects per second, mean over the part of the last minute that the TIME_WAIT timers cover.
+    /// Connects per second, mean over the last minute; where they began within it and go on, since then.
     pub rate_per_second: f64,
     /// Connects per second over the last seconds: what the forecast goes by.
     pub rate_now_per_second: f64,

@@ -136,8 +136,7 @@ fn interval(text: &str) -> Result<f64, String> {
 
 fn preset(name: &str) -> Result<&'static tidewait_model::capacity::Preset, String> {
     tidewait_model::capacity::preset(name).ok_or_else(|| {
-        let names: Vec<&str> =
-            tidewait_model::capacity::PRESETS.iter().map(|preset| preset.id).collect();
+        let names: Vec<&str> = tidewait_model::capacity::PRESETS.iter().map(|preset| preset.id).collect();
         format!("known presets are {}", names.join(", "))
     })
 }

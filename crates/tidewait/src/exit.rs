@@ -31,7 +31,9 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
     } else {
         match error.downcast_ref::<PlaceError>() {
             Some(error) if error.is_permission() => 77,
-            Some(PlaceError::Unknown { .. } | PlaceError::NoProcess { .. } | PlaceError::NotANamespace { .. }) => 2,
+            Some(
+                PlaceError::Unknown { .. } | PlaceError::NoProcess { .. } | PlaceError::NotANamespace { .. },
+            ) => 2,
             _ => 1,
         }
     })

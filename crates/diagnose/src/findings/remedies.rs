@@ -30,7 +30,7 @@ fn reuse_connections(case: &Case<'_>) -> Option<Remedy> {
         || "the program that connects".to_owned(),
         |owner| owner.unit.clone().unwrap_or_else(|| owner.command.clone()),
     );
-    let rate = case.destination.rate_now_per_second.max(case.destination.rate_per_second);
+    let rate = case.destination.rate_now_per_second;
     Some(remedy(
         "reuse-connections",
         format!("let {who} keep connections open and use them again (keep-alive, a connection pool)"),

@@ -42,8 +42,11 @@ pub fn run(options: &Capacity) -> anyhow::Result<()> {
 }
 
 fn question(given: Quantities, preset: Option<&'static Preset>) -> Question {
-    let (ports, time_wait, from) = this_machine()
-        .unwrap_or((STOCK.0, STOCK.1, "a kernel as it comes; this machine's settings could not be read"));
+    let (ports, time_wait, from) = this_machine().unwrap_or((
+        STOCK.0,
+        STOCK.1,
+        "a kernel as it comes; this machine's settings could not be read",
+    ));
     let question = Question::new(given, ports, f64::from(time_wait), from);
     match preset {
         None => question,

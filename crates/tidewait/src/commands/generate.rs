@@ -24,7 +24,11 @@ pub fn man(name: Option<&str>) -> anyhow::Result<()> {
             Some(command) => command.clone().name(format!("tidewait-{name}")),
             None => {
                 let names: Vec<&str> = root.get_subcommands().map(clap::Command::get_name).collect();
-                return Err(Usage(format!("there is no command '{name}': commands are {}", names.join(", "))).into());
+                return Err(Usage(format!(
+                    "there is no command '{name}': commands are {}",
+                    names.join(", ")
+                ))
+                .into());
             }
         },
     };
