@@ -103,7 +103,7 @@ fn as_nobody(name: &str, sleeper: &str) {
     let found = find(root, &Scope::All).unwrap();
     assert_eq!(found.places.len(), 1, "{found:?}");
     assert!(found.places[0].own);
-    for missing in ["CAP_SYS_ADMIN missing", "CAP_SYS_PTRACE missing"] {
+    for missing in [": CAP_SYS_ADMIN missing", ": CAP_SYS_PTRACE and CAP_SYS_ADMIN missing"] {
         let limits: Vec<_> = found.limits.iter().filter(|limit| limit.why.contains(missing)).collect();
         assert_eq!(limits.len(), 1, "each reason once: {:?}", found.limits);
         assert!(limits[0].what.contains("network namespace") && limits[0].remedy.is_some(), "{limits:?}");

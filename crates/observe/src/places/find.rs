@@ -12,6 +12,9 @@ use super::processes::{ON_THE_HOST, Processes};
 use super::{Kind, Place, PlaceError, Places, Scope};
 use crate::procfs::{Proc, holds, link_inode, why_denied};
 
+/// What it takes to look into the namespace of somebody else's process.
+const ASK_AND_ENTER: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::SYS_ADMIN);
+
 /// How many names a limit lists.
 const NAMES_SHOWN: usize = 8;
 
@@ -149,7 +152,7 @@ impl Survey {
         }
         limits.extend(self.closed());
         if self.processes.denied > 0 {
-            let (why, remedy) = why_denied(CapabilitySet::SYS_PTRACE);
+            let (why, remedy) = why_denied(ASK_AND_ENTER);
             let what = match self.processes.denied {
                 1 => "the network namespace of 1 process".to_owned(),
                 many => format!("the network namespaces of {many} processes"),
@@ -183,7 +186,7 @@ impl Survey {
             }
         };
         let names: Vec<String> = self.processes.closed.values().map(name).collect();
-        let (why, remedy) = why_denied(CapabilitySet::SYS_PTRACE);
+        let (why, remedy) = why_denied(ASK_AND_ENTER);
         let what = match names.len() {
             0 => return None,
             1 => format!("the network namespace of {}", listed(&names)),
@@ -224,7 +227,7 @@ impl Survey {
         if wanted == "host" {
             return match (self.host, self.processes.machines_own) {
                 (Some(inode), _) => Ok(Some(inode)),
-                (None, Some(true)) => Err(PlaceError::denied(wanted, CapabilitySet::SYS_PTRACE)),
+                (None, Some(true)) => Err(PlaceError::denied(wanted, ASK_AND_ENTER)),
                 (None, _) => Err(PlaceError::HostHidden),
             };
         }
@@ -240,7 +243,7 @@ impl Survey {
                 Ok(Some(inode))
             }
             Ok(None) => Err(PlaceError::NoProcess { pid }),
-            Err(_) => Err(PlaceError::denied(wanted, CapabilitySet::SYS_PTRACE)),
+            Err(_) => Err(PlaceError::denied(wanted, ASK_AND_ENTER)),
         }
     }
 }

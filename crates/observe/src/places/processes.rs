@@ -76,7 +76,7 @@ impl Processes {
         }
         if !found.closed.is_empty() {
             for pid in found.leaders.values() {
-                if let Some(mark) = mark(proc, *pid).ok() {
+                if let Ok(mark) = mark(proc, *pid) {
                     found.closed.remove(&mark);
                 }
             }
