@@ -21,8 +21,9 @@ const NAMES_SHOWN: usize = 8;
 /// Finds the network namespaces that `scope` asks for, each once. `root` is `/`, or a directory that holds
 /// another `proc` and `run`.
 ///
-/// Takes no privilege by itself. Without CAP_SYS_PTRACE the processes of other users do not tell where they live,
-/// and without CAP_SYS_ADMIN only tidewait's own namespace is among the places: both are in the limits then.
+/// Takes no privilege by itself. Without CAP_SYS_ADMIN only tidewait's own namespace is among the places; without
+/// CAP_SYS_PTRACE the namespaces of other users' processes are known by those processes alone, so that one may also
+/// be among the named ones. Both are in the limits then.
 /// Cost: a few system calls a process and a name; no namespace is opened.
 ///
 /// # Errors
