@@ -8,6 +8,7 @@ mod enter;
 mod error;
 mod find;
 mod named;
+mod processes;
 
 use std::path::PathBuf;
 

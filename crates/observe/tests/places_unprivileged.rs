@@ -8,19 +8,22 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::thread::{CapabilitySet, capabilities};
 use tidewait_observe::owners::holders;
 use tidewait_observe::places::{PlaceError, Scope, find};
 use tidewait_observe::procfs::{counters, settings};
 
-/// Set where this program runs as nobody; the value is a namespace that root made.
+/// Set where this program runs as nobody; the value is the name of a namespace that root made and the number of a
+/// process in another.
 const AS_NOBODY: &str = "TIDEWAIT_TEST_NAMESPACE";
 
-/// A namespace and a copy of this program that nobody may run; both removed on drop.
+/// A namespace, a process in another, and a copy of this program that nobody may run; all removed on drop.
 struct Made {
     name: String,
+    sleeper: Child,
     program: PathBuf,
     _directory: tempfile::TempDir,
 }
@@ -36,12 +39,21 @@ impl Made {
         }
         let name = format!("tw-unprivileged-{}", std::process::id());
         assert!(Command::new("ip").args(["netns", "add", &name]).status().unwrap().success());
-        Made { name, program, _directory: directory }
+        let sleeper = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
+        let command = || std::fs::read_to_string(format!("/proc/{}/comm", sleeper.id())).unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while command() != "sleep\n" {
+            assert!(Instant::now() < end, "unshare did not start");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Made { name, sleeper, program, _directory: directory }
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
+        let _ = self.sleeper.kill();
+        let _ = self.sleeper.wait();
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
     }
 }
@@ -50,7 +62,8 @@ impl Drop for Made {
 #[test]
 fn without_privilege_the_own_namespace_is_read_and_the_rest_is_a_limit() {
     if let Ok(name) = std::env::var(AS_NOBODY) {
-        return as_nobody(&name);
+        let (name, sleeper) = name.split_once(' ').unwrap();
+        return as_nobody(name, sleeper);
     }
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: making a network namespace and becoming nobody takes root");
@@ -72,7 +85,7 @@ fn without_privilege_the_own_namespace_is_read_and_the_rest_is_a_limit() {
             "without_privilege_the_own_namespace_is_read_and_the_rest_is_a_limit",
             "--nocapture",
         ])
-        .env(AS_NOBODY, &made.name)
+        .env(AS_NOBODY, format!("{} {}", made.name, made.sleeper.id()))
         .current_dir("/")
         .stdin(Stdio::null())
         .output()
@@ -83,29 +96,30 @@ fn without_privilege_the_own_namespace_is_read_and_the_rest_is_a_limit() {
     assert!(done.status.success() && output.contains("1 passed"), "as nobody: {output}");
 }
 
-fn as_nobody(name: &str) {
+fn as_nobody(name: &str, sleeper: &str) {
     let root = Path::new("/");
     assert_eq!(capabilities(None).unwrap().effective, CapabilitySet::empty());
 
     let found = find(root, &Scope::All).unwrap();
     assert_eq!(found.places.len(), 1, "{found:?}");
     assert!(found.places[0].own);
-    let refused = |what: &str, missing: &str| {
-        found
-            .limits
-            .iter()
-            .any(|limit| limit.what.contains(what) && limit.why.contains(missing) && limit.remedy.is_some())
-    };
-    assert!(refused("network namespace", "CAP_SYS_ADMIN missing"), "{:?}", found.limits);
-    assert!(refused("process", "CAP_SYS_PTRACE missing"), "{:?}", found.limits);
-    assert_eq!(found.limits.len(), 2, "each reason once: {:?}", found.limits);
+    for missing in [": CAP_SYS_ADMIN missing", ": CAP_SYS_PTRACE and CAP_SYS_ADMIN missing"] {
+        let limits: Vec<_> = found.limits.iter().filter(|limit| limit.why.contains(missing)).collect();
+        assert_eq!(limits.len(), 1, "each reason once: {:?}", found.limits);
+        assert!(limits[0].what.contains("network namespace") && limits[0].remedy.is_some(), "{limits:?}");
+    }
 
     let one = |wanted: &str| find(root, &Scope::One(wanted.to_owned()));
     let PlaceError::NotPermitted { why, .. } = one(name).unwrap_err() else { panic!("{name}") };
     assert!(why.contains("CAP_SYS_ADMIN"), "{why}");
-    let PlaceError::NotPermitted { why, .. } = one("1").unwrap_err() else { panic!("1") };
+    let PlaceError::NotPermitted { why, .. } = one(sleeper).unwrap_err() else { panic!("{sleeper}") };
     assert!(why.contains("CAP_SYS_PTRACE"), "{why}");
-    assert!(one(&std::process::id().to_string()).unwrap().places[0].own);
+    // The process that started this one belongs to root, but shows that it lives here too.
+    for pid in
+        [std::process::id(), rustix::process::getppid().unwrap().as_raw_nonzero().get().cast_unsigned()]
+    {
+        assert_eq!(one(&pid.to_string()).unwrap().places, found.places);
+    }
 
     let (settings, limits) = found.places[0].enter(|| settings(root)).unwrap();
     assert!(settings.port_range().is_some() && limits.is_empty(), "{limits:?}");

@@ -1,6 +1,6 @@
 //! Finding the namespaces: one pass over the processes, one over the names, then a choice.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -8,16 +8,12 @@ use rustix::thread::CapabilitySet;
 use tidewait_model::Limit;
 
 use super::named::{Names, names};
+use super::processes::{ON_THE_HOST, Processes};
 use super::{Kind, Place, PlaceError, Places, Scope};
-use crate::procfs::{Proc, Readable, holds, link_inode, why_denied};
+use crate::procfs::{Proc, holds, link_inode, why_denied};
 
-/// `PROC_PID_INIT_INO`, include/linux/proc_ns.h: the inode of the initial process namespace on every kernel
-/// since 3.8.
-const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
-
-/// Processes of the initial process namespace that are in the initial network namespace: the parent of the kernel's
-/// threads, which cannot leave it, and init, which a security module may shield.
-const ON_THE_HOST: [u32; 2] = [2, 1];
+/// What it takes to look into the namespace of somebody else's process.
+const ASK_AND_ENTER: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::SYS_ADMIN);
 
 /// How many names a limit lists.
 const NAMES_SHOWN: usize = 8;
@@ -25,8 +21,9 @@ const NAMES_SHOWN: usize = 8;
 /// Finds the network namespaces that `scope` asks for, each once. `root` is `/`, or a directory that holds
 /// another `proc` and `run`.
 ///
-/// Takes no privilege by itself. Without CAP_SYS_PTRACE the processes of other users do not tell where they live,
-/// and without CAP_SYS_ADMIN only tidewait's own namespace is among the places: both are in the limits then.
+/// Takes no privilege by itself. Without CAP_SYS_ADMIN only tidewait's own namespace is among the places; without
+/// CAP_SYS_PTRACE the namespaces of other users' processes are known by those processes alone, so that one may also
+/// be among the named ones. Both are in the limits then.
 /// Cost: a few system calls a process and a name; no namespace is opened.
 ///
 /// # Errors
@@ -48,84 +45,33 @@ fn find_with(root: &Path, scope: &Scope, may_enter: bool) -> Result<Places, Plac
 struct Survey {
     root: PathBuf,
     proc: Result<Proc, Errno>,
+    processes: Processes,
     /// Whether the calling thread is in the initial network namespace, if that can be told.
     initial: Option<bool>,
-    /// Inode of the calling thread's network namespace.
-    own: Option<u64>,
-    /// The calling thread below /proc: `1234/task/1235`.
-    own_thread: Option<String>,
     /// Inode of the initial network namespace.
     host: Option<u64>,
-    /// Inode of each namespace that a process lives in, with the lowest such process number.
-    leaders: BTreeMap<u64, u32>,
-    /// Processes that would not tell.
-    denied: u64,
-    /// Whether /proc hides other users' processes altogether.
-    hidden: bool,
     names: Names,
 }
 
 impl Survey {
     fn of(root: &Path) -> Survey {
-        let mut survey = Survey {
-            root: root.to_owned(),
-            proc: Proc::open(root),
-            initial: initial(root),
-            own: None,
-            own_thread: None,
-            host: None,
-            leaders: BTreeMap::new(),
-            denied: 0,
-            hidden: false,
-            names: names(root),
-        };
-        survey.processes();
-        survey
-    }
-
-    /// The pass over /proc. One readlink a process; a process that has gone meanwhile is no loss.
-    fn processes(&mut self) {
-        let Ok(proc) = &mut self.proc else { return };
-        let mut buffer = [0; 64];
-        let inode = |link: Result<&[u8], Errno>, kind: &str| link_inode(link.ok()?, kind);
-        self.own = inode(proc.directory.link("thread-self/ns/net", &mut buffer), "net");
-        let thread = proc.directory.link("thread-self", &mut buffer).ok();
-        self.own_thread = thread.and_then(|path| String::from_utf8(path.to_vec()).ok());
-        let machines_own =
-            inode(proc.directory.link("self/ns/pid", &mut buffer), "pid") == Some(INITIAL_PID_NAMESPACE);
-        self.host = match self.initial {
-            Some(true) => self.own,
-            _ if machines_own => {
-                ON_THE_HOST.iter().find_map(|pid| inode(proc.link(*pid, "ns/net", &mut buffer), "net"))
-            }
-            _ => None,
-        };
-        if self.initial.is_none() && self.own.is_some() && self.host.is_some() {
-            self.initial = Some(self.own == self.host);
-        }
-        let pids = proc.pids().unwrap_or_default();
-        self.hidden = pids.first().is_some_and(|first| *first != 1);
-        for pid in pids {
-            match proc.link(pid, "ns/net", &mut buffer) {
-                Ok(link) => {
-                    if let Some(inode) = link_inode(link, "net") {
-                        self.leaders.entry(inode).or_insert(pid);
-                    }
-                }
-                Err(error) => self.denied += u64::from(proc.meaning(pid, error) == Readable::Denied),
-            }
-        }
+        let mut proc = Proc::open(root);
+        let processes = proc.as_mut().map(Processes::look).unwrap_or_default();
+        let initial = initial(root).or_else(|| Some(processes.own? == processes.of_init?));
+        let host = if initial == Some(true) { processes.own } else { processes.of_init };
+        Survey { root: root.to_owned(), proc, processes, initial, host, names: names(root) }
     }
 
     /// Every namespace that is known of, named.
     fn known(&mut self) -> Vec<Place> {
         let mut places = Vec::new();
         let mut taken = BTreeSet::new();
-        let own_file = self.own_thread.as_ref().map(|thread| self.root.join(format!("proc/{thread}/ns/net")));
+        let own_file =
+            self.processes.own_thread.as_ref().map(|thread| self.root.join(format!("proc/{thread}/ns/net")));
         let process_file = |pid: u32| self.root.join(format!("proc/{pid}/ns/net"));
         if let Some(inode) = self.host {
-            let leader = self.leaders.get(&inode).copied();
-            let own = self.own == Some(inode);
+            let leader = self.processes.leaders.get(&inode).copied();
+            let own = self.processes.own == Some(inode);
             let file = own_file.clone().filter(|_| own).or(leader.map(process_file)).unwrap_or_default();
             places.push(Place { name: "host".to_owned(), inode, kind: Kind::Host, own, leader, file });
             taken.insert(inode);
@@ -136,34 +82,30 @@ impl Survey {
                     name: named.name.clone(),
                     inode: named.inode,
                     kind: Kind::Named,
-                    own: self.own == Some(named.inode),
-                    leader: self.leaders.get(&named.inode).copied(),
+                    own: self.processes.own == Some(named.inode),
+                    leader: self.processes.leaders.get(&named.inode).copied(),
                     file: named.file.clone(),
                 });
             }
         }
         // The calling thread may be where its process's first thread is not.
         let own_process =
-            self.own_thread.as_deref().and_then(|thread| thread.split('/').next()?.parse().ok());
-        if let (Some(own), Some(pid)) = (self.own, own_process) {
-            self.leaders.entry(own).or_insert(pid);
+            self.processes.own_thread.as_deref().and_then(|thread| thread.split('/').next()?.parse().ok());
+        if let (Some(own), Some(pid)) = (self.processes.own, own_process) {
+            self.processes.leaders.entry(own).or_insert(pid);
         }
-        for (&inode, &pid) in self.leaders.iter().filter(|(inode, _)| !taken.contains(inode)) {
-            let own = self.own == Some(inode);
+        for (&inode, &pid) in self.processes.leaders.iter().filter(|(inode, _)| !taken.contains(inode)) {
+            let own = self.processes.own == Some(inode);
             let file = own_file.clone().filter(|_| own).unwrap_or_else(|| process_file(pid));
             // A process that has gone by now has no name; entering the place will tell.
             let Ok(proc) = &mut self.proc else { break };
-            let command = format!("{}[{pid}]", proc.command(pid).unwrap_or_default());
-            let (name, kind) = match proc.membership(pid).name() {
-                Some(group) => (group, Kind::Group),
-                None => (command, Kind::Leader),
-            };
+            let (name, kind) = called_after(proc, pid);
             places.push(Place { name, inode, kind, own, leader: Some(pid), file });
         }
         if !places.iter().any(|place| place.own) {
             places.push(Place {
                 name: "own".to_owned(),
-                inode: self.own.unwrap_or(0),
+                inode: self.processes.own.unwrap_or(0),
                 kind: Kind::Own,
                 own: true,
                 leader: None,
@@ -205,24 +147,53 @@ impl Survey {
             limits.push(limit);
         }
         match &self.proc {
-            Ok(_) if self.own.is_some() => {}
+            Ok(_) if self.processes.own.is_some() => {}
             Ok(_) => limits.push(no_proc("it does not show this process")),
             Err(error) => limits.push(no_proc(&error.to_string())),
         }
-        if self.denied > 0 {
-            let (why, remedy) = why_denied(CapabilitySet::SYS_PTRACE);
-            let what = match self.denied {
+        limits.extend(self.closed());
+        if self.processes.denied > 0 {
+            let (why, remedy) = why_denied(ASK_AND_ENTER);
+            let what = match self.processes.denied {
                 1 => "the network namespace of 1 process".to_owned(),
                 many => format!("the network namespaces of {many} processes"),
             };
             limits.push(Limit::new(what, why).remedy(remedy));
         }
-        if self.hidden {
+        if self.processes.hidden {
             let what = "the network namespaces of other users' processes";
             let why = "/proc is mounted with hidepid, which hides them without CAP_SYS_PTRACE";
             limits.push(Limit::new(what, why).remedy("run it as root, or with CAP_SYS_PTRACE"));
         }
+        if self.processes.machines_own == Some(false) {
+            let what = "the network namespaces of processes outside this container";
+            let why = "tidewait runs in a process namespace of its own";
+            limits.push(
+                Limit::new(what, why).remedy("run it on the host, or share the host's process namespace"),
+            );
+        }
         Places { places, limits }
+    }
+
+    /// The namespaces that processes are seen to live in without telling which.
+    fn closed(&mut self) -> Option<Limit> {
+        let Ok(proc) = &mut self.proc else { return None };
+        let machines_own = self.processes.machines_own == Some(true);
+        let name = |pid: &u32| {
+            if machines_own && ON_THE_HOST.contains(pid) {
+                "host".to_owned()
+            } else {
+                called_after(proc, *pid).0
+            }
+        };
+        let names: Vec<String> = self.processes.closed.values().map(name).collect();
+        let (why, remedy) = why_denied(ASK_AND_ENTER);
+        let what = match names.len() {
+            0 => return None,
+            1 => format!("the network namespace of {}", listed(&names)),
+            many => format!("{many} network namespaces, those of {}", listed(&names)),
+        };
+        Some(Limit::new(what, why).remedy(remedy))
     }
 
     /// The one called `wanted`.
@@ -255,13 +226,9 @@ impl Survey {
             return Err(error.clone());
         }
         if wanted == "host" {
-            let hidden = match &mut self.proc {
-                Ok(proc) => proc.link(1, "ns/net", &mut [0; 64]).err(),
-                Err(_) => None,
-            };
-            return match (self.host, hidden) {
+            return match (self.host, self.processes.machines_own) {
                 (Some(inode), _) => Ok(Some(inode)),
-                (None, Some(Errno::ACCESS)) => Err(PlaceError::denied(wanted, CapabilitySet::SYS_PTRACE)),
+                (None, Some(true)) => Err(PlaceError::denied(wanted, ASK_AND_ENTER)),
                 (None, _) => Err(PlaceError::HostHidden),
             };
         }
@@ -271,15 +238,13 @@ impl Survey {
         let Ok(pid) = wanted.parse::<u32>() else { return Ok(None) };
         let failed = |source| PlaceError::Failed { name: wanted.to_owned(), action: "find", source };
         let proc = self.proc.as_mut().map_err(|error| failed(*error))?;
-        let mut buffer = [0; 64];
-        match proc.link(pid, "ns/net", &mut buffer) {
-            Ok(link) => {
-                let inode = link_inode(link, "net").ok_or_else(|| failed(Errno::INVAL))?;
-                self.leaders.entry(inode).or_insert(pid);
+        match self.processes.namespace_of(proc, pid) {
+            Ok(Some(inode)) => {
+                self.processes.leaders.entry(inode).or_insert(pid);
                 Ok(Some(inode))
             }
-            Err(Errno::ACCESS | Errno::PERM) => Err(PlaceError::denied(wanted, CapabilitySet::SYS_PTRACE)),
-            Err(_) => Err(PlaceError::NoProcess { pid }),
+            Ok(None) => Err(PlaceError::NoProcess { pid }),
+            Err(_) => Err(PlaceError::denied(wanted, ASK_AND_ENTER)),
         }
     }
 }
@@ -297,18 +262,32 @@ fn initial(root: &Path) -> Option<bool> {
     }
 }
 
+/// What to call the namespace that process `pid` leads.
+fn called_after(proc: &mut Proc, pid: u32) -> (String, Kind) {
+    match proc.membership(pid).name() {
+        Some(group) => (group, Kind::Group),
+        None => (format!("{}[{pid}]", proc.command(pid).unwrap_or_default()), Kind::Leader),
+    }
+}
+
 fn cannot_enter(closed: &[Place]) -> Option<Limit> {
+    let names: Vec<String> = closed.iter().map(|place| place.name.clone()).collect();
     let (why, remedy) = why_denied(CapabilitySet::SYS_ADMIN);
-    let shown: Vec<&str> = closed.iter().take(NAMES_SHOWN).map(|place| place.name.as_str()).collect();
-    let what = match closed.len() {
+    let what = match names.len() {
         0 => return None,
-        1 => format!("network namespace {}", shown.join("")),
-        few if few <= NAMES_SHOWN => format!("{few} network namespaces: {}", shown.join(", ")),
-        many => {
-            format!("{many} network namespaces: {} and {} more", shown.join(", "), many - NAMES_SHOWN)
-        }
+        1 => format!("network namespace {}", listed(&names)),
+        many => format!("{many} network namespaces: {}", listed(&names)),
     };
     Some(Limit::new(what, why).remedy(remedy))
+}
+
+/// The first few names, and how many more there are.
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 fn no_proc(why: &str) -> Limit {

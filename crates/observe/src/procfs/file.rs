@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::path::Path;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, readlinkat_raw, statat};
 use rustix::io::{Errno, read, retry_on_intr};
 
 /// How much a read asks for at first where a text is expected to be short.
@@ -58,6 +58,11 @@ impl Directory {
     pub(crate) fn link<'b>(&self, path: &str, buffer: &'b mut [u8; 64]) -> Result<&'b [u8], Errno> {
         let length = readlinkat_raw(&self.0, path, &mut buffer[..])?;
         Ok(buffer.get(..length).unwrap_or_default())
+    }
+
+    /// The inode of the file `path`.
+    pub(crate) fn inode(&self, path: &str) -> Result<u64, Errno> {
+        Ok(statat(&self.0, path, AtFlags::empty())?.st_ino)
     }
 
     /// Calls `each` with the name of every entry, `.` and `..` left out. Names that are not UTF-8 are left out

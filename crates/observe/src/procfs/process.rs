@@ -84,6 +84,12 @@ impl Proc {
         self.directory.link(&self.path, buffer)
     }
 
+    /// The inode of `file` of process `pid`.
+    pub(crate) fn inode(&mut self, pid: u32, file: &str) -> Result<u64, Errno> {
+        self.path(pid, file);
+        self.directory.inode(&self.path)
+    }
+
     /// What `error`, met under /proc/`pid`, means. Kernel threads and zombies refuse like other people's
     /// processes, but hold no socket and live in no namespace of their own.
     pub(crate) fn meaning(&mut self, pid: u32, error: Errno) -> Readable {

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
+use super::super::processes::INITIAL_PID_NAMESPACE;
 use super::*;
 
 /// A made-up root directory.
@@ -164,7 +165,9 @@ fn in_a_container_the_host_cannot_be_named() {
     let tree = tree.link("proc/99/ns/pid", "pid:[4026532900]");
     assert_eq!(find_with(tree.root(), &Scope::One("host".into()), true), Err(PlaceError::HostHidden));
     let own = find_with(tree.root(), &Scope::Auto, true).unwrap();
-    assert_eq!(listed(&own), [("systemd[1]", 1000)]);
+    assert_eq!((listed(&own), own.limits.len()), (vec![("systemd[1]", 1000)], 0));
+    let all = find_with(tree.root(), &Scope::All, true).unwrap();
+    assert!(all.limits[0].why.contains("process namespace of its own"), "{:?}", all.limits);
 }
 
 #[test]
