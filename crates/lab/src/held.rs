@@ -117,7 +117,8 @@ impl Path {
     /// Begins `count` connections without waiting for an answer.
     ///
     /// They stay in SYN_SENT where nobody answers: at an address made silent by [`crate::Host::blackhole`], or at a
-    /// server whose accept queue is full.
+    /// server whose accept queue is full already (fill it by a call of its own: in one burst the server may answer more
+    /// SYNs than it has room for).
     ///
     /// # Errors
     /// When descriptors are short, or a connect fails at once.
