@@ -195,6 +195,8 @@ fn print_churn(report: &ChurnReport) {
 
 fn mixed(run: &Run) -> Result<ExitCode> {
     let (client, server) = Lab::new().pair()?;
+    // The stock value depends on the machine's memory.
+    client.set("net.ipv4.tcp_max_tw_buckets", "262144")?;
     let path = |number| Path::between(&client, &server).to(server_address(number));
     path(0).fill_time_wait(20_000)?;
     path(1).fill_time_wait(3_000)?;
