@@ -1,8 +1,8 @@
 //! Makes TCP load in private network namespaces and runs a command in the middle of it.
 //!
 //! `load mixed -- ss -tan` shows 20,000 TIME_WAIT sockets to one destination, 3,000 to another and 500 open
-//! connections to a third, without touching the network of the machine. Root is not needed where user namespaces are
-//! allowed.
+//! connections to a third, without touching the network of the machine. Root is not needed where user
+//! namespaces are allowed.
 #![expect(clippy::print_stderr, reason = "a program to be used by hand; the command owns standard output")]
 
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! Namespaces stay apart from the host and from each other, and nothing is left of them, however their maker ends.
+//! Namespaces stay apart from the host and each other, and nothing is left, however their maker ends.
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::io::{BufRead, BufReader};
@@ -129,7 +129,8 @@ fn nothing_is_left_after_a_panic_or_a_kill() {
                 child.kill().unwrap();
             }
             assert!(!child.wait().unwrap().success());
-            // The wire goes when the namespace at its other end goes, which the kernel does in the background.
+            // The wire goes when the namespace at its other end goes, which the kernel does in the
+            // background.
             let start = Instant::now();
             while devices(&witness) != 1 {
                 assert!(

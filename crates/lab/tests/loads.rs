@@ -87,8 +87,8 @@ fn expect(netns: &NetNs, state: State, count: u64) {
     wait_until(|| states()[state] == count, || format!("{count} in {state:?} of {:?}", states()));
 }
 
-/// A client and a server whose TIME_WAIT sockets can be counted to the last one: with the stock settings a machine
-/// that is slow to acknowledge a FIN loses a few to resets, and a small machine keeps few at all.
+/// A client and a server whose TIME_WAIT sockets can be counted to the last one: with the stock settings a
+/// machine that is slow to acknowledge a FIN loses a few to resets, and a small machine keeps few at all.
 fn pair() -> (Host, Host) {
     let (client, server) = Lab::new().pair().unwrap();
     for host in [&client, &server] {
