@@ -1,8 +1,8 @@
 //! Makes TCP load in private network namespaces and runs a command in the middle of it.
 //!
 //! `load mixed -- ss -tan` shows 20,000 TIME_WAIT sockets to one destination, 3,000 to another and 500 open
-//! connections to a third, without touching the network of the machine. Root is not needed where user namespaces are
-//! allowed.
+//! connections to a third, without touching the network of the machine. Root is not needed where user
+//! namespaces are allowed.
 #![expect(clippy::print_stderr, reason = "a program to be used by hand; the command owns standard output")]
 
 use std::ffi::OsString;
@@ -195,6 +195,8 @@ fn print_churn(report: &ChurnReport) {
 
 fn mixed(run: &Run) -> Result<ExitCode> {
     let (client, server) = Lab::new().pair()?;
+    // The stock value depends on the machine's memory.
+    client.set("net.ipv4.tcp_max_tw_buckets", "262144")?;
     let path = |number| Path::between(&client, &server).to(server_address(number));
     path(0).fill_time_wait(20_000)?;
     path(1).fill_time_wait(3_000)?;

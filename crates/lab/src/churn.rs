@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::path::{Pair, Path};
 use crate::socket;
 
-/// The longest that a connect or the wait for the server's close may take: a lost SYN is sent again after a second.
+/// The longest that a connect or the wait for the server's close may take: a lost SYN is sent again after a
+/// second.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A worker that is later than this gives the missed turns up instead of catching up in one burst.
 const LATEST: Duration = Duration::from_millis(100);
@@ -141,7 +142,8 @@ impl Path {
     /// Starts a churn to whatever listens at the destinations; usually a [`crate::Server`].
     ///
     /// # Errors
-    /// When the options contradict each other, or a thread cannot be started. Failures to connect are counted.
+    /// When the options contradict each other, or a thread cannot be started. Failures to connect are
+    /// counted.
     pub fn churn(&self, options: ChurnOptions) -> Result<Churn> {
         if options.rate == Some(0) {
             return Err(Error::Refused("rate 0: give at least one connection a second".to_owned()));
@@ -156,8 +158,8 @@ impl Path {
         }
         let fast = options.rate.is_none_or(|rate| rate >= 15_000);
         let count = options.threads.unwrap_or(if fast { 2 } else { 1 }).max(1);
-        // At most so many are open at once: the held ones, and one in the hands of each thread. Twice, because the
-        // server is usually in this process too.
+        // At most so many are open at once: the held ones, and one in the hands of each thread. Twice,
+        // because the server is usually in this process too.
         let open = options.most_held().saturating_add(count as u64);
         socket::reserve_descriptors(open.saturating_mul(2))?;
         let shared = Arc::new(Shared {

@@ -45,17 +45,18 @@ impl Filled {
 }
 
 impl Path {
-    /// Leaves `count` TIME_WAIT sockets on the client's side, evenly over the pairs of source and destination.
+    /// Leaves `count` TIME_WAIT sockets on the client's side, evenly over the pairs of source and
+    /// destination.
     ///
     /// connect() takes a millisecond once half the range is in use, so this names each port itself by
-    /// IP_LOCAL_PORT_RANGE (Linux 6.3; before that connect() searches). The sockets look as if connect() had chosen:
-    /// ports of the parity of the range's first port go first, scattered, then the others. About 125,000 a second on
-    /// two idle cores, 50,000 when they are busy.
+    /// IP_LOCAL_PORT_RANGE (Linux 6.3; before that connect() searches). The sockets look as if connect()
+    /// had chosen: ports of the parity of the range's first port go first, scattered, then the others.
+    /// About 125,000 a second on two idle cores, 50,000 when they are busy.
     ///
     /// # Errors
-    /// [`Error::Refused`] when `count` does not fit the port range or net.ipv4.tcp_max_tw_buckets of the namespace;
-    /// [`Error::Unfinished`] when it takes longer than 55 s, or ports are taken by something else; or the first call
-    /// that failed.
+    /// [`Error::Refused`] when `count` does not fit the port range or net.ipv4.tcp_max_tw_buckets of the
+    /// namespace; [`Error::Unfinished`] when it takes longer than 55 s, or ports are taken by something
+    /// else; or the first call that failed.
     pub fn fill_time_wait(&self, count: u64) -> Result<Filled> {
         let pairs = self.pairs()?;
         let range = self.client.get("net.ipv4.ip_local_port_range")?;
@@ -70,8 +71,14 @@ impl Path {
         let start = Instant::now();
         self.client.run(|| {
             let workers = thread::available_parallelism().map_or(1, usize::from).min(4);
-            thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(|| work.run(start)))));
-        })?;
+            thread::scope(|scope| {
+                for _ in 0..workers {
+                    let worker = thread::Builder::new().name("lab-fill".into());
+                    worker.spawn_scoped(scope, || work.run(start)).context("start", "a thread")?;
+                }
+                Ok::<_, Error>(())
+            })
+        })??;
         let elapsed = start.elapsed();
         work.finish(count, elapsed)?;
         Ok(Filled { made: count, time_wait: self.settle(present + count)?, elapsed })
@@ -93,15 +100,16 @@ impl Path {
         let ports = u64::from(range.size());
         if count.div_ceil(pairs) > ports {
             return Err(Error::Refused(format!(
-                "{count} TIME_WAIT sockets do not fit: {pairs} pairs of source and destination have {ports} ports \
-                 each; add destinations or sources, or widen net.ipv4.ip_local_port_range in the namespace"
+                "{count} TIME_WAIT sockets do not fit: {pairs} pairs of source and destination have {ports} \
+                 ports each; add destinations or sources, or widen net.ipv4.ip_local_port_range in the \
+                 namespace"
             )));
         }
         let buckets = self.client.get("net.ipv4.tcp_max_tw_buckets")?;
         if buckets.parse::<u64>().is_ok_and(|buckets| present + count > buckets) {
             return Err(Error::Refused(format!(
-                "{count} TIME_WAIT sockets beside {present} do not fit net.ipv4.tcp_max_tw_buckets = {buckets}: raise it \
-                 in the namespace"
+                "{count} TIME_WAIT sockets beside {present} do not fit net.ipv4.tcp_max_tw_buckets = \
+                 {buckets}: raise it in the namespace"
             )));
         }
         Ok(())
@@ -110,8 +118,9 @@ impl Path {
 
 /// Keeps resets from ending TIME_WAIT sockets (tcp_rfc1337, net/ipv4/tcp_minisocks.c) while a fill lasts.
 ///
-/// A busy machine now and then acknowledges a FIN so late that the server has sent it again. The answer to the second
-/// one finds the server's socket gone, the server resets, and without this a few sockets in a million would be lost.
+/// A busy machine now and then acknowledges a FIN so late that the server has sent it again. The answer to
+/// the second one finds the server's socket gone, the server resets, and without this a few sockets in a
+/// million would be lost.
 struct Protected<'a> {
     netns: &'a NetNs,
     before: Option<String>,
@@ -233,8 +242,9 @@ impl<'a> Work<'a> {
         socket::set_patience(&client, Timeout::Send, PATIENCE)?;
         rustix::net::connect(&client, &pair.destination)?;
         drop(client);
-        // Another worker's connection may be the one accepted: every worker takes as many as it made. Its FIN has to
-        // be here before the server closes, or both would close at once and the server keep a TIME_WAIT too.
+        // Another worker's connection may be the one accepted: every worker takes as many as it made. Its
+        // FIN has to be here before the server closes, or both would close at once and the server keep a
+        // TIME_WAIT too.
         let server = rustix::net::accept_with(&self.listeners[pair.index], SocketFlags::CLOEXEC)?;
         socket::drain(&server)
     }
@@ -258,13 +268,14 @@ impl<'a> Work<'a> {
     }
 }
 
-/// The ports of a range in the order in which connect() uses them up: those of the parity of the first one, then the
-/// others, each half scattered over the whole range.
+/// The ports of a range in the order in which connect() uses them up: those of the parity of the first one,
+/// then the others, each half scattered over the whole range.
 fn ports_in_order(range: PortRange) -> Vec<u16> {
     let mut ports = Vec::with_capacity(range.size() as usize);
     for parity in 0..2 {
         let half = (range.size() + 1 - parity) / 2;
-        // Any step without a common divisor visits every place once; near the golden ratio it scatters them well.
+        // Any step without a common divisor visits every place once; near the golden ratio it scatters them
+        // well.
         let step = (half * 618 / 1000..).find(|&step| step > 0 && divisor(step, half) == 1).unwrap_or(1);
         let mut place = 0_u32;
         for _ in 0..half {

@@ -1,4 +1,4 @@
-//! Half-open connections: raw SYNs from addresses that never answer, so the server's side stays in NEW_SYN_RECV.
+//! Half-open connections: raw SYNs from addresses that never answer leave the server in NEW_SYN_RECV.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -11,11 +11,12 @@ use crate::path::Path;
 const FIRST_PORT: u16 = 10_000;
 
 impl Path {
-    /// Sends `count` SYNs (20,000 at most) from the path's source addresses, which need not be the client's own.
+    /// Sends `count` SYNs (20,000 at most) from the path's source addresses, which need not be the client's
+    /// own.
     ///
-    /// The server answers each and keeps a NEW_SYN_RECV socket for about a minute (tcp_synack_retries), provided that
-    /// the sources are silent for it: give them to [`crate::Host::blackhole`] of the server. Something has to listen
-    /// at the destinations, with room in its queue. IPv4 only.
+    /// The server answers each and keeps a NEW_SYN_RECV socket for about a minute (tcp_synack_retries),
+    /// provided that the sources are silent for it: give them to [`crate::Host::blackhole`] of the server.
+    /// Something has to listen at the destinations, with room in its queue. IPv4 only.
     ///
     /// # Errors
     /// When a source is missing or IPv6, or the raw socket is refused (CAP_NET_RAW in the namespace).

@@ -1,4 +1,4 @@
-//! Sockets that are kept in one state until they are dropped: ESTABLISHED, CLOSE_WAIT, FIN_WAIT2, SYN_SENT, bound.
+//! Sockets kept in one state until they are dropped: ESTABLISHED, CLOSE_WAIT, FIN_WAIT2, SYN_SENT, bound.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -40,8 +40,8 @@ impl Held {
 
     /// Closes one side the usual way, as its program would: a FIN goes out.
     ///
-    /// Where the other host was made silent meanwhile ([`crate::Host::blackhole`]), the FIN is never acknowledged, and
-    /// the sockets stay in FIN_WAIT1, or in LAST_ACK if the other side had closed before.
+    /// Where the other host was made silent meanwhile ([`crate::Host::blackhole`]), the FIN is never
+    /// acknowledged, and the sockets stay in FIN_WAIT1, or in LAST_ACK if the other side had closed before.
     pub fn close(&mut self, side: Side) {
         match side {
             Side::Client => self.client.clear(),
@@ -93,7 +93,8 @@ impl Path {
         Ok(held)
     }
 
-    /// Leaves `count` sockets in FIN_WAIT2 on the client's side that no process holds; they last tcp_fin_timeout.
+    /// Leaves `count` sockets in FIN_WAIT2 on the client's side that no process holds; they last
+    /// tcp_fin_timeout.
     ///
     /// # Errors
     /// As [`Path::hold_established`].
@@ -101,8 +102,8 @@ impl Path {
         self.leak_close_wait(Side::Server, count)
     }
 
-    /// Keeps `count` sockets in FIN_WAIT2 on the client's side that their process still holds after shutdown(): no
-    /// timer ever ends those.
+    /// Keeps `count` sockets in FIN_WAIT2 on the client's side that their process still holds after
+    /// shutdown(): no timer ever ends those.
     ///
     /// # Errors
     /// As [`Path::hold_established`].
@@ -116,8 +117,9 @@ impl Path {
 
     /// Begins `count` connections without waiting for an answer.
     ///
-    /// They stay in SYN_SENT where nobody answers: at an address made silent by [`crate::Host::blackhole`], or at a
-    /// server whose accept queue is full.
+    /// They stay in SYN_SENT where nobody answers: at an address made silent by [`crate::Host::blackhole`],
+    /// or at a server whose accept queue is full already (fill it by a call of its own: in one burst the
+    /// server may answer more SYNs than it has room for).
     ///
     /// # Errors
     /// When descriptors are short, or a connect fails at once.

@@ -115,8 +115,8 @@ impl Host {
         self.add_interface(&device, Interface::parse(address)?)
     }
 
-    /// Makes an address on one of its networks silent, be it in use or not: what this host sends there is lost without
-    /// an answer.
+    /// Makes an address on one of its networks silent, be it in use or not: what this host sends there is
+    /// lost without an answer.
     ///
     /// # Errors
     /// When no wire of this host leads to that address.
@@ -129,7 +129,7 @@ impl Host {
         };
         let device = device.ok_or_else(|| {
             Error::Refused(format!(
-                "blackhole {address}: no wire of host {:?} leads there; choose an unused address of its network",
+                "blackhole {address}: no wire of host {:?} leads there; choose an address of its network",
                 self.name()
             ))
         })?;

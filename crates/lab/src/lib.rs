@@ -1,9 +1,23 @@
 //! Private network namespaces, servers and clients that make TCP trouble on purpose, and clean up.
 //!
-//! [`NetNs`] is a namespace held by a descriptor, [`Lab`] joins [`Host`]s by wires, [`Server`] answers in one of
-//! five ways, [`Path`] says from where to where, and makes the load: TIME_WAIT, CLOSE_WAIT, FIN_WAIT2, SYN_SENT,
-//! NEW_SYN_RECV, ESTABLISHED, or a steady [`Churn`]. Nothing touches the host's own network: settings are written
-//! only in namespaces made here, and everything goes when the values are dropped or the process ends.
+//! [`NetNs`] is a namespace held by a descriptor, [`Lab`] joins [`Host`]s by wires, [`Server`] answers in
+//! one of five ways, [`Path`] says from where to where, and makes the load: TIME_WAIT, CLOSE_WAIT,
+//! FIN_WAIT2, SYN_SENT, NEW_SYN_RECV, ESTABLISHED, or a steady [`Churn`]. Nothing touches the host's own
+//! network: settings are written only in namespaces made here, and everything goes when the values are
+//! dropped or the process ends.
+//!
+//! ```no_run
+//! use tidewait_lab::{Lab, Path, Side};
+//! # fn main() -> tidewait_lab::Result<()> {
+//! tidewait_lab::enter()?;
+//! let (client, server) = Lab::new().pair()?;
+//! let path = |port: u16| Path::between(&client, &server).to(([10, 77, 0, 2], port).into());
+//! path(3306).fill_time_wait(20_000)?;
+//! let _leak = path(6379).leak_close_wait(Side::Client, 100)?;
+//! client.command("ss").arg("-s").status().ok();
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! Without root, call [`enter`] first in `main`, or wrap a test in [`isolated`].
 

@@ -1,4 +1,4 @@
-//! The few rtnetlink requests that build a network, sent from inside its namespace; no `ip` program is needed.
+//! The few rtnetlink requests that build a network, sent from inside its namespace; needs no `ip` program.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};

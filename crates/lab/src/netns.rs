@@ -20,9 +20,9 @@ const NAMED: &str = "/run/netns";
 
 /// A network namespace.
 ///
-/// Clones share it. One from [`NetNs::new`] has no name and no owner but its descriptors, so the kernel removes
-/// it, with the devices and sockets in it, as soon as this process and the commands started in it have ended: after
-/// a panic, Ctrl-C or `kill -9` nothing is left.
+/// Clones share it. One from [`NetNs::new`] has no name and no owner but its descriptors, so the kernel
+/// removes it, with the devices and sockets in it, as soon as this process and the commands started in it
+/// have ended: after a panic, Ctrl-C or `kill -9` nothing is left.
 #[derive(Debug, Clone)]
 pub struct NetNs(Arc<Inner>);
 
@@ -86,7 +86,8 @@ impl NetNs {
         Ok(named)
     }
 
-    /// The namespace behind a path such as `/proc/1234/ns/net` or `/run/netns/blue`. Its settings stay untouched.
+    /// The namespace behind a path such as `/proc/1234/ns/net` or `/run/netns/blue`. Its settings stay
+    /// untouched.
     ///
     /// # Errors
     /// When the path cannot be opened.
@@ -118,10 +119,11 @@ impl NetNs {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.0.descriptor.as_raw_fd()))
     }
 
-    /// Runs `work` on a thread of its own inside the namespace and returns its value; a panic in it goes on here.
+    /// Runs `work` on a thread of its own inside the namespace and returns its value; a panic in it goes on
+    /// here.
     ///
-    /// Sockets made there stay in the namespace and may be used anywhere. `/proc/net` shows the namespace of the main
-    /// thread; inside, read `/proc/thread-self/net`.
+    /// Sockets made there stay in the namespace and may be used anywhere. `/proc/net` shows the namespace
+    /// of the main thread; inside, read `/proc/thread-self/net`.
     ///
     /// # Errors
     /// When the namespace cannot be entered.
@@ -144,7 +146,8 @@ impl NetNs {
         self.run(|| thread::Builder::new().name("lab".into()).spawn(work).context("start", "a thread"))?
     }
 
-    /// A command that runs inside the namespace. `/proc/self/net` and `/proc/net` are right in it; /sys is the host's.
+    /// A command that runs inside the namespace. `/proc/self/net` and `/proc/net` are right in it; /sys is
+    /// the host's.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let namespace = self.clone();
         let mut command = Command::new(program);
@@ -158,7 +161,8 @@ impl NetNs {
         command
     }
 
-    /// Reads a setting, for example `net.ipv4.ip_local_port_range`, as the namespace sees it, without the line end.
+    /// Reads a setting, for example `net.ipv4.ip_local_port_range`, as the namespace sees it, without the
+    /// line end.
     ///
     /// # Errors
     /// When there is no such setting.
@@ -171,8 +175,8 @@ impl NetNs {
     /// Writes a setting inside the namespace.
     ///
     /// # Errors
-    /// When the lab did not make this namespace (the host's settings are not for experiments), when there is no such
-    /// setting, or when the kernel refuses the value.
+    /// When the lab did not make this namespace (the host's settings are not for experiments), when there
+    /// is no such setting, or when the kernel refuses the value.
     pub fn set(&self, setting: &str, value: &str) -> Result<()> {
         if !self.0.made_here {
             return Err(Error::Refused(format!(

@@ -19,9 +19,9 @@ const BACKLOG: i32 = 4096;
 
 /// Where a load's connections come from and go to.
 ///
-/// The loads ([`Path::fill_time_wait`], [`Path::hold_established`], ...) spread their connections evenly over every
-/// pair of source and destination. They bring their own listeners, so nothing else may listen at the destinations;
-/// only [`Path::churn`] and [`Path::syn_sent`] talk to whatever is there.
+/// The loads ([`Path::fill_time_wait`], [`Path::hold_established`], ...) spread their connections evenly
+/// over every pair of source and destination. They bring their own listeners, so nothing else may listen at
+/// the destinations; only [`Path::churn`] and [`Path::syn_sent`] talk to whatever is there.
 #[derive(Debug, Clone)]
 pub struct Path {
     pub(crate) client: NetNs,
@@ -87,7 +87,7 @@ impl Path {
             pairs.extend(fitting.map(|&source| Pair { source: Some(source), destination, index }));
             if pairs.len() == before {
                 return Err(Error::Refused(format!(
-                    "destination {destination}: none of the source addresses is of its family; add one with from()"
+                    "destination {destination}: no source address is of its family; add one with from()"
                 )));
             }
         }

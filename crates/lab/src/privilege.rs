@@ -23,7 +23,8 @@ pub enum Privilege {
     UserNamespace,
 }
 
-/// Makes sure that this process can make network namespaces: without root it becomes root of a new user namespace.
+/// Makes sure that this process can make network namespaces: without root it becomes root of a new user
+/// namespace.
 ///
 /// To be called first in `main`: the kernel refuses it to a process that has started threads.
 ///
@@ -51,9 +52,9 @@ pub fn enter() -> Result<Privilege> {
 
 /// Runs a test that makes namespaces: as root at once, else in a child that is root of a user namespace.
 ///
-/// `name` is the test's full path (`module::tests::name`), by which the child, the same test binary, finds it. Where
-/// user namespaces are forbidden the test is skipped (see [`skip`]), past the test harness's capture, so that skips can
-/// be counted.
+/// `name` is the test's full path (`module::tests::name`), by which the child, the same test binary, finds
+/// it. Where user namespaces are forbidden the test is skipped (see [`skip`]), past the test harness's
+/// capture, so that skips can be counted.
 ///
 /// # Panics
 /// When the test fails, as a test does.

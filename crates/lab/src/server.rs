@@ -123,7 +123,8 @@ impl Drop for Server {
     }
 }
 
-/// What the event calls the descriptor that ends the server; listeners follow it, connections come after those.
+/// What the event calls the descriptor that ends the server; listeners follow it, connections come after
+/// those.
 const STOP: u64 = 0;
 
 /// The server's thread.
@@ -198,7 +199,8 @@ impl Serving {
     fn begin(&mut self, connection: OwnedFd) {
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
         if self.policy == Policy::CloseFirst {
-            // Only the sending half: closing outright would reset the connection if the client has sent something.
+            // Only the sending half: closing outright would reset the connection if the client has sent
+            // something.
             let _ = rustix::net::shutdown(&connection, Shutdown::Write);
         }
         // A client in a hurry has closed already: then epoll need not hear of the connection.

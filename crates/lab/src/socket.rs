@@ -1,4 +1,4 @@
-//! Sockets as the loads need them: the options that the standard library does not reach, and the descriptor limit.
+//! Sockets as the loads need them: options that the standard library lacks, and the descriptor limit.
 #![expect(unsafe_code, reason = "two IP socket options have no safe wrapper")]
 
 use std::io;

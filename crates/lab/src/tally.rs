@@ -7,7 +7,8 @@ use tidewait_model::{State, StateCounts};
 use crate::error::{Context, Error, Result};
 use crate::netns::NetNs;
 
-/// The TCP line of /proc/net/sockstat. `in_use` and `time_wait` belong to the namespace, `orphans` to the machine.
+/// The TCP line of /proc/net/sockstat. `in_use` and `time_wait` belong to the namespace, `orphans` to the
+/// machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sockstat {
     /// Full sockets in use.
@@ -31,7 +32,8 @@ impl NetNs {
 
     /// Counts the namespace's sockets by state, IPv4 and IPv6 together, from /proc/net/tcp and tcp6.
     ///
-    /// The kernel shows a half-open connection there as SYN_RECV, and bound sockets without a connection not at all.
+    /// The kernel shows a half-open connection there as SYN_RECV, and bound sockets without a connection
+    /// not at all.
     ///
     /// # Errors
     /// When /proc is not mounted.
