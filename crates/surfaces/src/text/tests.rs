@@ -110,10 +110,15 @@ fn nothing_from_outside_reaches_the_terminal_raw() {
 
 #[test]
 fn the_verdict_does_not_call_a_full_destination_calm() {
-    let mut sample = samples::running_out();
-    sample.findings.clear();
+    let mut sample = samples::report(vec![samples::namespace(
+        "host",
+        vec![samples::destination("10.0.0.5", "10.0.2.9:3306", 1_000, 26_000)],
+    )]);
     let text = report(&sample, &page(80));
-    assert!(text.starts_with("WARNING host: 10.0.0.5 -> 10.0.2.9:3306 has 89 %"), "{text}");
+    assert!(text.starts_with("NOTICE host: 10.0.0.5 -> 10.0.2.9:3306 has 96 %"), "{text}");
+    sample.namespaces[0].destinations[0].fill = Some(0.6);
+    let text = report(&sample, &page(80));
+    assert!(text.starts_with("OK nothing is short of ports; the fullest destination,"), "{text}");
 }
 
 #[test]
