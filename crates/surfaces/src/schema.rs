@@ -40,7 +40,42 @@ fn pretty<T: JsonSchema>() -> String {
 mod tests {
     use std::path::Path;
 
+    use serde::Serialize;
+    use serde_json::Value;
+    use tidewait_model::capacity::{PRESETS, Quantities, Question};
+
     use super::*;
+    use crate::samples;
+
+    fn assert_valid(schema: &str, value: &impl Serialize) {
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        let value = serde_json::to_value(value).unwrap();
+        let errors: Vec<String> =
+            jsonschema::validator_for(&schema).unwrap().iter_errors(&value).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+
+    #[test]
+    fn what_is_printed_is_what_the_schemas_say() {
+        for sample in
+            [samples::running_out(), samples::no_range(), samples::many_limits(), samples::bind_pool()]
+        {
+            assert_valid(&report(), &sample);
+        }
+        assert_valid(&doctor(), &samples::checkup());
+        let wanted = Quantities { rate_per_second: Some(2_000.0), ..Quantities::default() };
+        let question = Question::new(wanted, 28_232, 60.0, "this machine");
+        assert_valid(&capacity(), &question.answers().unwrap());
+        assert_valid(&capacity(), &question.preset(&PRESETS[3]).answers().unwrap());
+    }
+
+    #[test]
+    #[should_panic(expected = "ports_used")]
+    fn a_key_that_is_missing_does_not_pass() {
+        let mut value = serde_json::to_value(samples::running_out()).unwrap();
+        value["namespaces"][0]["destinations"][0].as_object_mut().unwrap().remove("ports_used");
+        assert_valid(&report(), &value);
+    }
 
     #[test]
     fn the_committed_schemas_are_those_of_the_types() {

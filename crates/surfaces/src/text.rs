@@ -19,6 +19,7 @@ mod page;
 mod presets;
 mod verdict;
 
+use tidewait_model::capacity::{Capacity, Preset};
 use tidewait_model::doctor::Checkup;
 use tidewait_model::report::Report;
 
@@ -43,14 +44,14 @@ pub fn checkup(checkup: &Checkup, page: &Page) -> String {
 }
 
 /// The page of `tidewait capacity`: the figure first, then the same at other lengths of TIME_WAIT.
-pub fn capacity(capacity: &tidewait_model::capacity::Capacity, page: &Page) -> String {
+pub fn capacity(capacity: &Capacity, page: &Page) -> String {
     let mut paper = Paper::new(page);
     capacity::write(&mut paper, capacity);
     paper.finish()
 }
 
-/// The list of capacity presets.
-pub fn presets(presets: &[tidewait_model::capacity::Preset], page: &Page) -> String {
+/// The page of `tidewait capacity --presets`: what each means, and who says so.
+pub fn presets(presets: &[Preset], page: &Page) -> String {
     let mut paper = Paper::new(page);
     presets::write(&mut paper, presets);
     paper.finish()

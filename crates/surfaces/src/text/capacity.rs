@@ -45,7 +45,7 @@ fn figure(quantity: Quantity, value: f64) -> String {
 }
 
 /// The value with its unit: `470 connections a second`, `TIME_WAIT 14.1 s`, `5 source addresses`.
-fn amount(quantity: Quantity, value: f64) -> String {
+pub fn amount(quantity: Quantity, value: f64) -> String {
     let figure = figure(quantity, value);
     let one = value == 1.0;
     match quantity {

@@ -38,9 +38,10 @@ pub fn write(paper: &mut Paper<'_>, checkup: &Checkup) {
                 })
                 .collect();
             format!(
-                "{} of {} works; {}",
+                "{} of {} {}; {}",
                 number::count(works as u64),
                 number::of(all as u64, "probe", "probes"),
+                if works == 1 { "works" } else { "work" },
                 missing.join(", ")
             )
         }
@@ -80,8 +81,12 @@ fn one(paper: &mut Paper<'_>, probe: &Probe) {
     } else {
         format!("{}: {}", probe.title, probe.detail)
     };
-    paper.prose(lead, Paint::Plain, &text);
-    if !works {
+    if works {
+        // One line each: how it was done is worth less than seeing all of them at once.
+        let detail = text.strip_prefix(&probe.title).unwrap_or_default();
+        paper.line(lead.with(Paint::Plain, &probe.title).with(Paint::Faint, detail));
+    } else {
+        paper.prose(lead, Paint::Plain, &text);
         for (word, text) in [("for ", Some(&probe.enables)), ("remedy ", probe.remedy.as_ref())] {
             if let Some(text) = text.filter(|text| !text.is_empty()) {
                 paper.prose(Line::plain("      ").with(Paint::Faint, word), Paint::Plain, text);

@@ -187,12 +187,14 @@ fn ahead(seconds: Option<f64>) -> Option<f64> {
 }
 
 fn forecast(half: Option<f64>, full: Option<f64>, fill: Option<f64>) -> Line {
+    let past = reached(fill);
     match (half, full) {
         _ if fill.is_none() => Line::of(Paint::Faint, "no forecast"),
         (_, Some(0.0)) => Line::of(Paint::Critical, "full now"),
-        (Some(0.0), Some(full)) => Line::of(Paint::Warning, "past half")
-            .with(Paint::Critical, format!(", full in {}", number::ahead(full))),
-        (Some(0.0), None) => Line::of(Paint::Warning, "past half").with(Paint::Faint, ", full not in sight"),
+        (Some(0.0), Some(full)) => {
+            Line::of(Paint::Warning, past).with(Paint::Critical, format!(", full in {}", number::ahead(full)))
+        }
+        (Some(0.0), None) => Line::of(Paint::Warning, past).with(Paint::Faint, ", full not in sight"),
         (Some(half), Some(full)) => Line::of(Paint::Warning, format!("half in {}", number::ahead(half)))
             .with(Paint::Critical, format!(", full in {}", number::ahead(full))),
         (Some(half), None) => Line::of(Paint::Warning, format!("half in {}", number::ahead(half))),
@@ -201,13 +203,18 @@ fn forecast(half: Option<f64>, full: Option<f64>, fill: Option<f64>) -> Line {
     }
 }
 
+/// What to call a half that is in use.
+fn reached(fill: Option<f64>) -> &'static str {
+    if fill.is_some_and(|fill| fill > 0.5) { "past half" } else { "half in use" }
+}
+
 /// The next thing that happens.
 fn forecast_short(half: Option<f64>, full: Option<f64>, fill: Option<f64>) -> Line {
     match (half, full) {
         (Some(0.0), Some(seconds)) if seconds > 0.0 && fill.is_some() => {
             Line::of(Paint::Critical, format!("full in {}", number::ahead(seconds)))
         }
-        (Some(0.0), None) if fill.is_some() => Line::of(Paint::Warning, "past half"),
+        (Some(0.0), None) if fill.is_some() => Line::of(Paint::Warning, reached(fill)),
         (Some(seconds), Some(full)) if seconds > 0.0 && full > 0.0 => forecast(Some(seconds), None, fill),
         _ => forecast(half, full, fill),
     }

@@ -41,7 +41,7 @@ pub fn rate(per_second: f64) -> String {
     if tenths % 10.0 == 0.0 { format!("{:.0}", tenths / 10.0) } else { format!("{:.1}", tenths / 10.0) }
 }
 
-/// A share: `12 %`, `<1 %`. Rounded down, so that 100 % means full. `?` if it is none.
+/// A share: `12 %`, `<1 %`. Rounded, but 100 % means full. `?` if it is none.
 pub fn percent(share: f64) -> String {
     if !share.is_finite() || share < 0.0 {
         return "?".to_owned();
@@ -49,8 +49,8 @@ pub fn percent(share: f64) -> String {
     if share > 0.0 && share < 0.01 {
         return "<1 %".to_owned();
     }
-    // A share that should be 0.29 may be a hair less.
-    format!("{} %", count((share * 100.0 + 1e-9).floor() as u64))
+    let hundredths = (share * 100.0).round() as u64;
+    format!("{} %", count(if share < 1.0 { hundredths.min(99) } else { hundredths }))
 }
 
 /// A time span: `40 ms`, `23 s`, `2 min 10 s`, `1 h 5 min`, `3 d 4 h`. `?` if it is none.
@@ -120,8 +120,8 @@ mod tests {
     #[test]
     fn a_hundred_percent_means_full() {
         let all: Vec<_> =
-            [0.0, 0.004, 0.29, 0.5, 0.999, 1.0, 1.2, f64::INFINITY].into_iter().map(percent).collect();
-        assert_eq!(all, ["0 %", "<1 %", "29 %", "50 %", "99 %", "100 %", "120 %", "?"]);
+            [0.0, 0.004, 0.29, 0.528, 0.999, 1.0, 1.2, f64::INFINITY].into_iter().map(percent).collect();
+        assert_eq!(all, ["0 %", "<1 %", "29 %", "53 %", "99 %", "100 %", "120 %", "?"]);
     }
 
     #[test]

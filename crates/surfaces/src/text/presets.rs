@@ -1,22 +1,27 @@
 //! The list of capacity presets: what each stands for and where its figures are from.
 
-use tidewait_model::capacity::Preset;
+use tidewait_model::capacity::{Preset, Quantity};
 
+use super::capacity::amount;
 use super::line::{Line, Paint};
-use super::number;
 use super::page::Paper;
 
-/// One preset after the other.
+/// A block for each preset. Those that differ in nothing but a number say what they mean once.
 pub fn write(paper: &mut Paper<'_>, presets: &[Preset]) {
-    for preset in presets {
-        let time_wait = preset.time_wait_seconds.map_or_else(
-            || "TIME_WAIT not said".to_owned(),
-            |seconds| format!("{} s", number::seconds(seconds)),
-        );
-        let figures = format!("{} ports, {time_wait}", number::count(u64::from(preset.ports)));
-        paper.prose(Line::of(Paint::Strong, format!("{}  ", preset.id)), Paint::Plain, preset.title);
-        paper.prose(Line::plain("  "), Paint::Plain, &figures);
-        paper.prose(Line::plain("  "), Paint::Plain, preset.meaning);
-        paper.prose(Line::plain("  "), Paint::Faint, preset.source);
+    let widest = presets.iter().map(|preset| preset.id.len()).max().unwrap_or(0);
+    for (index, preset) in presets.iter().enumerate() {
+        let id = Line::of(Paint::Strong, preset.id);
+        let id = if paper.width() >= 60 { id.pad(widest) } else { id };
+        let ports = Line::plain(amount(Quantity::Ports, preset.ports.into())).pad_left(12);
+        let time_wait = preset
+            .time_wait_seconds
+            .map_or("TIME_WAIT ?".to_owned(), |seconds| amount(Quantity::TimeWaitSeconds, seconds));
+        paper.flow(0, [id, ports, Line::plain(time_wait)]);
+        paper.prose(Line::plain("    "), Paint::Plain, preset.title);
+        let next = presets.get(index + 1);
+        if next.is_none_or(|next| (next.meaning, next.source) != (preset.meaning, preset.source)) {
+            paper.prose(Line::plain("    "), Paint::Faint, preset.meaning);
+            paper.prose(Line::plain("    "), Paint::Faint, preset.source);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use insta::{allow_duplicates, assert_snapshot};
 use proptest::prelude::*;
-use tidewait_model::capacity::{Quantities, Question, preset};
+use tidewait_model::capacity::{PRESETS, Quantities, Question, preset};
 use tidewait_model::report::Report;
 use tidewait_model::{State, StateCounts};
 use unicode_width::UnicodeWidthStr;
@@ -93,6 +93,14 @@ fn capacity_answers() {
 }
 
 #[test]
+fn the_presets() {
+    assert_snapshot!("80_presets", presets(PRESETS, &page(80)));
+    for width in 40..200 {
+        assert_eq!(too_wide(&presets(PRESETS, &page(width)), width), None);
+    }
+}
+
+#[test]
 fn nothing_from_outside_reaches_the_terminal_raw() {
     for width in [20, 80, 200] {
         let text = report(&samples::hostile(), &page(width));
@@ -102,10 +110,15 @@ fn nothing_from_outside_reaches_the_terminal_raw() {
 
 #[test]
 fn the_verdict_does_not_call_a_full_destination_calm() {
-    let mut sample = samples::running_out();
-    sample.findings.clear();
+    let mut sample = samples::report(vec![samples::namespace(
+        "host",
+        vec![samples::destination("10.0.0.5", "10.0.2.9:3306", 1_000, 26_000)],
+    )]);
     let text = report(&sample, &page(80));
-    assert!(text.starts_with("WARNING host: 10.0.0.5 -> 10.0.2.9:3306 has 88 %"), "{text}");
+    assert!(text.starts_with("NOTICE host: 10.0.0.5 -> 10.0.2.9:3306 has 96 %"), "{text}");
+    sample.namespaces[0].destinations[0].fill = Some(0.6);
+    let text = report(&sample, &page(80));
+    assert!(text.starts_with("OK nothing is short of ports; the fullest destination,"), "{text}");
 }
 
 #[test]

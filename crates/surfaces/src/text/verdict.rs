@@ -7,6 +7,9 @@ use super::line::{Line, Paint};
 use super::page::Paper;
 use super::{destinations, number};
 
+/// From this fill on a page does not begin with OK, finding or not.
+const NEARLY_FULL: f64 = 0.9;
+
 /// Verdict and a line about the observation.
 pub fn write(paper: &mut Paper<'_>, report: &Report) {
     let (paint, word, text) = judge(report);
@@ -64,12 +67,11 @@ fn judge(report: &Report) -> (Paint, &'static str, String) {
     let unknown = report.namespaces.iter().filter(|namespace| namespace.ports.is_none()).count();
     let seen =
         if report.limits.iter().any(hides_trouble) || unknown > 0 { "of what could be seen, " } else { "" };
-    let fullest = fullest(report);
-    match fullest {
-        // No finding says so, but calling this calm would be a lie.
-        Some((namespace, destination, fill)) if fill > 0.5 => (
+    match fullest(report) {
+        // Nothing was found, so nothing fails; but nobody would call it calm.
+        Some((namespace, destination, fill)) if fill >= NEARLY_FULL => (
             Paint::Warning,
-            "WARNING",
+            "NOTICE",
             format!(
                 "{namespace}: {} has {} of its ports in use",
                 destinations::route(destination),
