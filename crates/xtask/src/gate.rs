@@ -93,6 +93,17 @@ const STEPS: &[Step] = &[
             )
         },
     },
+    Step {
+        name: "fuzz",
+        run: |workspace| {
+            let target = workspace.target().display().to_string();
+            let arguments =
+                ["clippy", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--target-dir", &target];
+            // Compiled, not run: the fuzzer's own C++ half need not be built for that, nor found.
+            let environment = [("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a")];
+            run_cargo(workspace, &[&arguments, &["--", "-D", "warnings"][..]].concat(), &environment)
+        },
+    },
     Step { name: "vm-test", run: |workspace| vm::suite::outcome(workspace, &[]) },
 ];
 
