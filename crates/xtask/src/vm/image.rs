@@ -18,7 +18,7 @@ const PLUMBING: &[&str] = &["virtio_pci", "virtio_console"];
 const USUAL: &[&str] = &["inet_diag", "tcp_diag", "veth", "dummy", "sch_netem", "nf_conntrack"];
 
 /// Programs of this machine that are taken along where they exist: oracles for tests, and hands for people.
-const TOOLS: &[&str] = &["ip", "ss", "tc", "nstat", "netstat"];
+const TOOLS: &[&str] = &["ip", "ss", "tc", "nstat", "netstat", "setpriv", "unshare", "nsenter"];
 
 /// Everything that goes into the archive.
 pub struct Image<'a> {
