@@ -62,7 +62,16 @@ const STEPS: &[Step] = &[
         run: |workspace| {
             run_cargo(
                 workspace,
-                &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"],
+                &[
+                    "clippy",
+                    "--locked",
+                    "--workspace",
+                    "--all-targets",
+                    "--keep-going",
+                    "--",
+                    "-D",
+                    "warnings",
+                ],
                 &[],
             )
         },
@@ -70,8 +79,16 @@ const STEPS: &[Step] = &[
     Step {
         name: "no-bpf",
         run: |workspace| {
-            let rest =
-                ["--locked", "--workspace", "--all-targets", "--no-default-features", "--", "-D", "warnings"];
+            let rest = [
+                "--locked",
+                "--workspace",
+                "--all-targets",
+                "--no-default-features",
+                "--keep-going",
+                "--",
+                "-D",
+                "warnings",
+            ];
             run_cargo(workspace, &[&["clippy"], &rest[..]].concat(), &[])
         },
     },
@@ -88,7 +105,7 @@ const STEPS: &[Step] = &[
         run: |workspace| {
             run_cargo(
                 workspace,
-                &["doc", "--locked", "--workspace", "--no-deps"],
+                &["doc", "--locked", "--workspace", "--no-deps", "--keep-going"],
                 &[("RUSTDOCFLAGS", "-D warnings")],
             )
         },
