@@ -9,7 +9,10 @@ use crate::workspace::Workspace;
 
 /// Every generated file: its path below the root, and what must be in it.
 fn outputs(workspace: &Workspace) -> Result<Vec<(String, String)>> {
-    Ok(vec![(map::MAP.to_owned(), map::rendered(workspace)?)])
+    let mut outputs = vec![(map::MAP.to_owned(), map::rendered(workspace)?)];
+    let schemas = tidewait_surfaces::schema::all();
+    outputs.extend(schemas.into_iter().map(|(name, schema)| (format!("docs/schema/{name}"), schema)));
+    Ok(outputs)
 }
 
 /// Writes every generated file that is not what it should be, and says which.

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use cargo_metadata::Package;
 use cargo_metadata::semver::VersionReq;
+use cargo_metadata::{Node, Package};
 use serde::Deserialize;
 
 use crate::workspace::Workspace;
@@ -37,6 +37,9 @@ struct Entry {
     #[serde(rename = "crate")]
     spec: String,
     reason: String,
+    /// Dependents that may have a banned crate all the same.
+    #[serde(default)]
+    wrappers: Vec<String>,
 }
 
 /// Every dependency that the policy refuses.
@@ -53,7 +56,10 @@ pub fn complaints(workspace: &Workspace) -> Result<Vec<String>> {
     let mut complaints = Vec::new();
     for package in &foreign {
         complaints.extend(licence(&policy, package));
-        complaints.extend(ban(&policy, package));
+        let is_dependent = |node: &&Node| node.deps.iter().any(|dependency| dependency.pkg == package.id);
+        let dependents =
+            graph.nodes.iter().filter(is_dependent).map(|node| workspace.metadata[&node.id].name.as_str());
+        complaints.extend(ban(&policy, package, dependents));
         if !package.source.as_ref().is_some_and(cargo_metadata::Source::is_crates_io) {
             complaints.push(format!("{} comes from elsewhere than the crate registry", named(package)));
         }
@@ -78,9 +84,15 @@ fn licence(policy: &Policy, package: &Package) -> Option<String> {
     }
 }
 
-fn ban(policy: &Policy, package: &Package) -> Option<String> {
+/// Refuses a banned crate to each of its dependents that is no wrapper.
+fn ban<'a>(
+    policy: &Policy,
+    package: &Package,
+    mut dependents: impl Iterator<Item = &'a str>,
+) -> Option<String> {
     let entry = policy.bans.deny.iter().find(|entry| entry.covers(package))?;
-    Some(format!("{} is banned: {}", named(package), entry.reason))
+    let dependent = dependents.find(|name| !entry.wrappers.iter().any(|wrapper| wrapper == name))?;
+    Some(format!("{dependent} uses {}, which is banned: {}", named(package), entry.reason))
 }
 
 /// Crates that are built in more than one version, and entries of the skip list that nothing needs any more.
@@ -130,7 +142,7 @@ mod tests {
         allow = ["MIT", "Apache-2.0 WITH LLVM-exception"]
         [bans]
         skip = [{ crate = "old@1", reason = "waits for somebody" }]
-        deny = [{ crate = "bad", reason = "it is bad" }]
+        deny = [{ crate = "bad", reason = "it is bad", wrappers = ["tame"] }]
     "#;
 
     fn policy() -> Policy {
@@ -170,11 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn a_banned_crate_is_refused_with_the_reason() {
-        assert_eq!(
-            ban(&policy(), &package("bad", "1.0.0", "MIT")).as_deref(),
-            Some("bad 1.0.0 is banned: it is bad")
-        );
-        assert_eq!(ban(&policy(), &package("badger", "1.0.0", "MIT")), None);
+    fn a_banned_crate_is_refused_to_all_but_its_wrappers() {
+        let judged = |name, dependents: &[&str]| {
+            ban(&policy(), &package(name, "1.0.0", "MIT"), dependents.iter().copied())
+        };
+        let complaint = "wild uses bad 1.0.0, which is banned: it is bad";
+        assert_eq!(judged("bad", &["tame", "wild"]).as_deref(), Some(complaint));
+        assert_eq!(judged("bad", &["tame"]), None);
+        assert_eq!(judged("badger", &["wild"]), None);
     }
 }

@@ -47,7 +47,7 @@ pub fn warning(path: &str, text: &str) -> Option<String> {
 }
 
 fn is_module(path: &str) -> bool {
-    path.starts_with("crates/") && path.ends_with(".rs")
+    ["crates/", "fuzz/"].iter().any(|top| path.starts_with(top)) && path.ends_with(".rs")
 }
 
 /// Lines up to the inline test module, which by custom is the last item of a file. None in a file of tests.
