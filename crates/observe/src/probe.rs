@@ -22,6 +22,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 use tidewait_model::doctor::{Checkup, Probe, SCHEMA, Verdict};
 
 use privileges::Privileges;
@@ -55,9 +56,9 @@ pub fn checkup() -> Checkup {
     }
     Checkup {
         schema: SCHEMA.to_owned(),
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        kernel: crate::procfs::kernel_release(),
         user: privileges.user.clone(),
-        capabilities: privileges.names().into_iter().map(str::to_owned).collect(),
+        capabilities: privileges.names(),
         probes,
     }
 }
@@ -82,8 +83,8 @@ struct Spec {
     id: &'static str,
     title: &'static str,
     enables: &'static str,
-    /// Capabilities that it takes in the namespace that owns the machine's sockets. Empty: none.
-    needs: &'static [&'static str],
+    /// Capabilities that it takes in the user namespace that owns the machine's sockets.
+    needs: CapabilitySet,
     /// How to get it where the kernel or its configuration is what is missing.
     remedy: &'static str,
     run: fn(&Bench) -> Answer,
@@ -151,9 +152,8 @@ impl Spec {
     /// machine's own namespaces without the capability; and a refusal in spite of the capability is the
     /// kernel's policy (lockdown, a security module, seccomp), which more privileges would not change.
     fn probe(&self, answer: Answer, bench: &Bench) -> Probe {
-        let missing: Vec<&str> =
-            self.needs.iter().copied().filter(|name| !bench.privileges.has(name)).collect();
-        let held = self.needs.join(", ");
+        let missing = privileges::names(bench.privileges.missing(self.needs));
+        let held = privileges::names(self.needs).join(", ");
         let (verdict, detail) = match answer {
             Ok(seen) if bench.namespace == Namespace::UserOwned && !missing.is_empty() => (
                 Verdict::NotPermitted,

@@ -129,10 +129,11 @@ fn answer(room: Room, spec: &Spec, bench: &Bench) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::thread::CapabilitySet;
     use tidewait_model::doctor::Verdict;
 
     fn spec(id: &'static str, run: fn(&Bench) -> Answer) -> Spec {
-        Spec { id, title: "", enables: "", needs: &[], remedy: "", run }
+        Spec { id, title: "", enables: "", needs: CapabilitySet::empty(), remedy: "", run }
     }
 
     #[test]

@@ -16,7 +16,8 @@ use libbpf_rs::{
 use crate::probe::cgroup::Temporary;
 use crate::probe::places::would_load_no_module;
 use crate::probe::sandbox::Namespace;
-use crate::probe::{Answer, Bench, Doing, Failure, diag, netlink};
+use crate::probe::{Answer, Bench, Doing, Failure, netlink};
+use tidewait_model::State;
 
 /// `probe.bpf.c`, compiled.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o"));
@@ -242,7 +243,7 @@ pub(in crate::probe) fn iter_tcp(bench: &Bench) -> Answer {
         .read_to_end(&mut states)
         .doing("reading the iterator")?;
     match listener {
-        Some(_) if !states.contains(&diag::LISTEN) => Err(Failure::Unknown(format!(
+        Some(_) if !states.contains(&State::Listen.number()) => Err(Failure::Unknown(format!(
             "{} sockets, and a listener made for it is not among them",
             states.len()
         ))),
