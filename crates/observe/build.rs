@@ -30,7 +30,8 @@ mod bpf {
                         clang. To build without: --no-default-features.";
 
     /// Every program: its source, and the name that its object gets in OUT_DIR.
-    const PROGRAMS: &[(&str, &str)] = &[("src/probe/bpf/probe.bpf.c", "probe.bpf.o")];
+    const PROGRAMS: &[(&str, &str)] =
+        &[("src/probe/bpf/trace.bpf.c", "trace.bpf.o"), ("src/probe/bpf/network.bpf.c", "network.bpf.o")];
 
     pub fn compile() -> Result<(), String> {
         println!("cargo::rerun-if-env-changed=CLANG");

@@ -28,14 +28,17 @@ use tidewait_model::doctor::{Checkup, Probe, SCHEMA, Verdict};
 use privileges::Privileges;
 use sandbox::Namespace;
 
-/// Time for all probes together; what is not done by then is reported as not tried.
-const TOTAL: Duration = Duration::from_millis(1800);
+/// When to give up on all of it; what is not done by then is reported as not tried. A machine takes a tenth of
+/// this at most; only an emulated one, or a kernel that hangs, comes near.
+const TOTAL: Duration = Duration::from_secs(5);
 
 /// Tries everything and says what came of it.
 ///
-/// Takes a few tenths of a second and at most about two seconds, changes nothing outside namespaces (and one cgroup) of
-/// its own making, and leaves nothing behind. It forks: call it where no other thread holds a lock that the
-/// child would need; a child that gets stuck all the same is killed and its probe reported as unknown.
+/// Takes about a fifth of a second, changes nothing outside namespaces (and one cgroup) of its own making, and leaves
+/// nothing behind. A probe that hangs is given up after a second, all of it after five.
+///
+/// It forks: call it where no other thread holds a lock that the child would need. A child that gets stuck all the
+/// same is killed, and its probe reported as unknown.
 #[must_use]
 pub fn checkup() -> Checkup {
     let privileges = Privileges::read();

@@ -226,9 +226,7 @@ fn surroundings() -> BTreeMap<String, String> {
 #[test]
 fn nothing_is_changed_and_nothing_is_left_behind() {
     let before = surroundings();
-    let begun = Instant::now();
     assert_eq!(checkup().probes.len(), HERE.probes.len());
-    assert!(begun.elapsed() < Duration::from_secs(3), "took {:?}", begun.elapsed());
     assert_eq!(before, surroundings());
     // Programs end some time after their last user, and other tests may be at it: wait until none is left.
     let patience = Instant::now();
