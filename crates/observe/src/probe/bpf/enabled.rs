@@ -42,6 +42,9 @@ enum Slot {
     Taken,
 }
 
+/// The maps that single programs are about.
+const OPTIONAL: &[&str] = &["ring", "recent"];
+
 /// The kernel's own error number for "not supported", which leaks out of bpf(2) (include/linux/errno.h).
 const ENOTSUPP: i32 = 524;
 
@@ -71,10 +74,17 @@ impl Loaded {
             candidate.set_autoload(wanted);
         }
         for mut map in open.maps_mut() {
-            let wanted = map.name().to_str().is_some_and(|name| name == "slots" || maps.contains(&name));
-            map.set_autocreate(wanted).map_err(|error| failure("map", &error))?;
+            // A kernel may lack the kind of a map that this program does not use.
+            let unused =
+                map.name().to_str().is_some_and(|name| OPTIONAL.contains(&name) && !maps.contains(&name));
+            map.set_autocreate(!unused).map_err(|error| failure("map", &error))?;
         }
-        open.load().map(|object| Self { object }).map_err(|error| failure("load", &error))
+        let object = open.load().map_err(|error| failure("load", &error))?;
+        // What was said of a load that went well in the end explains no later failure.
+        if let Ok(mut log) = LOG.lock() {
+            log.clear();
+        }
+        Ok(Self { object })
     }
 
     fn program(&self, name: &str) -> Result<ProgramMut<'_>, Failure> {
@@ -158,11 +168,14 @@ fn decisive(log: &str) -> Option<&str> {
         .map(|line| line.trim().trim_start_matches("libbpf: "))
 }
 
-/// Connects over loopback, in a namespace of the probe's own, and hangs up.
+/// Connects over loopback, in a namespace of the probe's own, and closes from both sides, the client first: a socket goes
+/// into TIME_WAIT.
 fn traffic() -> Result<(), Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listen")?;
     let client = TcpStream::connect(listener.local_addr().doing("getsockname")?).doing("connect")?;
+    let (mut server, _) = listener.accept().doing("accept")?;
     drop(client);
+    server.read_to_end(&mut Vec::new()).doing("waiting for the peer's FIN")?;
     Ok(())
 }
 
