@@ -66,6 +66,9 @@ pub fn checkup() -> Checkup {
     }
 }
 
+/// Why capabilities may not suffice.
+const OUT_OF_SCOPE: &str = "outside, the capabilities of this user namespace do not count";
+
 /// Where the worker stands while it runs its probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
@@ -156,23 +159,26 @@ impl Spec {
     /// kernel's policy (lockdown, a security module, seccomp), which more privileges would not change.
     fn probe(&self, answer: Answer, bench: &Bench) -> Probe {
         let missing = privileges::names(bench.privileges.missing(self.needs));
+        let own_namespace = matches!(bench.namespace, Namespace::Own | Namespace::UserOwned);
         let held = privileges::names(self.needs).join(", ");
         let (verdict, detail) = match answer {
-            Ok(seen) if bench.namespace == Namespace::UserOwned && !missing.is_empty() => (
+            Ok(seen) if own_namespace && !missing.is_empty() => (
                 Verdict::NotPermitted,
                 format!("in a user namespace: {seen}; outside it, missing: {}", missing.join(", ")),
             ),
+            Ok(seen) if own_namespace && !self.needs.is_empty() && !bench.privileges.rule_here => {
+                (Verdict::NotPermitted, format!("in a new namespace: {seen}; {OUT_OF_SCOPE}"))
+            }
             Ok(seen) => (Verdict::Works, seen),
             Err(Failure::Unsupported(why)) => (Verdict::Unsupported, why),
             Err(Failure::Unknown(why)) => (Verdict::Unknown, why),
             Err(Failure::NotPermitted(why)) if !missing.is_empty() => {
                 (Verdict::NotPermitted, format!("{why}; missing: {}", missing.join(", ")))
             }
-            Err(Failure::NotPermitted(why)) if !bench.privileges.initial_user_namespace => (
-                Verdict::NotPermitted,
-                format!("{why}; the capabilities in effect count only inside this user namespace"),
-            ),
             Err(Failure::NotPermitted(why)) if self.needs.is_empty() => (Verdict::NotPermitted, why),
+            Err(Failure::NotPermitted(why)) if !bench.privileges.initial_user_namespace => {
+                (Verdict::NotPermitted, format!("{why}; {OUT_OF_SCOPE}"))
+            }
             Err(Failure::NotPermitted(why)) => (
                 Verdict::Unsupported,
                 format!("{why}, in spite of {held}: lockdown, a security module or seccomp"),
@@ -182,6 +188,9 @@ impl Spec {
             Verdict::Works => None,
             Verdict::NotPermitted if !missing.is_empty() => {
                 Some(format!("run as root, or with {}", missing.join(", ")))
+            }
+            Verdict::NotPermitted if !self.needs.is_empty() => {
+                Some("run it outside of the user namespace (rootless container)".to_owned())
             }
             _ => Some(self.remedy.to_owned()),
         };

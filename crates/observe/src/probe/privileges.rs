@@ -1,6 +1,9 @@
-//! Who is asking: the user, the capabilities in effect, and whether they count on the machine itself.
+//! Who is asking: the user, the capabilities in effect, and where they count.
+#![expect(unsafe_code, reason = "one ioctl(2) that rustix does not know")]
 
 use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::thread::{CapabilitySet, capabilities};
@@ -32,7 +35,9 @@ pub(super) struct Privileges {
     pub(super) gid: u32,
     /// Whether the capabilities are those of the machine and not of a user namespace (rootless container).
     pub(super) initial_user_namespace: bool,
-    effective: CapabilitySet,
+    /// Whether they count in the network namespace that the caller is in.
+    pub(super) rule_here: bool,
+    pub(super) effective: CapabilitySet,
 }
 
 impl Privileges {
@@ -47,6 +52,7 @@ impl Privileges {
             // The initial namespace maps all 2^32 - 1 ids onto themselves; a kernel without user namespaces has no map.
             initial_user_namespace: map.is_empty()
                 || map.split_ascii_whitespace().eq(["0", "0", "4294967295"]),
+            rule_here: owner_in_scope(),
             effective: capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective),
         }
     }
@@ -67,9 +73,34 @@ impl Privileges {
     }
 }
 
+/// Whether the user namespace that owns this network namespace is the caller's or one below it: only then do the
+/// caller's capabilities count in it. The kernel answers just that with NS_GET_USERNS (ioctl_ns(2), 4.9).
+fn owner_in_scope() -> bool {
+    /// `_IO(0xb7, 1)`
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // What cannot be asked is not held against the caller.
+    let Ok(namespace) = fs::File::open("/proc/thread-self/ns/net") else { return true };
+    // SAFETY: the call takes no argument; it returns a new descriptor or -1.
+    let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
+    if owner < 0 {
+        return io::Error::last_os_error().raw_os_error() != Some(libc::EPERM);
+    }
+    // SAFETY: the descriptor is new and belongs to nobody else.
+    drop(unsafe { OwnedFd::from_raw_fd(owner) });
+    true
+}
+
 /// `CAP_NET_ADMIN` and the like.
 pub(super) fn names(set: CapabilitySet) -> Vec<String> {
     set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
+}
+
+#[cfg(test)]
+impl Privileges {
+    /// A user of the machine itself with just these capabilities.
+    pub(super) fn with(effective: CapabilitySet) -> Self {
+        Self { effective, initial_user_namespace: true, rule_here: true, ..Self::read() }
+    }
 }
 
 #[cfg(test)]
@@ -79,9 +110,9 @@ mod tests {
     #[test]
     fn sys_admin_stands_for_the_capabilities_split_off_it() {
         let needed = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::NET_ADMIN;
-        let admin = Privileges { effective: CapabilitySet::SYS_ADMIN, ..Privileges::read() };
+        let admin = Privileges::with(CapabilitySet::SYS_ADMIN);
         assert_eq!(names(admin.missing(needed)), ["CAP_NET_ADMIN"]);
-        let none = Privileges { effective: CapabilitySet::empty(), ..admin };
+        let none = Privileges::with(CapabilitySet::empty());
         assert_eq!(none.missing(needed), needed);
         assert!(none.names().is_empty());
     }

@@ -13,10 +13,12 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::thread::UnshareFlags;
+use rustix::thread::{CapabilitySet, UnshareFlags};
 use tidewait_model::doctor::{Checkup, Verdict};
 
-use super::checkup;
+use super::privileges::Privileges;
+use super::sandbox::Namespace;
+use super::{Answer, Bench, Failure, Spec, checkup};
 
 static HERE: LazyLock<Checkup> = LazyLock::new(checkup);
 
@@ -84,6 +86,44 @@ fn every_probe_is_named_once_and_explains_itself() {
             "{probe:?}"
         );
     }
+}
+
+/// What becomes of an answer, by the standing of who asks and where it was found out.
+#[test]
+fn success_in_a_namespace_of_ones_own_is_no_permission_elsewhere() {
+    let spec = |needs| Spec {
+        id: "",
+        title: "",
+        enables: "",
+        needs,
+        remedy: "build it",
+        run: |_| Ok(String::new()),
+    };
+    let needing = spec(CapabilitySet::NET_ADMIN);
+    let nobody = Privileges::with(CapabilitySet::empty());
+    let admin = Privileges::with(CapabilitySet::NET_ADMIN);
+    let guest = Privileges { initial_user_namespace: false, rule_here: false, ..admin.clone() };
+    let host = Privileges { initial_user_namespace: false, rule_here: true, ..admin.clone() };
+    let verdict = |spec: &Spec, privileges: &Privileges, namespace: Namespace, answer: Answer| {
+        let bench = Bench { privileges: privileges.clone(), namespace };
+        let probe = spec.probe(answer, &bench);
+        (probe.verdict, probe.remedy.unwrap_or_default())
+    };
+    let works = || Ok("seen".to_owned());
+    let refused = || Err(Failure::NotPermitted("EPERM".to_owned()));
+    let own = Namespace::Own;
+    assert_eq!(verdict(&needing, &admin, own.clone(), works()).0, Verdict::Works);
+    assert_eq!(verdict(&needing, &host, own.clone(), works()).0, Verdict::Works);
+    assert_eq!(verdict(&needing, &guest, own.clone(), works()).0, Verdict::NotPermitted);
+    let (seen, remedy) = verdict(&needing, &nobody, Namespace::UserOwned, works());
+    assert_eq!((seen, remedy.as_str()), (Verdict::NotPermitted, "run as root, or with CAP_NET_ADMIN"));
+    let anybody = spec(CapabilitySet::empty());
+    assert_eq!(verdict(&anybody, &nobody, Namespace::UserOwned, works()).0, Verdict::Works);
+    // A refusal: the capability is missing, counts elsewhere only, or was not enough.
+    assert_eq!(verdict(&needing, &nobody, own.clone(), refused()).0, Verdict::NotPermitted);
+    assert_eq!(verdict(&needing, &guest, own.clone(), refused()).0, Verdict::NotPermitted);
+    let (seen, remedy) = verdict(&needing, &admin, own, refused());
+    assert_eq!((seen, remedy.as_str()), (Verdict::Unsupported, "build it"));
 }
 
 #[test]
