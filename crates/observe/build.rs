@@ -23,14 +23,13 @@ mod bpf {
     use std::path::PathBuf;
     use std::process::Command;
 
-    use libbpf_cargo::SkeletonBuilder;
-
     const HELP: &str = "The BPF half of tidewait is compiled by clang (14 or later) with the kernel's user headers. On Debian and \
                         Ubuntu: apt-get install clang libelf-dev zlib1g-dev linux-libc-dev pkg-config. CLANG names another \
                         clang. To build without: --no-default-features.";
 
     /// Every program: its source, and the name that its object gets in OUT_DIR.
-    const PROGRAMS: &[(&str, &str)] = &[("src/probe/bpf/probe.bpf.c", "probe.bpf.o")];
+    const PROGRAMS: &[(&str, &str)] =
+        &[("src/probe/bpf/trace.bpf.c", "trace.bpf.o"), ("src/probe/bpf/network.bpf.c", "network.bpf.o")];
 
     pub fn compile() -> Result<(), String> {
         println!("cargo::rerun-if-env-changed=CLANG");
@@ -42,14 +41,29 @@ mod bpf {
         // there for the architecture it compiles for, and that is bpf.
         let architecture = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
         let headers = format!("/usr/include/{architecture}-linux-gnu");
+        // libbpf-sys says where libbpf's own headers are.
+        let libbpf = env::var("DEP_BPF_INCLUDE").map_err(|error| format!("DEP_BPF_INCLUDE: {error}"))?;
         for (source, object) in PROGRAMS {
-            SkeletonBuilder::new()
-                .source(source)
-                .obj(out.join(object))
-                .clang(&clang)
-                .clang_args(["-Wall", "-Werror", "-idirafter", &headers])
-                .build()
-                .map_err(|error| format!("{source}: {error:#}\n{HELP}"))?;
+            let output = Command::new(&clang)
+                .args([
+                    "-target",
+                    "bpf",
+                    "-O2",
+                    "-g",
+                    "-Wall",
+                    "-Werror",
+                    "-I",
+                    &libbpf,
+                    "-idirafter",
+                    &headers,
+                ])
+                .args(["-c", source, "-o"])
+                .arg(out.join(object))
+                .output()
+                .map_err(|error| format!("{}: {error}", clang.display()))?;
+            if !output.status.success() {
+                return Err(format!("{source}:\n{}\n{HELP}", String::from_utf8_lossy(&output.stderr)));
+            }
         }
         Ok(())
     }

@@ -22,19 +22,23 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 use tidewait_model::doctor::{Checkup, Probe, SCHEMA, Verdict};
 
 use privileges::Privileges;
 use sandbox::Namespace;
 
-/// Time for all probes together; what is not done by then is reported as not tried.
-const TOTAL: Duration = Duration::from_millis(1800);
+/// When to give up on all of it; what is not done by then is reported as not tried. A machine takes a tenth of
+/// this at most; only an emulated one, or a kernel that hangs, comes near.
+const TOTAL: Duration = Duration::from_secs(5);
 
 /// Tries everything and says what came of it.
 ///
-/// Takes a few tenths of a second and at most about two seconds, changes nothing outside namespaces (and one cgroup) of
-/// its own making, and leaves nothing behind. It forks: call it where no other thread holds a lock that the
-/// child would need; a child that gets stuck all the same is killed and its probe reported as unknown.
+/// Takes about a fifth of a second, changes nothing outside namespaces (and one cgroup) of its own making, and leaves
+/// nothing behind. A probe that hangs is given up after a second, all of it after five.
+///
+/// It forks: call it where no other thread holds a lock that the child would need. A child that gets stuck all the
+/// same is killed, and its probe reported as unknown.
 #[must_use]
 pub fn checkup() -> Checkup {
     let privileges = Privileges::read();
@@ -55,12 +59,15 @@ pub fn checkup() -> Checkup {
     }
     Checkup {
         schema: SCHEMA.to_owned(),
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        kernel: crate::procfs::kernel_release(),
         user: privileges.user.clone(),
-        capabilities: privileges.names().into_iter().map(str::to_owned).collect(),
+        capabilities: privileges.names(),
         probes,
     }
 }
+
+/// Why capabilities may not suffice.
+const OUT_OF_SCOPE: &str = "outside, the capabilities of this user namespace do not count";
 
 /// Where the worker stands while it runs its probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +89,8 @@ struct Spec {
     id: &'static str,
     title: &'static str,
     enables: &'static str,
-    /// Capabilities that it takes in the namespace that owns the machine's sockets. Empty: none.
-    needs: &'static [&'static str],
+    /// Capabilities that it takes in the user namespace that owns the machine's sockets.
+    needs: CapabilitySet,
     /// How to get it where the kernel or its configuration is what is missing.
     remedy: &'static str,
     run: fn(&Bench) -> Answer,
@@ -151,25 +158,27 @@ impl Spec {
     /// machine's own namespaces without the capability; and a refusal in spite of the capability is the
     /// kernel's policy (lockdown, a security module, seccomp), which more privileges would not change.
     fn probe(&self, answer: Answer, bench: &Bench) -> Probe {
-        let missing: Vec<&str> =
-            self.needs.iter().copied().filter(|name| !bench.privileges.has(name)).collect();
-        let held = self.needs.join(", ");
+        let missing = privileges::names(bench.privileges.missing(self.needs));
+        let own_namespace = matches!(bench.namespace, Namespace::Own | Namespace::UserOwned);
+        let held = privileges::names(self.needs).join(", ");
         let (verdict, detail) = match answer {
-            Ok(seen) if bench.namespace == Namespace::UserOwned && !missing.is_empty() => (
+            Ok(seen) if own_namespace && !missing.is_empty() => (
                 Verdict::NotPermitted,
                 format!("in a user namespace: {seen}; outside it, missing: {}", missing.join(", ")),
             ),
+            Ok(seen) if own_namespace && !self.needs.is_empty() && !bench.privileges.rule_here => {
+                (Verdict::NotPermitted, format!("in a new namespace: {seen}; {OUT_OF_SCOPE}"))
+            }
             Ok(seen) => (Verdict::Works, seen),
             Err(Failure::Unsupported(why)) => (Verdict::Unsupported, why),
             Err(Failure::Unknown(why)) => (Verdict::Unknown, why),
             Err(Failure::NotPermitted(why)) if !missing.is_empty() => {
                 (Verdict::NotPermitted, format!("{why}; missing: {}", missing.join(", ")))
             }
-            Err(Failure::NotPermitted(why)) if !bench.privileges.initial_user_namespace => (
-                Verdict::NotPermitted,
-                format!("{why}; the capabilities in effect count only inside this user namespace"),
-            ),
             Err(Failure::NotPermitted(why)) if self.needs.is_empty() => (Verdict::NotPermitted, why),
+            Err(Failure::NotPermitted(why)) if !bench.privileges.initial_user_namespace => {
+                (Verdict::NotPermitted, format!("{why}; {OUT_OF_SCOPE}"))
+            }
             Err(Failure::NotPermitted(why)) => (
                 Verdict::Unsupported,
                 format!("{why}, in spite of {held}: lockdown, a security module or seccomp"),
@@ -179,6 +188,9 @@ impl Spec {
             Verdict::Works => None,
             Verdict::NotPermitted if !missing.is_empty() => {
                 Some(format!("run as root, or with {}", missing.join(", ")))
+            }
+            Verdict::NotPermitted if !self.needs.is_empty() => {
+                Some("run it outside of the user namespace (rootless container)".to_owned())
             }
             _ => Some(self.remedy.to_owned()),
         };

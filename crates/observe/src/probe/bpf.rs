@@ -7,10 +7,12 @@ mod programs;
 use std::fs;
 use std::io;
 
+use rustix::thread::CapabilitySet;
+
 use super::{Answer, Doing, Failure, Spec};
 
-const TRACING: &[&str] = &["CAP_BPF", "CAP_PERFMON"];
-const NETWORK: &[&str] = &["CAP_BPF", "CAP_NET_ADMIN"];
+const TRACING: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
+const NETWORK: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::NET_ADMIN);
 const TRACING_REMEDY: &str = "Linux 5.12 with CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_EVENTS";
 const STEERING_REMEDY: &str = "Linux 5.8 with CONFIG_CGROUP_BPF, and a cgroup v2 tree";
 
@@ -19,7 +21,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "btf",
         title: "the kernel's type information",
         enables: "trace, steer, study: BPF programs that fit any kernel",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "a kernel built with CONFIG_DEBUG_INFO_BTF",
         run: |_| btf(),
     },
@@ -27,7 +29,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "bpf-unprivileged",
         title: "BPF without privileges is off",
         enables: "nothing: tidewait asks for capabilities; on is a risk to the machine",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "sysctl kernel.unprivileged_bpf_disabled=2",
         run: |_| unprivileged(),
     },
@@ -43,16 +45,16 @@ pub(super) const SPECS: &[Spec] = &[
         id: "bpf-ring-buffer",
         title: "BPF: ring buffer",
         enables: "trace: events in order, cheaply",
-        needs: TRACING,
-        remedy: TRACING_REMEDY,
+        needs: NETWORK,
+        remedy: "Linux 5.8",
         run: programs::ring_buffer,
     },
     Spec {
         id: "bpf-lru-hash",
         title: "BPF: LRU hash map",
         enables: "trace: remembers owners in bounded memory",
-        needs: TRACING,
-        remedy: TRACING_REMEDY,
+        needs: NETWORK,
+        remedy: "Linux 4.10",
         run: programs::lru_hash,
     },
     Spec {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
+use rustix::thread::CapabilitySet;
 
 use super::{Answer, Doing, Failure, Spec};
 
@@ -13,7 +14,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "cgroup2",
         title: "a cgroup v2 tree",
         enables: "steer, spread, trace: by unit or container",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "mount -t cgroup2 none /sys/fs/cgroup/unified (any directory will do)",
         run: |_| mounted(),
     },
@@ -21,7 +22,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "cgroup-create",
         title: "make a cgroup of one's own",
         enables: "exec --steer, exec --spread: for one command",
-        needs: &["CAP_DAC_OVERRIDE"],
+        needs: CapabilitySet::DAC_OVERRIDE,
         remedy: "a cgroup v2 tree that is mounted writable, or delegation by systemd (Delegate=yes)",
         run: |_| {
             let temporary = Temporary::new()?;

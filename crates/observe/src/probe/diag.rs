@@ -1,106 +1,87 @@
-//! As much sock_diag as probes need: dump a few sockets with all attributes, destroy one.
+//! Sockets of a dump, kept, and the order to destroy one. Dumps go through the reader that every command uses.
 
 use std::io;
 
+use tidewait_model::{AddressFilter, Endpoint, State};
+
+use super::Failure;
 use super::netlink::{self, Netlink};
+use crate::sock_diag::{self, DumpError, Family, Request, Sockets, Timer};
 
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
-const INET_DIAG_REQ_BYTECODE: u16 = 1;
-/// The cgroup v2 id of a full socket (5.8).
-pub(super) const INET_DIAG_CGROUP_ID: u16 = 21;
-/// Socket options that are on, bind_address_no_port among them (5.11).
-pub(super) const INET_DIAG_SOCKOPT: u16 = 22;
+const AF_INET: u8 = 2;
+const IPPROTO_TCP: u8 = 6;
 
-/// Length of struct inet_diag_sockid: ports, addresses, interface, cookie.
-const ID: usize = 48;
-
-/// States as the kernel numbers them (include/net/tcp_states.h).
-pub(super) const ESTABLISHED: u8 = 1;
-pub(super) const SYN_RECV: u8 = 3;
-pub(super) const FIN_WAIT2: u8 = 5;
-pub(super) const TIME_WAIT: u8 = 6;
-pub(super) const LISTEN: u8 = 10;
-/// A request for it finds connection requests, which the answer calls SYN_RECV.
-pub(super) const NEW_SYN_RECV: u8 = 12;
-/// A request for it finds sockets with a port and no connection (6.8).
-pub(super) const BOUND_INACTIVE: u8 = 13;
-
-/// `idiag_timer` of a mini-socket that only waits for its end.
-pub(super) const TIMER_TIME_WAIT: u8 = 3;
-
-/// One socket of a dump.
+/// One IPv4 socket of a dump.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) family: u8,
-    pub(super) timer: u8,
-    pub(super) attributes: Vec<(u16, Vec<u8>)>,
-    id: [u8; ID],
-}
-
-impl Row {
-    fn parse(payload: &[u8]) -> Option<Self> {
-        // struct inet_diag_msg: family, state, timer, retrans; the id; expires, rqueue, wqueue, uid, inode.
-        let [family, _state, timer, _retrans] = *payload.first_chunk()?;
-        let id = *payload.get(4..)?.first_chunk()?;
-        Some(Self { family, timer, id, attributes: netlink::attributes(payload.get(72..)?) })
-    }
-
-    pub(super) fn source_port(&self) -> u16 {
-        u16::from_be_bytes([self.id[0], self.id[1]])
-    }
-
-    pub(super) fn destination_port(&self) -> u16 {
-        u16::from_be_bytes([self.id[2], self.id[3]])
-    }
-
+pub(super) struct Socket {
+    pub(super) local: Endpoint,
+    pub(super) remote: Endpoint,
     /// The kernel's number for the socket, unique while the machine is up.
-    pub(super) fn cookie(&self) -> u64 {
-        // Two words, low half first, each in the machine's byte order.
-        let word = |at: usize| {
-            self.id.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u32::from_ne_bytes(*word))
-        };
-        u64::from(word(40)) | u64::from(word(44)) << 32
+    pub(super) cookie: u64,
+    pub(super) cgroup_id: Option<u64>,
+    /// Whether the kernel tells its options.
+    pub(super) options: bool,
+    /// Whether it is one of the small sockets that only wait for their end.
+    pub(super) small: bool,
+    interface: u32,
+}
+
+impl Socket {
+    /// The local and the remote port.
+    pub(super) fn ports(&self) -> (u16, u16) {
+        (self.local.port, self.remote.port)
     }
+}
 
-    /// The payload of the attribute, if the kernel sent it.
-    pub(super) fn attribute(&self, kind: u16) -> Option<&[u8]> {
-        self.attributes.iter().find(|(found, _)| *found == kind).map(|(_, payload)| payload.as_slice())
+/// Every TCP socket of the family in one of the states, in this network namespace; only those of a peer, if given.
+pub(super) fn dump(
+    family: Family,
+    states: &[State],
+    to: Option<AddressFilter>,
+) -> Result<Vec<Socket>, Failure> {
+    let mut found = Vec::new();
+    let request = Request::all(family).states(states.iter().copied()).to(to);
+    let outcome = sock_diag::Netlink::open().and_then(|mut reader| {
+        reader.dump(&request, &mut |row| {
+            found.push(Socket {
+                local: row.local(),
+                remote: row.remote(),
+                cookie: row.cookie(),
+                cgroup_id: row.cgroup_id(),
+                options: row.options().is_some(),
+                small: matches!(row.timer(), Timer::TimeWait(_)),
+                interface: row.interface(),
+            });
+        })
+    });
+    match outcome {
+        Ok(_) => Ok(found),
+        Err(error @ DumpError::Unsupported(_)) => Err(Failure::Unsupported(error.to_string())),
+        Err(error @ DumpError::NotPermitted(_)) => Err(Failure::NotPermitted(error.to_string())),
+        Err(error) => Err(Failure::Unknown(error.to_string())),
     }
 }
 
-/// struct inet_diag_req_v2
-fn request(family: u8, states: u32, id: &[u8; ID]) -> Vec<u8> {
-    let mut request = vec![family, 6 /* IPPROTO_TCP */, 0, 0];
-    request.extend(states.to_ne_bytes());
-    request.extend(id);
-    request
-}
-
-/// Every TCP socket of the family in one of the states, in this network namespace; `filter` is bytecode.
-pub(super) fn dump(family: i32, states: &[u8], filter: Option<&[u8]>) -> io::Result<Vec<Row>> {
-    let family = u8::try_from(family).map_err(io::Error::other)?;
-    let mask = states.iter().fold(0, |mask, state| mask | 1 << state);
-    let mut message = request(family, mask, &[0; ID]);
-    if let Some(filter) = filter {
-        netlink::attribute(&mut message, INET_DIAG_REQ_BYTECODE, filter);
+/// Destroys this very IPv4 socket: the cookie keeps the order from hitting a successor.
+pub(super) fn destroy(socket: &Socket) -> io::Result<()> {
+    // struct inet_diag_req_v2: family, protocol, extensions, padding; states; struct inet_diag_sockid.
+    let mut message = vec![AF_INET, IPPROTO_TCP, 0, 0];
+    message.extend(u32::MAX.to_ne_bytes());
+    message.extend(socket.local.port.to_be_bytes());
+    message.extend(socket.remote.port.to_be_bytes());
+    for endpoint in [socket.local, socket.remote] {
+        match endpoint.address.ip {
+            std::net::IpAddr::V4(ip) => message.extend(ip.octets()),
+            std::net::IpAddr::V6(_) => return Err(io::ErrorKind::InvalidInput.into()),
+        }
+        message.extend([0; 12]);
     }
-    let rows = Netlink::open(netlink::SOCK_DIAG)?.dump(SOCK_DIAG_BY_FAMILY, &message)?;
-    Ok(rows.iter().filter_map(|payload| Row::parse(payload)).collect())
-}
-
-/// Destroys this very socket: the cookie in the row keeps the order from hitting a successor.
-pub(super) fn destroy(row: &Row) -> io::Result<()> {
-    Netlink::open(netlink::SOCK_DIAG)?.order(SOCK_DESTROY, 0, &request(row.family, u32::MAX, &row.id))
-}
-
-/// Bytecode that passes sockets whose local port is at least `port`.
-///
-/// Two operations of four bytes (struct inet_diag_bc_op): the comparison, which goes on at the end when it
-/// holds and past the end when it does not, and its operand.
-pub(super) fn source_port_at_least(port: u16) -> Vec<u8> {
-    const INET_DIAG_BC_S_GE: u8 = 2;
-    let [low, high] = port.to_ne_bytes();
-    let [no_low, no_high] = 12_u16.to_ne_bytes();
-    vec![INET_DIAG_BC_S_GE, 8, no_low, no_high, 0, 0, low, high]
+    message.extend(socket.interface.to_ne_bytes());
+    // The cookie's low half comes first, whatever the byte order.
+    let [low, high] = [socket.cookie & u64::from(u32::MAX), socket.cookie >> 32];
+    for half in [low, high] {
+        message.extend(u32::try_from(half).map_err(io::Error::other)?.to_ne_bytes());
+    }
+    Netlink::open(netlink::SOCK_DIAG)?.order(SOCK_DESTROY, 0, &message)
 }

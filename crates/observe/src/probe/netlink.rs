@@ -1,13 +1,15 @@
-//! As much netlink as probes need: one request, its answers, its error.
+//! As much netlink as it takes to give the kernel an order and hear its answer.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
-use netlink_sys::{Socket, SocketAddr, protocols};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-/// The protocol of devices, addresses and queueing disciplines.
-pub(super) const ROUTE: isize = protocols::NETLINK_ROUTE;
-/// The protocol of socket dumps.
-pub(super) const SOCK_DIAG: isize = protocols::NETLINK_SOCK_DIAG;
+/// The protocol of devices and queueing disciplines, number 0.
+pub(super) const ROUTE: Option<Protocol> = None;
+/// The protocol of sockets.
+pub(super) const SOCK_DIAG: Option<Protocol> = Some(rustix::net::netlink::SOCK_DIAG);
 /// The loopback device is the first of every network namespace.
 pub(super) const LOOPBACK: u32 = 1;
 
@@ -15,9 +17,7 @@ const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_ACK: u16 = 0x4;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWQDISC: u16 = 36;
 const IFF_UP: u32 = 1;
@@ -31,24 +31,40 @@ const TC_H_ROOT: u32 = 0xffff_ffff;
 const HEADER: usize = 16;
 
 /// A netlink socket of the network namespace that the process stood in when it was opened.
-pub(super) struct Netlink(Socket);
+pub(super) struct Netlink(OwnedFd);
 
 impl Netlink {
-    pub(super) fn open(protocol: isize) -> io::Result<Self> {
-        let mut socket = Socket::new(protocol)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
+    pub(super) fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+        let socket = rustix::net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            protocol,
+        )?;
         Ok(Self(socket))
-    }
-
-    /// Asks for a dump and returns the payload of every row.
-    pub(super) fn dump(&self, kind: u16, payload: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        self.ask(kind, NLM_F_DUMP, payload)
     }
 
     /// Orders something and waits for the kernel's yes or no.
     pub(super) fn order(&self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<()> {
-        self.ask(kind, NLM_F_ACK | flags, payload).map(drop)
+        let length = u32::try_from(HEADER + payload.len()).map_err(io::Error::other)?;
+        let mut message = length.to_ne_bytes().to_vec();
+        message.extend(kind.to_ne_bytes());
+        message.extend((NLM_F_REQUEST | NLM_F_ACK | flags).to_ne_bytes());
+        // Sequence number; our port, for the kernel to fill in.
+        message.extend([1, 0].into_iter().flat_map(u32::to_ne_bytes));
+        message.extend(payload);
+        rustix::net::sendto(&self.0, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        let mut datagram = [0; 4096];
+        loop {
+            let (length, _) = rustix::net::recv(&self.0, &mut datagram[..], RecvFlags::empty())?;
+            if let Some(code) = datagram.get(..length).and_then(verdict) {
+                return if code == 0 {
+                    Ok(())
+                } else {
+                    Err(io::Error::from_raw_os_error(code.saturating_neg()))
+                };
+            }
+        }
     }
 
     /// `ip link set dev … up`
@@ -76,31 +92,6 @@ impl Netlink {
         attribute(&mut message, TCA_OPTIONS, options);
         self.order(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &message)
     }
-
-    fn ask(&self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        let length = u32::try_from(HEADER + payload.len()).map_err(io::Error::other)?;
-        let mut message = length.to_ne_bytes().to_vec();
-        message.extend(kind.to_ne_bytes());
-        message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-        message.extend([1, 0].into_iter().flat_map(u32::to_ne_bytes)); // sequence number; port, for the kernel to fill in
-        message.extend(payload);
-        self.0.send(&message, 0)?;
-        let mut rows = Vec::new();
-        loop {
-            let (datagram, _) = self.0.recv_from_full()?;
-            let mut rest = datagram.as_slice();
-            while let Some((kind, payload, next)) = split(rest) {
-                match kind {
-                    NLMSG_ERROR | NLMSG_DONE => {
-                        let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                        return if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(rows) };
-                    }
-                    _ => rows.push(payload.to_vec()),
-                }
-                rest = next;
-            }
-        }
-    }
 }
 
 /// struct ifinfomsg that sets (and touches) these flags of the device; 0 is a device to be made.
@@ -108,16 +99,15 @@ fn interface(device: u32, flags: u32) -> Vec<u8> {
     [0, device, flags, flags].into_iter().flat_map(u32::to_ne_bytes).collect()
 }
 
-/// The first message of a datagram: its type, its payload, what follows it.
-fn split(datagram: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(*datagram.first_chunk()?) as usize;
+/// The code in the kernel's answer, 0 or a negative error number; none if the message is of another kind.
+fn verdict(datagram: &[u8]) -> Option<i32> {
     let kind = u16::from_ne_bytes(*datagram.get(4..)?.first_chunk()?);
-    let payload = datagram.get(HEADER..length)?;
-    Some((kind, payload, datagram.get(length.next_multiple_of(4)..).unwrap_or_default()))
+    let code = i32::from_ne_bytes(*datagram.get(HEADER..)?.first_chunk()?);
+    (kind == NLMSG_ERROR).then_some(code)
 }
 
 /// Appends one attribute, padded to four bytes.
-pub(super) fn attribute(message: &mut Vec<u8>, kind: u16, payload: &[u8]) {
+fn attribute(message: &mut Vec<u8>, kind: u16, payload: &[u8]) {
     // Callers pass a few bytes; a longer one would be cut by the kernel's own length check.
     let length = u16::try_from(payload.len() + 4).unwrap_or(u16::MAX);
     message.extend(length.to_ne_bytes());
@@ -126,38 +116,25 @@ pub(super) fn attribute(message: &mut Vec<u8>, kind: u16, payload: &[u8]) {
     message.resize(message.len().next_multiple_of(4), 0);
 }
 
-/// The attributes in a run of them: type and payload; stops at the first that does not fit.
-pub(super) fn attributes(mut run: &[u8]) -> Vec<(u16, Vec<u8>)> {
-    let mut found = Vec::new();
-    while let (Some(length), Some(kind)) = (run.first_chunk(), run.get(2..).and_then(<[u8]>::first_chunk)) {
-        let length = usize::from(u16::from_ne_bytes(*length));
-        let Some(payload) = run.get(4..length) else { break };
-        found.push((u16::from_ne_bytes(*kind), payload.to_vec()));
-        run = run.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn attributes_read_back_and_a_truncated_one_ends_the_run() {
+    fn attributes_are_padded_but_counted_without_their_padding() {
         let mut run = Vec::new();
-        attribute(&mut run, 21, &7_u64.to_ne_bytes());
         attribute(&mut run, 8, &[3]);
-        let whole = attributes(&run);
-        assert_eq!(whole, vec![(21, 7_u64.to_ne_bytes().to_vec()), (8, vec![3])]);
-        assert_eq!(attributes(&run[..run.len() - 4]), whole[..1]);
-        assert_eq!(attributes(&[0, 0, 0, 0, 1, 2]), Vec::new());
+        assert_eq!(run, [5_u16.to_ne_bytes(), 8_u16.to_ne_bytes(), [3, 0], [0, 0]].concat());
     }
 
     #[test]
-    fn a_header_that_claims_more_than_there_is_yields_no_message() {
-        let mut datagram = vec![0; HEADER];
-        datagram[0] = 200;
-        assert!(split(&datagram).is_none());
-        assert!(split(&[]).is_none());
+    fn only_a_whole_answer_is_an_answer() {
+        let mut datagram = vec![0; HEADER + 4];
+        assert_eq!(verdict(&datagram), None);
+        datagram[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
+        assert_eq!(verdict(&datagram), Some(0));
+        datagram[HEADER..].copy_from_slice(&(-1_i32).to_ne_bytes());
+        assert_eq!(verdict(&datagram), Some(-1));
+        assert_eq!(verdict(&datagram[..HEADER + 3]), None);
     }
 }

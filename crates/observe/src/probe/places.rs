@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 
 use super::netlink::{self, Netlink};
 use super::sandbox::Namespace;
@@ -23,7 +23,7 @@ pub(super) const OUTSIDE: &[Spec] = &[
         id: "lockdown",
         title: "lockdown leaves kernel memory readable",
         enables: "trace, study: BPF programs may read kernel memory",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "lockdown= on the kernel command line sets the mode; mount -t securityfs none /sys/kernel/security shows it",
         run: |_| lockdown(),
     },
@@ -31,7 +31,7 @@ pub(super) const OUTSIDE: &[Spec] = &[
         id: "conntrack",
         title: "connection tracking",
         enables: "report: whether its table is full",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "none needed where no firewall or NAT uses it; else modprobe nf_conntrack",
         run: |_| conntrack(),
     },
@@ -39,11 +39,11 @@ pub(super) const OUTSIDE: &[Spec] = &[
         id: "see-namespaces",
         title: "see which namespace a process lives in",
         enables: "report: all namespaces, each once",
-        needs: &["CAP_SYS_PTRACE"],
+        needs: CapabilitySet::SYS_PTRACE,
         remedy: "CAP_SYS_PTRACE, in the PID namespace of the machine, on a /proc without hidepid",
         run: |bench| {
             each_process(bench, "its network namespace", |process| {
-                fs::read_link(process.join("ns/net")).map(drop)
+                fs::read_link(process.join("ns/net")).map(|_| true)
             })
         },
     },
@@ -51,14 +51,16 @@ pub(super) const OUTSIDE: &[Spec] = &[
         id: "see-descriptors",
         title: "see which sockets a process holds",
         enables: "report: who owns a socket",
-        needs: &["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"],
+        needs: CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH),
         remedy: "CAP_SYS_PTRACE, in the PID namespace of the machine, on a /proc without hidepid",
         run: |bench| {
             each_process(bench, "its descriptors", |process| {
+                let mut any = false;
                 for entry in fs::read_dir(process.join("fd"))? {
                     fs::read_link(entry?.path())?;
+                    any = true;
                 }
-                Ok(())
+                Ok(any)
             })
         },
     },
@@ -67,7 +69,7 @@ pub(super) const OUTSIDE: &[Spec] = &[
         id: "enter-namespace",
         title: "enter the namespace of another process",
         enables: "report --netns: containers and /run/netns",
-        needs: &["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"],
+        needs: CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_PTRACE),
         remedy: "the machine's user namespace (not a rootless container)",
         run: enter_namespace,
     },
@@ -77,7 +79,7 @@ pub(super) const USER_NAMESPACE: &[Spec] = &[Spec {
     id: "user-namespace",
     title: "make a network namespace without privileges",
     enables: "lab and doctor without root",
-    needs: &[],
+    needs: CapabilitySet::empty(),
     remedy: "user.max_user_namespaces above 0; kernel.unprivileged_userns_clone=1 (Debian), \
              kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)",
     run: namespace_made,
@@ -87,7 +89,7 @@ pub(super) const NAMESPACE: &[Spec] = &[Spec {
     id: "new-namespace",
     title: "make a network namespace",
     enables: "lab, and most of these probes",
-    needs: &[],
+    needs: CapabilitySet::empty(),
     remedy: "CAP_SYS_ADMIN, or user namespaces for everyone",
     run: namespace_made,
 }];
@@ -97,7 +99,7 @@ pub(super) const SANDBOX: &[Spec] = &[
         id: "device-veth",
         title: "join namespaces by veth",
         enables: "lab: hosts with a wire between them",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "CONFIG_VETH (modprobe veth)",
         run: |_| device("veth"),
     },
@@ -105,7 +107,7 @@ pub(super) const SANDBOX: &[Spec] = &[
         id: "device-dummy",
         title: "dummy devices",
         enables: "lab: more source addresses",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "CONFIG_DUMMY (modprobe dummy); addresses on lo serve as well",
         run: |_| device("dummy"),
     },
@@ -113,7 +115,7 @@ pub(super) const SANDBOX: &[Spec] = &[
         id: "netem",
         title: "delay and loss by netem",
         enables: "lab: late and lost segments",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "CONFIG_NET_SCH_NETEM (modprobe sch_netem)",
         run: |_| netem(),
     },
@@ -189,21 +191,29 @@ fn others(bench: &Bench) -> Result<impl Iterator<Item = PathBuf>, Failure> {
         .map(|entry| entry.path()))
 }
 
-/// Looks at some processes. A few refusals are normal even for root: a process with a capability that this one
+/// Looks at some processes; `look` says whether there was something to see. A few refusals are normal even for root: a process with a capability that this one
 /// lacks is out of its reach (ptrace(2), access mode checking).
-fn each_process(bench: &Bench, what: &str, look: fn(&Path) -> io::Result<()>) -> Answer {
+fn each_process(bench: &Bench, what: &str, look: fn(&Path) -> io::Result<bool>) -> Answer {
     let (mut seen, mut refused) = (0, 0);
-    for process in others(bench)?.take(SAMPLE) {
+    for process in others(bench)? {
         match look(&process) {
-            Ok(()) => seen += 1,
+            Ok(true) => seen += 1,
+            // There was nothing to be refused: kernel threads have no descriptors.
+            Ok(false) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refused += 1,
             // Processes and descriptors come and go while one looks.
             Err(_) => {}
         }
+        if seen + refused == SAMPLE {
+            break;
+        }
     }
     match (seen, refused) {
         (0, 0) => Err(Failure::Unknown("no process of another user in sight".to_owned())),
-        (0, _) => Err(Failure::NotPermitted(format!("{what}: all {refused} processes tried refuse"))),
+        (seen, refused) if refused > seen => Err(Failure::NotPermitted(format!(
+            "{what}: {refused} of {} processes tried refused",
+            seen + refused
+        ))),
         (_, 0) => Ok(format!("{what}: {seen} processes tried, none refused")),
         _ => Ok(format!(
             "{what}: {seen} of {} processes tried; {refused} refused, having more privileges than this",
@@ -271,7 +281,7 @@ pub(super) fn would_load_no_module(name: &str) -> Result<(), Failure> {
     if Path::new("/sys/module").join(name).exists() {
         return Ok(());
     }
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let release = crate::procfs::kernel_release();
     let modules = fs::read_to_string(format!("/lib/modules/{release}/modules.dep")).unwrap_or_default();
     if lists_module(&modules, name) {
         return Err(Failure::Unknown(format!(

@@ -1,22 +1,28 @@
-//! Who is asking: the user, the capabilities in effect, and whether they count on the machine itself.
+//! Who is asking: the user, the capabilities in effect, and where they count.
+#![expect(unsafe_code, reason = "one ioctl(2) that rustix does not know")]
 
 use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
-/// The capabilities that decide about anything tidewait does, with their bits (include/uapi/linux/capability.h).
-const RELEVANT: &[(u32, &str)] = &[
-    (1, "CAP_DAC_OVERRIDE"),
-    (2, "CAP_DAC_READ_SEARCH"),
-    (12, "CAP_NET_ADMIN"),
-    (13, "CAP_NET_RAW"),
-    (19, "CAP_SYS_PTRACE"),
-    (21, "CAP_SYS_ADMIN"),
-    (24, "CAP_SYS_RESOURCE"),
-    (38, "CAP_PERFMON"),
-    (39, "CAP_BPF"),
-];
+use rustix::thread::{CapabilitySet, capabilities};
 
-/// What the kernel knew as CAP_SYS_ADMIN before 5.8 split CAP_BPF and CAP_PERFMON off; it still implies both.
-const IMPLIED_BY_SYS_ADMIN: &[&str] = &["CAP_BPF", "CAP_PERFMON"];
+use crate::procfs::Users;
+
+/// The capabilities that decide about anything tidewait does.
+const RELEVANT: CapabilitySet = CapabilitySet::DAC_OVERRIDE
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::NET_ADMIN)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::SYS_ADMIN)
+    .union(CapabilitySet::SYS_RESOURCE)
+    .union(CapabilitySet::PERFMON)
+    .union(CapabilitySet::BPF);
+
+/// What CAP_SYS_ADMIN still implies after 5.8 split them off it.
+const IMPLIED_BY_SYS_ADMIN: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
 
 /// The caller's standing with the kernel.
 #[derive(Clone, Debug)]
@@ -29,51 +35,72 @@ pub(super) struct Privileges {
     pub(super) gid: u32,
     /// Whether the capabilities are those of the machine and not of a user namespace (rootless container).
     pub(super) initial_user_namespace: bool,
-    effective: u64,
+    /// Whether they count in the network namespace that the caller is in.
+    pub(super) rule_here: bool,
+    pub(super) effective: CapabilitySet,
 }
 
 impl Privileges {
     /// Reads the calling thread's standing; what cannot be read counts as not held.
     pub(super) fn read() -> Self {
         let uid = rustix::process::geteuid().as_raw();
-        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        let effective = status
-            .lines()
-            .find_map(|line| line.strip_prefix("CapEff:"))
-            .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-            .unwrap_or(0);
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let map = fs::read_to_string("/proc/thread-self/uid_map").unwrap_or_default();
         Self {
-            user: user_name(&passwd, uid).map_or_else(|| uid.to_string(), str::to_owned),
+            user: Users::read(Path::new("/")).name(uid),
             uid,
             gid: rustix::process::getegid().as_raw(),
             // The initial namespace maps all 2^32 - 1 ids onto themselves; a kernel without user namespaces has no map.
             initial_user_namespace: map.is_empty()
                 || map.split_ascii_whitespace().eq(["0", "0", "4294967295"]),
-            effective,
+            rule_here: owner_in_scope(),
+            effective: capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective),
         }
     }
 
-    /// Whether the capability of this name is in effect.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.names().contains(&name)
-            || (IMPLIED_BY_SYS_ADMIN.contains(&name) && self.names().contains(&"CAP_SYS_ADMIN"))
+    /// Those of `needed` that are not in effect.
+    pub(super) fn missing(&self, needed: CapabilitySet) -> CapabilitySet {
+        let implied = if self.effective.contains(CapabilitySet::SYS_ADMIN) {
+            IMPLIED_BY_SYS_ADMIN
+        } else {
+            CapabilitySet::empty()
+        };
+        needed - self.effective - implied
     }
 
-    /// The relevant capabilities in effect.
-    pub(super) fn names(&self) -> Vec<&'static str> {
-        RELEVANT.iter().filter(|(bit, _)| self.effective >> bit & 1 == 1).map(|(_, name)| *name).collect()
+    /// The relevant capabilities in effect, by name.
+    pub(super) fn names(&self) -> Vec<String> {
+        names(self.effective & RELEVANT)
     }
 }
 
-/// The name of a user in the text of /etc/passwd.
-fn user_name(passwd: &str, uid: u32) -> Option<&str> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
-    })
+/// Whether the user namespace that owns this network namespace is the caller's or one below it: only then do the
+/// caller's capabilities count in it. The kernel answers just that with NS_GET_USERNS (ioctl_ns(2), 4.9).
+fn owner_in_scope() -> bool {
+    /// `_IO(0xb7, 1)`
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // What cannot be asked is not held against the caller.
+    let Ok(namespace) = fs::File::open("/proc/thread-self/ns/net") else { return true };
+    // SAFETY: the call takes no argument; it returns a new descriptor or -1.
+    let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
+    if owner < 0 {
+        return io::Error::last_os_error().raw_os_error() != Some(libc::EPERM);
+    }
+    // SAFETY: the descriptor is new and belongs to nobody else.
+    drop(unsafe { OwnedFd::from_raw_fd(owner) });
+    true
+}
+
+/// `CAP_NET_ADMIN` and the like.
+pub(super) fn names(set: CapabilitySet) -> Vec<String> {
+    set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
+}
+
+#[cfg(test)]
+impl Privileges {
+    /// A user of the machine itself with just these capabilities.
+    pub(super) fn with(effective: CapabilitySet) -> Self {
+        Self { effective, initial_user_namespace: true, rule_here: true, ..Self::read() }
+    }
 }
 
 #[cfg(test)]
@@ -81,17 +108,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_a_user_by_number_and_skips_broken_lines() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nnobody:x:65534:65534::/:/bin/false\n";
-        assert_eq!(user_name(passwd, 65534), Some("nobody"));
-        assert_eq!(user_name(passwd, 7), None);
-    }
-
-    #[test]
     fn sys_admin_stands_for_the_capabilities_split_off_it() {
-        let admin = Privileges { effective: 1 << 21, ..Privileges::read() };
-        assert!(admin.has("CAP_BPF") && admin.has("CAP_PERFMON") && !admin.has("CAP_NET_ADMIN"));
-        let none = Privileges { effective: 0, ..admin };
-        assert!(!none.has("CAP_BPF") && none.names().is_empty());
+        let needed = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::NET_ADMIN;
+        let admin = Privileges::with(CapabilitySet::SYS_ADMIN);
+        assert_eq!(names(admin.missing(needed)), ["CAP_NET_ADMIN"]);
+        let none = Privileges::with(CapabilitySet::empty());
+        assert_eq!(none.missing(needed), needed);
+        assert!(none.names().is_empty());
     }
 }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketType};
+use rustix::thread::CapabilitySet;
 
 use super::{Answer, Doing, Failure, Spec};
 
@@ -18,7 +19,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "tcp-tw-reuse",
         title: "tcp_tw_reuse, its values",
         enables: "tune: connect() may take over a port in TIME_WAIT",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "Linux 4.19 for the value 2 (loopback only)",
         run: |_| tw_reuse(),
     },
@@ -26,7 +27,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "tcp-tw-reuse-delay",
         title: "tcp_tw_reuse_delay",
         enables: "tune: how soon a port in TIME_WAIT may be taken over",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "Linux 6.14; before it the delay is fixed at about a second",
         run: |_| accepts("tcp_tw_reuse_delay", &["100", "60000"]),
     },
@@ -34,7 +35,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "tcp-tw-timeout",
         title: "tcp_tw_timeout (vendor kernels)",
         enables: "tune: a shorter TIME_WAIT",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "not in mainline kernels; tidewait reap shortens TIME_WAIT without it",
         run: |_| accepts("tcp_tw_timeout", &["10", "60"]),
     },
@@ -42,7 +43,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "port-range",
         title: "ip_local_port_range for each namespace",
         enables: "tune: more local ports, also for one container",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "a writable /proc/sys (ProtectKernelTunables= and containers make it read-only)",
         run: |_| port_range(),
     },
@@ -50,7 +51,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "autobind-reuse",
         title: "ip_autobind_reuse",
         enables: "tune: bind() with SO_REUSEADDR may share ports",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "Linux 5.7",
         run: |_| accepts("ip_autobind_reuse", &["1", "0"]),
     },
@@ -58,7 +59,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "bind-address-no-port",
         title: "IP_BIND_ADDRESS_NO_PORT",
         enables: "report, spread: bind() that leaves the port to connect()",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "Linux 4.2",
         run: |_| bind_address_no_port(),
     },
@@ -66,7 +67,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "local-port-range-option",
         title: "IP_LOCAL_PORT_RANGE",
         enables: "a port range for one program",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "Linux 6.3",
         run: |_| local_port_range_option(),
     },
@@ -74,7 +75,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "tcp-timestamps",
         title: "TCP timestamps are negotiated by default",
         enables: "tcp_tw_reuse: it applies to connections with timestamps only",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "sysctl net.ipv4.tcp_timestamps=1 in each namespace",
         run: |_| timestamps(),
     },

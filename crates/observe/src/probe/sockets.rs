@@ -6,14 +6,18 @@ use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::diag::{self, Row};
+use rustix::thread::CapabilitySet;
+use tidewait_model::{AddressFilter, State};
+
+use super::diag::{self, Socket};
 use super::sandbox::Namespace;
-use super::settings::{Option32, connect, set};
+use super::settings::{Option32, bound, connect, set};
 use super::{Answer, Bench, Doing, Failure, Spec};
+use crate::sock_diag::Family;
 
 const INET_DIAG: &str = "CONFIG_INET_DIAG and CONFIG_INET_TCP_DIAG (modprobe tcp_diag)";
 const DESTROY: &str = "a kernel built with CONFIG_INET_DIAG_DESTROY";
-const ADMIN: &[&str] = &["CAP_NET_ADMIN"];
+const ADMIN: CapabilitySet = CapabilitySet::NET_ADMIN;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(super) const DUMPS: &[Spec] = &[
@@ -21,7 +25,7 @@ pub(super) const DUMPS: &[Spec] = &[
         id: "diag-dump-ipv4",
         title: "list TCP sockets over IPv4 by sock_diag",
         enables: "report, reap, agent: the count of everything",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: INET_DIAG,
         run: |bench| dump_finds_a_pair(bench, LOOPBACK),
     },
@@ -29,7 +33,7 @@ pub(super) const DUMPS: &[Spec] = &[
         id: "diag-dump-ipv6",
         title: "list TCP sockets over IPv6 by sock_diag",
         enables: "report: IPv6, and IPv4 spoken through IPv6 sockets",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "a kernel with IPv6 that is not switched off (ipv6.disable, net.ipv6.conf.*.disable_ipv6)",
         run: |bench| dump_finds_a_pair(bench, IpAddr::V6(Ipv6Addr::LOCALHOST)),
     },
@@ -40,7 +44,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "diag-bound-inactive",
         title: "see sockets that hold a port without a connection",
         enables: "report: ports taken by bind() alone",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "Linux 6.8",
         run: |_| bound_inactive(),
     },
@@ -48,23 +52,23 @@ pub(super) const SPECS: &[Spec] = &[
         id: "diag-cgroup-id",
         title: "the cgroup of a socket in the dump",
         enables: "report: whose sockets, without a walk through /proc",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "Linux 5.8 with CONFIG_SOCK_CGROUP_DATA",
-        run: |_| attribute_present(diag::INET_DIAG_CGROUP_ID, "cgroup id"),
+        run: |_| cgroup_told(),
     },
     Spec {
         id: "diag-sockopt",
         title: "the options of a socket in the dump",
         enables: "report: whether bind() or connect() chose the port",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "Linux 5.11",
-        run: |_| attribute_present(diag::INET_DIAG_SOCKOPT, "option bits"),
+        run: |_| options_told(),
     },
     Spec {
         id: "diag-filter",
         title: "the kernel filters the dump",
-        enables: "report --to, reap: only the rows asked for cross over",
-        needs: &[],
+        enables: "report --to, reap: only the sockets asked for cross over",
+        needs: CapabilitySet::empty(),
         remedy: INET_DIAG,
         run: |_| filter_honoured(),
     },
@@ -72,7 +76,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "cookie-into-time-wait",
         title: "a socket keeps its cookie when it goes into TIME_WAIT",
         enables: "trace, report: the owner of a TIME_WAIT socket",
-        needs: &[],
+        needs: CapabilitySet::empty(),
         remedy: "Linux 4.1",
         run: |_| cookie_kept(),
     },
@@ -130,27 +134,27 @@ impl Pair {
     }
 
     /// The client closes first, so its end goes into TIME_WAIT.
-    fn into_time_wait(self) -> Result<Row, Failure> {
+    fn into_time_wait(self) -> Result<Socket, Failure> {
         drop(self.client);
         let mut server = self.server;
         server.read_to_end(&mut Vec::new()).doing("waiting for the peer's FIN")?;
         drop(server);
-        wait_for(&[diag::TIME_WAIT], self.ports)
+        wait_for(&[State::TimeWait], self.ports)
     }
 }
 
 /// The socket with these ports in one of these states.
-fn find(states: &[u8], ports: (u16, u16)) -> io::Result<Option<Row>> {
-    let rows = diag::dump(libc::AF_INET, states, None)?;
-    Ok(rows.into_iter().find(|row| (row.source_port(), row.destination_port()) == ports))
+fn find(states: &[State], ports: (u16, u16)) -> Result<Option<Socket>, Failure> {
+    let sockets = diag::dump(Family::V4, states, None)?;
+    Ok(sockets.into_iter().find(|socket| socket.ports() == ports))
 }
 
 /// A change of state crosses loopback at once, but in softirq: it may be a moment late.
-fn wait_for(states: &[u8], ports: (u16, u16)) -> Result<Row, Failure> {
+fn wait_for(states: &[State], ports: (u16, u16)) -> Result<Socket, Failure> {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(200) {
-        if let Some(row) = find(states, ports).doing("sock_diag dump")? {
-            return Ok(row);
+        if let Some(socket) = find(states, ports)? {
+            return Ok(socket);
         }
         sleep(Duration::from_millis(1));
     }
@@ -158,11 +162,11 @@ fn wait_for(states: &[u8], ports: (u16, u16)) -> Result<Row, Failure> {
 }
 
 fn dump_finds_a_pair(bench: &Bench, address: IpAddr) -> Answer {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
     if let Namespace::Refused(_) = bench.namespace {
         // Looking changes nothing, so it can be done where the caller stands; making a connection cannot.
-        let rows = dump(family, diag::LISTEN)?;
-        return Ok(format!("answered with {} listeners, in this namespace", rows.len()));
+        let listeners = diag::dump(family, &[State::Listen], None)?;
+        return Ok(format!("answered with {} listeners, in this namespace", listeners.len()));
     }
     let pair = match Pair::new(address) {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -170,70 +174,68 @@ fn dump_finds_a_pair(bench: &Bench, address: IpAddr) -> Answer {
         }
         other => other.doing("a connection over loopback")?,
     };
-    let rows = dump(family, diag::ESTABLISHED)?;
+    let sockets = diag::dump(family, &[State::Established], None)?;
     let (client, server) = pair.ports;
     let both = [(client, server), (server, client)];
-    let seen = rows.iter().filter(|row| both.contains(&(row.source_port(), row.destination_port()))).count();
+    let seen = sockets.iter().filter(|socket| both.contains(&socket.ports())).count();
     if seen == 2 {
         Ok("both ends of a connection found".to_owned())
     } else {
-        Err(Failure::Unknown(format!("{seen} of 2 ends of a connection found in {} rows", rows.len())))
-    }
-}
-
-fn dump(family: i32, state: u8) -> Result<Vec<Row>, Failure> {
-    match diag::dump(family, &[state], None) {
-        // What the kernel answers when no handler for TCP is built in or can be loaded.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            Err(Failure::Unsupported("the kernel has no sock_diag for TCP (ENOENT)".to_owned()))
-        }
-        other => other.doing("sock_diag dump"),
+        Err(Failure::Unknown(format!("{seen} of 2 ends of a connection found in {} rows", sockets.len())))
     }
 }
 
 fn bound_inactive() -> Answer {
     // std listens as soon as it binds; a socket that only binds is made by hand.
-    let (socket, port) = super::settings::bound().doing("bind")?;
-    let rows = diag::dump(libc::AF_INET, &[diag::BOUND_INACTIVE], None).doing("sock_diag dump")?;
+    let (socket, port) = bound().doing("bind")?;
+    let listed = diag::dump(Family::V4, &[State::BoundInactive], None)?;
     drop(socket);
-    if rows.iter().any(|row| row.source_port() == port) {
+    if listed.iter().any(|socket| socket.local.port == port) {
         Ok("a socket after bind() is listed".to_owned())
     } else {
         Err(Failure::Unsupported("a socket after bind() is not listed".to_owned()))
     }
 }
 
-fn attribute_present(kind: u16, name: &str) -> Answer {
+/// The row of a connection just made.
+fn established() -> Result<Socket, Failure> {
     let pair = Pair::new(LOOPBACK).doing("a connection over loopback")?;
-    let row = wait_for(&[diag::ESTABLISHED], pair.ports)?;
-    match row.attribute(kind) {
-        Some(payload) => Ok(format!("{name} in {} bytes", payload.len())),
-        None => Err(Failure::Unsupported(format!("the row of an ESTABLISHED socket has no {name}"))),
+    wait_for(&[State::Established], pair.ports)
+}
+
+fn cgroup_told() -> Answer {
+    match established()?.cgroup_id {
+        Some(id) => Ok(format!("cgroup id {id}")),
+        None => Err(Failure::Unsupported("the row of an ESTABLISHED socket has none".to_owned())),
+    }
+}
+
+fn options_told() -> Answer {
+    if established()?.options {
+        Ok("option bits are there".to_owned())
+    } else {
+        Err(Failure::Unsupported("the row of an ESTABLISHED socket has none".to_owned()))
     }
 }
 
 fn filter_honoured() -> Answer {
-    let listeners = [(); 2].map(|()| TcpListener::bind((LOOPBACK, 0)));
-    let mut ports = Vec::new();
-    for listener in &listeners {
-        let address = listener.as_ref().map_err(|error| Failure::of("listen", error))?.local_addr();
-        ports.push(address.doing("getsockname")?.port());
-    }
-    let (low, high) = ports.iter().fold((u16::MAX, 0), |(low, high), &port| (low.min(port), high.max(port)));
-    let rows = diag::dump(libc::AF_INET, &[diag::LISTEN], Some(&diag::source_port_at_least(high)))
-        .doing("filtered dump")?;
-    let found: Vec<u16> = rows.iter().map(Row::source_port).collect();
-    if found.contains(&high) && !found.contains(&low) {
-        Ok("of two listeners, the one asked for came back".to_owned())
-    } else {
-        Err(Failure::Unsupported(format!("asked for ports from {high}, got {found:?}")))
+    let wanted = Pair::new(LOOPBACK).doing("a connection over loopback")?;
+    let other = Pair::new(LOOPBACK).doing("another connection over loopback")?;
+    let to = AddressFilter { ip: LOOPBACK, port: Some(wanted.ports.1) };
+    let found = diag::dump(Family::V4, &[State::Established], Some(to))?;
+    drop(other);
+    match found.as_slice() {
+        [one] if one.ports() == wanted.ports => {
+            Ok("of two connections, the one asked for came back".to_owned())
+        }
+        _ => Err(Failure::Unsupported(format!("asked for one socket of four, got {}", found.len()))),
     }
 }
 
 fn cookie_kept() -> Answer {
     let pair = Pair::new(LOOPBACK).doing("a connection over loopback")?;
-    let before = wait_for(&[diag::ESTABLISHED], pair.ports)?.cookie();
-    let after = pair.into_time_wait()?.cookie();
+    let before = wait_for(&[State::Established], pair.ports)?.cookie;
+    let after = pair.into_time_wait()?.cookie;
     if before == after {
         Ok(format!("cookie {before:#x} in ESTABLISHED and in TIME_WAIT"))
     } else {
@@ -242,10 +244,10 @@ fn cookie_kept() -> Answer {
 }
 
 /// Destroys the socket and looks that no socket of that cookie is left in any of the states.
-fn destroyed(row: &Row, states: &[u8]) -> Result<(), Failure> {
-    diag::destroy(row).doing("SOCK_DESTROY")?;
-    let left = diag::dump(libc::AF_INET, states, None).doing("sock_diag dump")?;
-    if left.iter().any(|other| other.cookie() == row.cookie()) {
+fn destroyed(socket: &Socket, states: &[State]) -> Result<(), Failure> {
+    diag::destroy(socket).doing("SOCK_DESTROY")?;
+    let left = diag::dump(Family::V4, states, None)?;
+    if left.iter().any(|other| other.cookie == socket.cookie) {
         return Err(Failure::Unsupported(
             "SOCK_DESTROY reported success, but the socket is still there".to_owned(),
         ));
@@ -255,7 +257,7 @@ fn destroyed(row: &Row, states: &[u8]) -> Result<(), Failure> {
 
 fn destroy_established() -> Answer {
     let mut pair = Pair::new(LOOPBACK).doing("a connection over loopback")?;
-    destroyed(&wait_for(&[diag::ESTABLISHED], pair.ports)?, &[diag::ESTABLISHED])?;
+    destroyed(&wait_for(&[State::Established], pair.ports)?, &[State::Established])?;
     match pair.client.read_exact(&mut [0]) {
         Err(error) => Ok(format!("gone; its program sees \"{error}\"")),
         Ok(()) => Ok("gone".to_owned()),
@@ -263,18 +265,18 @@ fn destroy_established() -> Answer {
 }
 
 fn destroy_time_wait() -> Answer {
-    let row = Pair::new(LOOPBACK).doing("a connection over loopback")?.into_time_wait()?;
-    destroyed(&row, &[diag::TIME_WAIT])?;
+    let socket = Pair::new(LOOPBACK).doing("a connection over loopback")?.into_time_wait()?;
+    destroyed(&socket, &[State::TimeWait])?;
     Ok("made one, destroyed it by cookie, it is gone".to_owned())
 }
 
 fn destroy_fin_wait2() -> Answer {
     let Pair { client, server, ports } = Pair::new(LOOPBACK).doing("a connection over loopback")?;
     drop(client);
-    let row = wait_for(&[diag::FIN_WAIT2], ports)?;
-    destroyed(&row, &[diag::FIN_WAIT2])?;
+    let socket = wait_for(&[State::FinWait2], ports)?;
+    destroyed(&socket, &[State::FinWait2])?;
     drop(server);
-    Ok(if row.timer == diag::TIMER_TIME_WAIT {
+    Ok(if socket.small {
         "made one (a mini-socket), destroyed it by cookie, it is gone".to_owned()
     } else {
         "made one, destroyed it by cookie, it is gone".to_owned()
@@ -288,7 +290,7 @@ fn destroy_request() -> Answer {
     let address = listener.local_addr().doing("getsockname")?;
     let client = connect(address, &[]).doing("a connection over loopback")?;
     let ports = (address.port(), client.local_addr().doing("getsockname")?.port());
-    let states = [diag::SYN_RECV, diag::NEW_SYN_RECV];
+    let states = [State::SynRecv, State::NewSynRecv];
     destroyed(&wait_for(&states, ports)?, &states)?;
     Ok("made one, destroyed it by cookie, it is gone".to_owned())
 }

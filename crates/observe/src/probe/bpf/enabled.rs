@@ -1,25 +1,28 @@
 //! Loads one program at a time, attaches it to something of the probe's own, and looks what it saw.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use libbpf_rs::{
-    Iter, MapCore, MapFlags, MapImpl, Mut, Object, ObjectBuilder, PrintLevel, ProgramMut, RingBufferBuilder,
-    TC_INGRESS, TcHookBuilder, set_print,
+    Iter, MapCore, MapFlags, MapImpl, Mut, Object, ObjectBuilder, PrintLevel, ProgramInput, ProgramMut,
+    RingBufferBuilder, TC_INGRESS, TcHookBuilder, set_print,
 };
 
 use crate::probe::cgroup::Temporary;
 use crate::probe::places::would_load_no_module;
 use crate::probe::sandbox::Namespace;
-use crate::probe::{Answer, Bench, Doing, Failure, diag, netlink};
+use crate::probe::{Answer, Bench, Doing, Failure, netlink};
+use tidewait_model::State;
 
-/// `probe.bpf.c`, compiled.
-static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o"));
+/// `trace.bpf.c`, compiled.
+static TRACE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/trace.bpf.o"));
+/// `network.bpf.c`, compiled.
+static NETWORK: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/network.bpf.o"));
 
 /// Advice of libbpf on a first load that fails, whatever the reason; the error number says more.
 const GUESSES: &[&str] = &["RLIMIT_MEMLOCK", "ulimit", "bpf_object__probe_loading", "failed to load object"];
@@ -27,7 +30,7 @@ const GUESSES: &[&str] = &["RLIMIT_MEMLOCK", "ulimit", "bpf_object__probe_loadin
 /// What libbpf had to say since the last load; it would print it otherwise.
 static LOG: Mutex<String> = Mutex::new(String::new());
 
-/// Places in the map `slots`, in the order of `enum slot` in probe.bpf.c.
+/// Places in the map `slots`, in the order of `enum slot` in slots.h.
 #[derive(Clone, Copy)]
 enum Slot {
     WantedNetns,
@@ -38,6 +41,9 @@ enum Slot {
     Clock,
     Taken,
 }
+
+/// The maps that single programs are about.
+const OPTIONAL: &[&str] = &["ring", "recent"];
 
 /// The kernel's own error number for "not supported", which leaks out of bpf(2) (include/linux/errno.h).
 const ENOTSUPP: i32 = 524;
@@ -52,7 +58,7 @@ struct Loaded {
 
 impl Loaded {
     /// Loads this program alone, with the maps that it uses.
-    fn new(program: &str, maps: &[&str]) -> Result<Self, Failure> {
+    fn new(object: &[u8], program: &str, maps: &[&str]) -> Result<Self, Failure> {
         if let Ok(mut log) = LOG.lock() {
             log.clear();
         }
@@ -62,16 +68,23 @@ impl Loaded {
             }
         })));
         let mut open =
-            ObjectBuilder::default().open_memory(OBJECT).map_err(|error| failure("open", &error))?;
+            ObjectBuilder::default().open_memory(object).map_err(|error| failure("open", &error))?;
         for mut candidate in open.progs_mut() {
             let wanted = candidate.name() == program;
             candidate.set_autoload(wanted);
         }
         for mut map in open.maps_mut() {
-            let wanted = map.name().to_str().is_some_and(|name| name == "slots" || maps.contains(&name));
-            map.set_autocreate(wanted).map_err(|error| failure("map", &error))?;
+            // A kernel may lack the kind of a map that this program does not use.
+            let unused =
+                map.name().to_str().is_some_and(|name| OPTIONAL.contains(&name) && !maps.contains(&name));
+            map.set_autocreate(!unused).map_err(|error| failure("map", &error))?;
         }
-        open.load().map(|object| Self { object }).map_err(|error| failure("load", &error))
+        let object = open.load().map_err(|error| failure("load", &error))?;
+        // What was said of a load that went well in the end explains no later failure.
+        if let Ok(mut log) = LOG.lock() {
+            log.clear();
+        }
+        Ok(Self { object })
     }
 
     fn program(&self, name: &str) -> Result<ProgramMut<'_>, Failure> {
@@ -155,11 +168,14 @@ fn decisive(log: &str) -> Option<&str> {
         .map(|line| line.trim().trim_start_matches("libbpf: "))
 }
 
-/// Connects over loopback, in a namespace of the probe's own, and hangs up.
+/// Connects over loopback, in a namespace of the probe's own, and closes from both sides, the client first: a socket goes
+/// into TIME_WAIT.
 fn traffic() -> Result<(), Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listen")?;
     let client = TcpStream::connect(listener.local_addr().doing("getsockname")?).doing("connect")?;
+    let (mut server, _) = listener.accept().doing("accept")?;
     drop(client);
+    server.read_to_end(&mut Vec::new()).doing("waiting for the peer's FIN")?;
     Ok(())
 }
 
@@ -172,10 +188,9 @@ fn namespace() -> Result<u64, Failure> {
 fn traced(
     bench: &Bench,
     program: &str,
-    maps: &[&str],
     look: impl FnOnce(&mut Loaded) -> Result<Option<String>, Failure>,
 ) -> Answer {
-    let mut loaded = Loaded::new(program, maps)?;
+    let mut loaded = Loaded::new(TRACE, program, &[])?;
     loaded.put(Slot::WantedNetns, namespace()?)?;
     let link = loaded.program(program)?.attach().map_err(|error| failure("attach", &error))?;
     if bench.namespace != Namespace::Own {
@@ -189,7 +204,7 @@ fn traced(
 }
 
 pub(in crate::probe) fn tp_btf(bench: &Bench) -> Answer {
-    traced(bench, "state_changes", &[], |loaded| {
+    traced(bench, "state_changes", |loaded| {
         let (hits, cookie) = (loaded.get(Slot::Hits)?, loaded.get(Slot::Cookie)?);
         let (cgroup, clock) = (loaded.get(Slot::Cgroup)?, loaded.get(Slot::Clock)?);
         Ok((hits > 0 && cookie > 0 && clock > 0)
@@ -197,39 +212,52 @@ pub(in crate::probe) fn tp_btf(bench: &Bench) -> Answer {
     })
 }
 
-pub(in crate::probe) fn ring_buffer(bench: &Bench) -> Answer {
-    traced(bench, "into_ring", &["ring"], |loaded| {
-        let seen = std::cell::Cell::new(0_u32);
-        let ring = loaded.map("ring")?;
-        let mut builder = RingBufferBuilder::new();
-        builder
-            .add(&ring, |_| {
-                seen.set(seen.get() + 1);
-                0
-            })
-            .map_err(|error| failure("ring buffer", &error))?;
-        let buffer = builder.build().map_err(|error| failure("ring buffer", &error))?;
-        buffer.poll(Duration::from_millis(50)).map_err(|error| failure("ring buffer poll", &error))?;
-        Ok((seen.get() > 0).then(|| format!("{} events of one connection read", seen.get())))
-    })
+/// Loads a program that only touches a map, and has the kernel run it once on a made-up packet.
+fn run_once(program: &str, map: &str) -> Result<Loaded, Failure> {
+    let loaded = Loaded::new(NETWORK, program, &[map])?;
+    // An Ethernet header and a little more, all zero, is the least that the kernel takes.
+    let packet = [0; 64];
+    let input = ProgramInput { data_in: Some(&packet), ..ProgramInput::default() };
+    loaded.program(program)?.test_run(input).map_err(|error| failure("run", &error))?;
+    Ok(loaded)
 }
 
-pub(in crate::probe) fn lru_hash(bench: &Bench) -> Answer {
-    traced(bench, "into_hash", &["recent"], |loaded| {
-        let keys = loaded.map("recent")?.keys().count();
-        Ok((keys > 0).then(|| format!("{keys} sockets remembered")))
-    })
+pub(in crate::probe) fn ring_buffer(_: &Bench) -> Answer {
+    let mut loaded = run_once("into_ring", "ring")?;
+    let seen = Cell::new(0_u32);
+    let ring = loaded.map("ring")?;
+    let mut builder = RingBufferBuilder::new();
+    builder
+        .add(&ring, |_| {
+            seen.set(seen.get() + 1);
+            0
+        })
+        .map_err(|error| failure("ring buffer", &error))?;
+    let buffer = builder.build().map_err(|error| failure("ring buffer", &error))?;
+    buffer.consume().map_err(|error| failure("ring buffer", &error))?;
+    match seen.get() {
+        1 => Ok("an event written and read".to_owned()),
+        other => Err(Failure::Unknown(format!("one event written, {other} read"))),
+    }
+}
+
+pub(in crate::probe) fn lru_hash(_: &Bench) -> Answer {
+    let mut loaded = run_once("into_hash", "recent")?;
+    match loaded.map("recent")?.keys().count() {
+        1 => Ok("an entry written and read".to_owned()),
+        other => Err(Failure::Unknown(format!("one entry written, {other} read"))),
+    }
 }
 
 pub(in crate::probe) fn fentry(bench: &Bench) -> Answer {
-    traced(bench, "into_time_wait", &[], |loaded| {
+    traced(bench, "into_time_wait", |loaded| {
         let hits = loaded.get(Slot::Hits)?;
         Ok((hits > 0).then(|| format!("{hits} entries of one connection")))
     })
 }
 
 pub(in crate::probe) fn iter_tcp(bench: &Bench) -> Answer {
-    let loaded = Loaded::new("every_socket", &[])?;
+    let loaded = Loaded::new(TRACE, "every_socket", &[])?;
     let link = loaded.program("every_socket")?.attach().map_err(|error| failure("attach", &error))?;
     // A listener to be found; elsewhere the machine's own sockets are counted, which changes nothing.
     let listener = match bench.namespace {
@@ -242,7 +270,7 @@ pub(in crate::probe) fn iter_tcp(bench: &Bench) -> Answer {
         .read_to_end(&mut states)
         .doing("reading the iterator")?;
     match listener {
-        Some(_) if !states.contains(&diag::LISTEN) => Err(Failure::Unknown(format!(
+        Some(_) if !states.contains(&State::Listen.number()) => Err(Failure::Unknown(format!(
             "{} sockets, and a listener made for it is not among them",
             states.len()
         ))),
@@ -257,7 +285,7 @@ fn in_own_cgroup(
     address: IpAddr,
     look: impl FnOnce(&mut Loaded, &TcpStream) -> Answer,
 ) -> Answer {
-    let mut loaded = Loaded::new(program, &[])?;
+    let mut loaded = Loaded::new(NETWORK, program, &[])?;
     loaded.put(Slot::WantedPort, u64::from(CHOSEN_PORT))?;
     let cgroup = Temporary::new().map_err(|failure| match failure {
         Failure::NotPermitted(why) => {
@@ -318,7 +346,7 @@ pub(in crate::probe) fn sock_ops(bench: &Bench) -> Answer {
 }
 
 pub(in crate::probe) fn tc(bench: &Bench) -> Answer {
-    let mut loaded = Loaded::new("segments", &[])?;
+    let mut loaded = Loaded::new(NETWORK, "segments", &[])?;
     if bench.namespace != Namespace::Own {
         return Err(Failure::Unknown("loads; attaching not tried for want of a namespace".to_owned()));
     }
