@@ -10,6 +10,9 @@ use tidewait_model::{Census, NamespaceFacts, Occupancy, PortRange, PortSet, Sour
 /// Below this many ports their parity proves nothing.
 const TELLING: u32 = 8;
 
+/// Where this many connections would share a port by chance and none does, it is no chance.
+const SHARED_BY_CHANCE: f64 = 16.0;
+
 /// A pool and how it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inferred {
@@ -102,9 +105,29 @@ pub fn infer(occupancy: &Occupancy, range: PortRange, kernel: &str) -> Inferred 
     infer_parity([u64::from(first), u64::from(second)], Some(class), range, kernel)
 }
 
-/// Which way of choosing filled the ports of a source, by those of its destinations that hold few.
+/// Which way of choosing filled the ports of a source: by the parity of those of its destinations that hold few,
+/// and where that is mixed, by whether any port is used for two destinations.
+///
+/// bind() never gives out a port that the address already uses; connect(), and a program that chooses for itself,
+/// do not look at other destinations, so that among many connections some share a port by chance.
 pub fn infer_source(source: &Source, range: PortRange, kernel: &str) -> Inferred {
-    infer_parity(source.parity, None, range, kernel)
+    let by_parity = infer_parity(source.parity, None, range, kernel);
+    if by_parity.pool != Pool::Unknown || source.destinations < 2 {
+        return by_parity;
+    }
+    let sockets = source.occupancy.states.total() as f64;
+    let ports = f64::from(source.occupancy.ports.len());
+    // Pairs of sockets that would meet on a port by chance, one destination's own pairs left out.
+    let others = 1.0 - 1.0 / source.destinations as f64;
+    let by_chance = sockets * sockets / (2.0 * f64::from(range.size())) * others;
+    let shared = sockets - ports;
+    if by_chance >= SHARED_BY_CHANCE && shared <= by_chance / 50.0 {
+        return Inferred::new(
+            Pool::Bind,
+            "inferred: no port is used for two destinations, as only bind() makes sure",
+        );
+    }
+    by_parity
 }
 
 fn infer_parity(parity: [u64; 2], class: Option<u32>, range: PortRange, kernel: &str) -> Inferred {

@@ -110,13 +110,10 @@ pub(crate) fn count(number: impl Into<u64>) -> String {
     text
 }
 
-/// A rate or a number of seconds in whole numbers, small ones with a tenth.
+/// A rate or a number of seconds, rounded down to whole numbers, small ones with a tenth: what the ports carry
+/// is never said to be more than it is.
 pub(crate) fn figure(value: f64) -> String {
-    if value < 10.0 && value.fract() >= 0.05 {
-        format!("{value:.1}")
-    } else {
-        count(value.round().max(0.0) as u64)
-    }
+    if value < 10.0 && value.fract() >= 0.05 { format!("{value:.1}") } else { count(value.max(0.0) as u64) }
 }
 
 /// The sentences about ports and rates that every port finding rests on.

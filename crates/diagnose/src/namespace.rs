@@ -2,7 +2,7 @@
 
 use tidewait_model::report::{ClosedHere, Destination, Incoming, Namespace, Pool, Ports};
 use tidewait_model::{
-    Destination as Seen, Limit, NamespaceFacts, Occupancy, Owner, PortSet, Settings, Source, State,
+    Destination as Seen, Limit, NamespaceFacts, Occupancy, Owner, PortRange, PortSet, Settings, Source, State,
 };
 
 use crate::accounting::{self, Account, Inferred, Range};
@@ -55,7 +55,7 @@ struct View<'a> {
 impl View<'_> {
     fn destination(&self, seen: &Seen) -> Destination {
         let inferred = match &self.ranges {
-            Some((base, _)) => accounting::infer(&seen.occupancy, base.range, self.kernel),
+            Some((base, _)) => self.infer(seen, base.range),
             None => unknown_range(),
         };
         let account = self.ranges.as_ref().map(|(base, connect)| match inferred.pool {
@@ -73,6 +73,19 @@ impl View<'_> {
             reuse_after,
             owners: &seen.owners,
         })
+    }
+
+    /// Which way of choosing filled a destination: by its own ports, or else by those of its whole source.
+    fn infer(&self, seen: &Seen, range: PortRange) -> Inferred {
+        let own = accounting::infer(&seen.occupancy, range, self.kernel);
+        if own.pool != Pool::Unknown {
+            return own;
+        }
+        let source = self.facts.census.sources.iter().find(|source| source.address == seen.source);
+        source
+            .map(|source| accounting::infer_source(source, range, self.kernel))
+            .filter(|inferred| inferred.pool == Pool::Bind)
+            .unwrap_or(own)
     }
 
     /// The row of a source whose ports bind() chose: they are short for all its destinations together.

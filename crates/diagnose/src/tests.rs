@@ -286,7 +286,7 @@ proptest! {
                     // One of them just touches the level.
                     let peak = f64::from(live) + past.iter().map(|n| f64::from(*n)).sum::<f64>().max(rate * 60.0);
                     let near = (peak / (f64::from(usable) * level) - 1.0).abs() < 0.2
-                        || rate < 1.0 || played.or(said).is_some_and(|at| at > 55.0 || at < 1.0);
+                        || rate < 1.0 || played.or(said).is_some_and(|at| !(1.0..=55.0).contains(&at));
                     prop_assert!(near, "played {played:?}, said {said:?}, peak {peak} of {usable} at {level}");
                 }
             }
@@ -301,5 +301,34 @@ proptest! {
         let history = history(&expiring, time_wait, reuse);
         prop_assert!(history.mean.is_finite() && history.now.is_finite());
         prop_assert_eq!(history.closed_per_second.len(), time_wait.max(1) as usize);
+    }
+}
+
+#[test]
+fn a_full_bind_pool_mixes_the_parities_and_is_told_by_no_port_being_used_twice() {
+    let destinations: Vec<Destination> = (0..10_u16)
+        .map(|n| {
+            let mut held = Occupancy { expiring: vec![0; 60], ..Occupancy::default() };
+            held.ports.extend((0..400).map(|k| 32_768 + k * 10 + n));
+            held.expiring[30] = 400;
+            held.states.add(State::TimeWait, 400);
+            destination(&format!("10.0.2.9:{}", 80 + n), held)
+        })
+        .collect();
+    for (shared, bind) in [(0, true), (700, false)] {
+        let mut union = Occupancy::default();
+        destinations.iter().for_each(|destination| union.merge(&destination.occupancy));
+        // The same sockets on fewer ports: some ports serve two destinations.
+        union.ports = union.ports.iter().skip(shared).collect();
+        let source = Source {
+            address: address("10.0.0.5"),
+            occupancy: union,
+            destinations: 10,
+            parity: [2_000, 2_000],
+        };
+        let census =
+            Census { destinations: destinations.clone(), sources: vec![source], ..Census::default() };
+        let report = report_of(census, &[("ip_local_port_range", "32768 36767")]);
+        assert_eq!(report.findings.iter().any(|finding| finding.id == "bind-pool-exhausted"), bind);
     }
 }

@@ -42,6 +42,6 @@ pub use held::{Held, Side};
 pub use host::{Host, Lab};
 pub use netns::NetNs;
 pub use path::Path;
-pub use privilege::{Privilege, enter, isolated, skip};
+pub use privilege::{Privilege, enter, isolated, scaled, skip};
 pub use server::{Policy, Server, ServerOptions};
 pub use tally::Sockstat;

@@ -71,6 +71,14 @@ pub fn isolated(name: &str, test: impl FnOnce()) {
     }
 }
 
+/// A count of sockets for a heavy test, made smaller by the environment variable `TIDEWAIT_TEST_SCALE` (above 0, up to 1):
+/// an emulated machine takes twenty times as long for the same.
+pub fn scaled(count: u64) -> u64 {
+    let scale = std::env::var("TIDEWAIT_TEST_SCALE").ok().and_then(|scale| scale.parse::<f64>().ok());
+    let scale = scale.filter(|scale| (0.0..=1.0).contains(scale)).unwrap_or(1.0);
+    ((count as f64 * scale) as u64).max(1)
+}
+
 /// Says that a test is skipped, and why: a line `SKIPPED <test>: <reason>` on standard error.
 pub fn skip(name: &str, reason: impl Display) {
     // Not eprintln: the harness would hide it in a test that passes. Nobody is left to tell when this fails.

@@ -9,11 +9,12 @@ pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let left = case.usable.saturating_sub(case.in_the_way());
+    let errors = match case.destination.pool {
+        Pool::Connect => "connect() fails with EADDRNOTAVAIL (\"Cannot assign requested address\")",
+        _ => "connect() fails with EADDRNOTAVAIL, or bind() before it with EADDRINUSE",
+    };
     let summary = if left == 0 {
-        format!(
-            "no local port is left for {}: connect() fails with EADDRNOTAVAIL (\"Cannot assign requested address\")",
-            case.subject()
-        )
+        format!("no local port is left for {}: {errors}", case.subject())
     } else {
         format!(
             "{} of {} local ports are left for {}, the ones just let go: connect() is slow and fails whenever it finds \

@@ -149,7 +149,7 @@ proptest! {
     #[test]
     fn the_fold_agrees_with_a_plain_list(sockets in proptest::collection::vec(any_socket(), 0..3_000)) {
         let census = fold(&sockets);
-        let mut plain: BTreeMap<(IpPort, IpPort), (u64, BTreeSet<u16>, BTreeMap<u32, u32>)> = BTreeMap::new();
+        let mut plain: BTreeMap<(IpPort, IpPort), Held> = BTreeMap::new();
         for socket in &sockets {
             let entry = plain.entry(((socket.local.0, 0), socket.remote)).or_default();
             entry.0 += 1;
@@ -178,3 +178,5 @@ proptest! {
 }
 
 type IpPort = (std::net::IpAddr, u16);
+/// Sockets, their ports, and those in TIME_WAIT by seconds left.
+type Held = (u64, BTreeSet<u16>, BTreeMap<u32, u32>);

@@ -93,8 +93,8 @@ fn a_recording_gives_its_dumps_in_order_and_then_says_that_it_ends() {
 
 #[test]
 fn a_refused_dump_says_why() {
-    for (errno, unsupported) in [(2, true), (95, true), (1, false)] {
-        let refusal = message(2, &(-errno as i32).to_ne_bytes());
+    for (errno, unsupported) in [(2_i32, true), (95, true), (1, false)] {
+        let refusal = message(2, &(-errno).to_ne_bytes());
         let bytes = [&(refusal.len() as u32).to_le_bytes()[..], &refusal].concat();
         let error = Recording::new(bytes).dump(&Request::all(Family::V4), &mut |_| ()).unwrap_err();
         assert_eq!(matches!(error, DumpError::Unsupported(_)), unsupported, "{error}");

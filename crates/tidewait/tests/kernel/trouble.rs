@@ -1,11 +1,7 @@
 //! Bad input and trouble: clear words, the right exit code, and whatever can still be told.
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
-mod common;
-
 use std::process::{Command, Stdio};
 
-use common::{TIDEWAIT, failure, json, only, report, run};
+use crate::common::{TIDEWAIT, failure, json, only, report, run};
 use tidewait_lab::{Lab, NetNs, Path, isolated, skip};
 
 fn tidewait(args: &[&str]) -> Command {
@@ -63,7 +59,7 @@ fn capacity_prints_the_seeds_figures() {
 
 #[test]
 fn every_width_gives_a_page_within_it() {
-    isolated("every_width_gives_a_page_within_it", || {
+    isolated("trouble::every_width_gives_a_page_within_it", || {
         let (client, server) = Lab::new().pair().unwrap();
         Path::between(&client, &server).to("10.77.0.2:80".parse().unwrap()).fill_time_wait(2_000).unwrap();
         for width in ["1", "20", "80", "200"] {
@@ -79,8 +75,8 @@ fn every_width_gives_a_page_within_it() {
 
 #[test]
 fn without_privilege_it_tells_what_it_can_and_what_is_missing() {
-    const NAME: &str = "without_privilege_it_tells_what_it_can_and_what_is_missing";
-    if !rustix_is_root() {
+    const NAME: &str = "trouble::without_privilege_it_tells_what_it_can_and_what_is_missing";
+    if !is_root() {
         return skip(NAME, "only root can give up being root");
     }
     isolated(NAME, || {
@@ -88,14 +84,20 @@ fn without_privilege_it_tells_what_it_can_and_what_is_missing() {
         Path::between(&client, &server).to("10.77.0.2:80".parse().unwrap()).fill_time_wait(300).unwrap();
         let output = client
             .command("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
+            .args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--inh-caps=-all",
+                "--bounding-set=-all",
+            ])
             .args([TIDEWAIT, "report", "--json", "--owners=always", "--netns=all"])
             .output()
             .unwrap();
         if String::from_utf8_lossy(&output.stderr).contains("ermission denied") && output.stdout.is_empty() {
             return skip(NAME, "the binary lies where only root may run it");
         }
-        let report = json(output);
+        let report = json(&output);
         let own = &report["namespaces"].as_array().unwrap().iter();
         assert!(own.clone().any(|namespace| namespace["states"]["time_wait"] == 300), "{report:#}");
         let limits = report["limits"].to_string();
@@ -103,13 +105,13 @@ fn without_privilege_it_tells_what_it_can_and_what_is_missing() {
     });
 }
 
-fn rustix_is_root() -> bool {
+fn is_root() -> bool {
     std::fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t0\t")
 }
 
 #[test]
 fn without_proc_the_sockets_are_still_counted() {
-    const NAME: &str = "without_proc_the_sockets_are_still_counted";
+    const NAME: &str = "trouble::without_proc_the_sockets_are_still_counted";
     isolated(NAME, || {
         let (client, server) = Lab::new().pair().unwrap();
         Path::between(&client, &server).to("10.77.0.2:80".parse().unwrap()).fill_time_wait(300).unwrap();
@@ -122,7 +124,7 @@ fn without_proc_the_sockets_are_still_counted() {
         if said.contains("unshare") || said.contains("mount:") {
             return skip(NAME, said.trim());
         }
-        let report = json(output);
+        let report = json(&output);
         let namespace = only(&report);
         assert_eq!(namespace["states"]["time_wait"], 300);
         assert!(namespace["ports"].is_null() && namespace["destinations"][0]["fill"].is_null());
@@ -132,8 +134,8 @@ fn without_proc_the_sockets_are_still_counted() {
 
 #[test]
 fn two_hundred_namespaces_are_each_told_once() {
-    const NAME: &str = "two_hundred_namespaces_are_each_told_once";
-    if !rustix_is_root() {
+    const NAME: &str = "trouble::two_hundred_namespaces_are_each_told_once";
+    if !is_root() {
         return skip(NAME, "names under /run/netns need root");
     }
     isolated(NAME, || {
@@ -149,6 +151,6 @@ fn two_hundred_namespaces_are_each_told_once() {
             assert_eq!(rows[0]["inode"], namespace.inode());
         }
         let one = run(&namespaces[0], &["--json", "--netns", &format!("{prefix}-7")]);
-        assert_eq!(only(&json(one))["name"], format!("{prefix}-7").as_str());
+        assert_eq!(only(&json(&one))["name"], format!("{prefix}-7").as_str());
     });
 }

@@ -1,6 +1,4 @@
 //! What the tests of the binary share: running it in a namespace and reading what it says.
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -16,11 +14,11 @@ pub fn run(netns: &NetNs, args: &[&str]) -> Output {
 
 /// Runs `report --json` inside a namespace; the whole report.
 pub fn report(netns: &NetNs, args: &[&str]) -> Value {
-    json(run(netns, &[&["report", "--json"], args].concat()))
+    json(&run(netns, &[&["report", "--json"], args].concat()))
 }
 
 /// The JSON that a successful run printed, valid by the committed schema.
-pub fn json(output: Output) -> Value {
+pub fn json(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let schema: Value =
