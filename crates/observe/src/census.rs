@@ -1,7 +1,7 @@
 //! Folds the rows of a dump into the census of a namespace as they arrive; no list of sockets is kept.
 //!
 //! Memory is bounded whatever the machine holds: a destination is a short list of packed numbers until it is
-//! big, then a bitmap; past [`DESTINATIONS`] of them the smallest are folded together, and the census says how
+//! big, then a bitmap; past `DESTINATIONS` of them the smallest are folded together, and the census says how
 //! much any other can have lost by that (lossy counting).
 
 mod direction;

@@ -1,6 +1,6 @@
 //! What this kernel and these privileges allow, found out by doing it in a disposable namespace.
 //!
-//! Every probe is one row of a table ([`Spec`]) and runs in a forked child (`worker`), because a user namespace can
+//! Every probe is one row of a table (`Spec`) and runs in a forked child (`worker`), because a user namespace can
 //! only be entered by a process with a single thread, because the child's end takes its namespaces, sockets
 //! and BPF programs along, and because a probe that hangs can then be killed without hiding the others.
 //! Nothing is concluded from the version of the kernel.

@@ -1,7 +1,7 @@
 //! Puts an observation together: finds the namespaces, reads each one's settings and counters, counts its sockets.
 //!
 //! Two rounds through the namespaces. The first reads what is cheap; from its counters follows which socket tables
-//! can be left out because they are proven empty (see [`plan`]). The second dumps the rest.
+//! can be left out because they are proven empty (see `plan`). The second dumps the rest.
 
 mod plan;
 mod sockets;
