@@ -234,6 +234,17 @@ pub(crate) fn limits(facts: &NamespaceFacts) -> Vec<Limit> {
             ),
         ));
     }
+    let kept = facts.settings.number("net.ipv4.tcp_max_tw_buckets").and_then(|most| u64::try_from(most).ok());
+    if let Some(most) =
+        kept.filter(|most| census.states[State::TimeWait] > 0 && census.states[State::TimeWait] >= *most)
+    {
+        limits.push(Limit::new(
+            format!("{name}: the true rate of connections"),
+            format!(
+                "TIME_WAIT is at its limit (net.ipv4.tcp_max_tw_buckets = {most}); connections closed beyond it leave no trace"
+            ),
+        ));
+    }
     if census.unknown_states > 0 {
         limits.push(Limit::new(
             format!("{name}: {} sockets", census.unknown_states),

@@ -171,7 +171,10 @@ fn time_wait_of_incoming_connections_costs_no_ports() {
         let namespace = only(&report);
         assert_eq!(namespace["destinations"].as_array().unwrap().len(), 0);
         assert_eq!(namespace["incoming"][0]["local"], "10.77.0.2:80");
-        assert_eq!(namespace["incoming"][0]["states"]["time_wait"], 500);
+        // A stray reset ends one now and then; what is there is counted.
+        let there = ss(&server, &["state", "time-wait"]);
+        assert!(there > 450, "{there}");
+        assert_eq!(namespace["incoming"][0]["states"]["time_wait"], there);
         assert_eq!(namespace["incoming"][0]["owners"][0]["pid"], std::process::id());
         assert_eq!(report["findings"].as_array().unwrap().len(), 0);
     });
@@ -250,6 +253,7 @@ fn a_filter_for_the_peer_leaves_out_the_rest() {
 fn a_busy_churn_is_counted_without_losing_the_thread() {
     isolated("report::a_busy_churn_is_counted_without_losing_the_thread", || {
         let (client, server) = pair();
+        client.set("net.ipv4.tcp_max_tw_buckets", "1000000").unwrap();
         let ports: Vec<SocketAddr> =
             (0..100).map(|port| SocketAddr::new("10.77.0.2".parse().unwrap(), 7_000 + port)).collect();
         let _server = Server::start(&server, &ports, Policy::CloseAfterPeer).unwrap();
