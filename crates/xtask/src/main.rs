@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::workspace::Workspace;
 
+mod bench;
 mod check;
 mod gate;
 mod generate;
@@ -39,6 +40,8 @@ enum Chore {
     },
     /// Boot a Debian kernel in an emulated machine and run a command there
     Vm(vm::Options),
+    /// Measure `tidewait report` beside its peers and write docs/benchmarks.md
+    Bench(bench::Options),
     /// Run the workspace's kernel tests in emulated machines
     VmTest(vm::suite::Options),
 }
@@ -57,6 +60,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
     let complaints = match chore {
         Chore::Gate(options) => return gate::run(&workspace, &options),
+        Chore::Bench(options) => return bench::run(&workspace, &options),
         Chore::Vm(options) => return vm::run(&workspace, &options),
         Chore::VmTest(options) => return vm::suite::run(&workspace, &options),
         Chore::Check => check::complaints(&workspace)?,

@@ -1,0 +1,191 @@
+//! The benchmark of `report` beside its peers, alternating in one run; writes docs/benchmarks.md.
+//!
+//! A load is made in a namespace of its own, and this program runs itself inside it to measure. Each figure is the median
+//! of several rounds; ratios are what counts, times belong to the machine.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::workspace::Workspace;
+
+/// Rounds of each command; the median is told.
+const ROUNDS: usize = 15;
+
+/// What to measure.
+#[derive(Args)]
+pub struct Options {
+    /// Sockets in TIME_WAIT for the comparison
+    #[arg(long, default_value_t = 100_000)]
+    sockets: u64,
+    /// Sockets in TIME_WAIT for the memory figure
+    #[arg(long, default_value_t = 1_000_000)]
+    memory_sockets: u64,
+    /// Measure here, inside the load, and print rows: what the benchmark calls itself with
+    #[arg(long, hide = true, value_name = "DIRECTORY")]
+    inside: Option<PathBuf>,
+}
+
+/// A command's medians.
+struct Figures {
+    wall: Duration,
+    cpu: Duration,
+    peak_kib: u64,
+}
+
+/// Builds, loads, measures, writes the table.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    if let Some(directory) = &options.inside {
+        print!("{}", measure(directory)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for arguments in [
+        &["--package", "tidewait"][..],
+        &["--package", "tidewait-lab", "--example", "load"],
+        &["--package", "tidewait-observe", "--example", "bare_dump"],
+    ] {
+        let status =
+            Command::new("cargo").args(["build", "--release", "--locked"]).args(arguments).status()?;
+        if !status.success() {
+            bail!("cargo build failed");
+        }
+    }
+    let directory = workspace.target().join("release");
+    let comparison = loaded(&directory, options.sockets, 8)?;
+    let memory = loaded(&directory, options.memory_sockets, 40)?;
+    let page = page(options, &comparison, &memory)?;
+    std::fs::write(workspace.root.join("docs/benchmarks.md"), &page)?;
+    println!("{page}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What this program, run inside a load of `sockets`, prints.
+fn loaded(directory: &Path, sockets: u64, destinations: u64) -> Result<String> {
+    let output = Command::new(directory.join("examples/load"))
+        .arg("time-wait")
+        .args(["--destinations", &destinations.to_string(), "--count", &sockets.to_string(), "--"])
+        .arg(std::env::current_exe()?)
+        .args(["bench", "--inside"])
+        .arg(directory)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run the load")?;
+    if !output.status.success() {
+        bail!("the measurement ended with {}", output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The rows of the table, measured where this process is.
+fn measure(directory: &Path) -> Result<String> {
+    let program = |name: &str| directory.join(name).into_os_string();
+    let commands: Vec<(&str, Vec<std::ffi::OsString>)> = vec![
+        ("`tidewait report --json`", vec![program("tidewait"), "report".into(), "--json".into()]),
+        ("bare dump, received and discarded", vec![program("examples/bare_dump")]),
+        ("`ss -tan`", vec!["ss".into(), "-tan".into()]),
+        ("`netstat -tan`", vec!["netstat".into(), "-tan".into()]),
+    ];
+    let mut samples: Vec<Vec<Figures>> = commands.iter().map(|_| Vec::new()).collect();
+    let begin = Instant::now();
+    for round in 0..=ROUNDS {
+        // The load lasts a minute; what is measured later would be measured on less.
+        if begin.elapsed() > Duration::from_secs(25) {
+            break;
+        }
+        for ((_, command), samples) in commands.iter().zip(&mut samples) {
+            let figures = once(command)?;
+            // The first round warms up.
+            if round > 0 {
+                samples.push(figures);
+            }
+        }
+    }
+    let medians: Vec<Figures> = samples.iter().map(|samples| median(samples)).collect();
+    let Some(own) = medians.first() else { bail!("nothing was measured") };
+    let mut rows = String::new();
+    for ((name, _), figures) in commands.iter().zip(&medians) {
+        writeln!(
+            rows,
+            "| {name} | {:.1} | {:.1} | {:.2} | {:.2} | {:.1} |",
+            figures.wall.as_secs_f64() * 1e3,
+            figures.cpu.as_secs_f64() * 1e3,
+            ratio(own.wall, figures.wall),
+            ratio(own.cpu, figures.cpu),
+            figures.peak_kib as f64 / 1024.0
+        )?;
+    }
+    Ok(rows)
+}
+
+fn ratio(own: Duration, other: Duration) -> f64 {
+    own.as_secs_f64() / other.as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+/// Runs a command once. CPU time is the scheduler's account of it (/proc/PID/schedstat), memory its VmHWM, both as last
+/// seen while it was still there as a process that has ended and was not waited for.
+fn once(command: &[std::ffi::OsString]) -> Result<Figures> {
+    let (program, arguments) = command.split_first().context("an empty command")?;
+    let begin = Instant::now();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let proc = PathBuf::from(format!("/proc/{}", child.id()));
+    let read = |file: &str| std::fs::read_to_string(proc.join(file)).unwrap_or_default();
+    let mut peak_kib = 0;
+    loop {
+        let status = read("status");
+        if let Some(seen) = field(&status, "VmHWM:") {
+            peak_kib = seen.max(peak_kib);
+        }
+        if status.contains("State:\tZ") || status.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    let wall = begin.elapsed();
+    let nanoseconds =
+        read("schedstat").split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    child.wait()?;
+    Ok(Figures { wall, cpu: Duration::from_nanos(nanoseconds), peak_kib })
+}
+
+fn field(status: &str, name: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
+fn median(samples: &[Figures]) -> Figures {
+    let middle = |mut values: Vec<Duration>| {
+        values.sort_unstable();
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
+    Figures {
+        wall: middle(samples.iter().map(|sample| sample.wall).collect()),
+        cpu: middle(samples.iter().map(|sample| sample.cpu).collect()),
+        peak_kib: samples.iter().map(|sample| sample.peak_kib).max().unwrap_or(0),
+    }
+}
+
+fn page(options: &Options, comparison: &str, memory: &str) -> Result<String> {
+    let output = |program: &str, arguments: &[&str]| -> Result<String> {
+        let output = Command::new(program).args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let date = output("date", &["-u", "+%Y-%m-%d"])?;
+    let kernel = output("uname", &["-r"])?;
+    let cores = std::thread::available_parallelism()?;
+    let head = "| command | wall ms | CPU ms | report / it, wall | report / it, CPU | peak MiB |\n|---|---|---|---|---|---|\n";
+    Ok(format!(
+        "# Benchmarks\n\nMade by `cargo xtask bench` on {date}, Linux {kernel}, {cores} cores. Whole processes, in turn, in one run; medians \
+         of up to {ROUNDS}\nrounds, the largest peak. Ratios are what counts: times belong to the machine. What must be reached: report at most \
+         1/5\n(0.20) of `ss -tan`, 1/10 (0.10) of `netstat -tan`, 1.5 times the bare dump, and under 20 MiB at a million sockets.\n\n\
+         ## {} sockets in TIME_WAIT, 8 destinations\n\n{head}{comparison}\n## {} sockets in TIME_WAIT, 40 destinations\n\n{head}{memory}",
+        options.sockets, options.memory_sockets
+    ))
+}
