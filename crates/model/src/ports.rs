@@ -177,19 +177,38 @@ impl PortSet {
     /// The ports in ascending order.
     pub fn iter(&self) -> Box<dyn Iterator<Item = u16> + '_> {
         match &self.0 {
-            Repr::Bits(words) => Box::new(words.iter().enumerate().flat_map(|(index, word)| {
-                let base = index * 64;
-                (0..64_usize)
-                    .filter(move |bit| word & (1 << bit) != 0)
-                    .filter_map(move |bit| u16::try_from(base + bit).ok())
-            })),
+            Repr::Bits(words) => {
+                let (mut at, mut word) = (0, words[0]);
+                Box::new(std::iter::from_fn(move || {
+                    while word == 0 {
+                        at += 1;
+                        word = *words.get(at)?;
+                    }
+                    let bit = word.trailing_zeros() as usize;
+                    word &= word - 1;
+                    u16::try_from(at * 64 + bit).ok()
+                }))
+            }
             Repr::List(list) => Box::new(list.iter().copied()),
         }
     }
 
     /// How many ports of the set lie in `range`.
     pub fn count_in(&self, range: PortRange) -> u32 {
-        self.iter().filter(|port| range.contains(*port)).fold(0, |count, _| count + 1)
+        let Repr::Bits(words) = &self.0 else {
+            return self.iter().filter(|port| range.contains(*port)).fold(0, |count, _| count + 1);
+        };
+        let (first, last) = (usize::from(range.low) / 64, usize::from(range.high) / 64);
+        let (from, to) = (u64::MAX << (range.low % 64), u64::MAX >> (63 - range.high % 64));
+        words[first..=last]
+            .iter()
+            .zip(first..)
+            .map(|(word, at)| {
+                let low = if at == first { from } else { u64::MAX };
+                let high = if at == last { to } else { u64::MAX };
+                (word & low & high).count_ones()
+            })
+            .sum()
     }
 
     /// How many ports are in both sets.

@@ -31,7 +31,7 @@ const SERVICES: usize = 16_384;
 const PARITY_SHARE: u32 = 3;
 /// How far back a repeated row can lie: the kernel repeats only within the hash bucket at which it resumed
 /// (it holds at most 16 sockets of a bucket at a time, inet_diag.c `SKARR_SZ`).
-const REPEAT_WINDOW: usize = 32;
+const REPEAT_WINDOW: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
