@@ -5,11 +5,12 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::workspace::Workspace;
 
@@ -34,7 +35,6 @@ pub struct Options {
 struct Figures {
     wall: Duration,
     cpu: Duration,
-    peak_kib: u64,
 }
 
 /// Builds, loads, measures, writes the table.
@@ -90,6 +90,7 @@ fn measure(directory: &Path) -> Result<String> {
         ("`netstat -tan`", vec!["netstat".into(), "-tan".into()]),
     ];
     let mut samples: Vec<Vec<Figures>> = commands.iter().map(|_| Vec::new()).collect();
+    let mut peaks = Vec::new();
     let begin = Instant::now();
     for round in 0..=ROUNDS {
         // The load lasts a minute; what is measured later would be measured on less.
@@ -97,17 +98,18 @@ fn measure(directory: &Path) -> Result<String> {
             break;
         }
         for ((_, command), samples) in commands.iter().zip(&mut samples) {
-            let figures = once(command)?;
-            // The first round warms up.
-            if round > 0 {
-                samples.push(figures);
+            // The first round warms up, and watches the memory: watching slows the watched one down.
+            if round == 0 {
+                peaks.push(peak(command)?);
+            } else {
+                samples.push(once(command)?);
             }
         }
     }
     let medians: Vec<Figures> = samples.iter().map(|samples| median(samples)).collect();
     let Some(own) = medians.first() else { bail!("nothing was measured") };
     let mut rows = String::new();
-    for ((name, _), figures) in commands.iter().zip(&medians) {
+    for (((name, _), figures), peak) in commands.iter().zip(&medians).zip(&peaks) {
         writeln!(
             rows,
             "| {name} | {:.1} | {:.1} | {:.2} | {:.2} | {:.1} |",
@@ -115,7 +117,7 @@ fn measure(directory: &Path) -> Result<String> {
             figures.cpu.as_secs_f64() * 1e3,
             ratio(own.wall, figures.wall),
             ratio(own.cpu, figures.cpu),
-            figures.peak_kib as f64 / 1024.0
+            *peak as f64 / 1024.0
         )?;
     }
     Ok(rows)
@@ -125,35 +127,41 @@ fn ratio(own: Duration, other: Duration) -> f64 {
     own.as_secs_f64() / other.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
-/// Runs a command once. CPU time is the scheduler's account of it (/proc/PID/schedstat), memory its VmHWM, both as last
-/// seen while it was still there as a process that has ended and was not waited for.
-fn once(command: &[std::ffi::OsString]) -> Result<Figures> {
+fn spawn(command: &[std::ffi::OsString]) -> Result<Child> {
     let (program, arguments) = command.split_first().context("an empty command")?;
-    let begin = Instant::now();
-    let mut child = Command::new(program)
+    Command::new(program)
         .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .with_context(|| format!("cannot run {}", program.display()))?;
-    let proc = PathBuf::from(format!("/proc/{}", child.id()));
-    let read = |file: &str| std::fs::read_to_string(proc.join(file)).unwrap_or_default();
-    let mut peak_kib = 0;
-    loop {
-        let status = read("status");
-        if let Some(seen) = field(&status, "VmHWM:") {
-            peak_kib = seen.max(peak_kib);
-        }
-        if status.contains("State:\tZ") || status.is_empty() {
-            break;
-        }
-        std::thread::sleep(Duration::from_micros(500));
-    }
+        .with_context(|| format!("cannot run {}", program.display()))
+}
+
+/// Runs a command once. CPU time is the scheduler's account of it (/proc/PID/schedstat, the first thread's), read
+/// when it has ended and was not yet waited for.
+fn once(command: &[std::ffi::OsString]) -> Result<Figures> {
+    let begin = Instant::now();
+    let mut child = spawn(command)?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process number")?;
+    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
     let wall = begin.elapsed();
-    let nanoseconds =
-        read("schedstat").split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let schedstat = std::fs::read_to_string(format!("/proc/{}/schedstat", child.id()))?;
+    let nanoseconds = schedstat.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0);
     child.wait()?;
-    Ok(Figures { wall, cpu: Duration::from_nanos(nanoseconds), peak_kib })
+    Ok(Figures { wall, cpu: Duration::from_nanos(nanoseconds) })
+}
+
+/// The most memory that a command held (VmHWM), as last seen while it ran, in KiB.
+fn peak(command: &[std::ffi::OsString]) -> Result<u64> {
+    let mut child = spawn(command)?;
+    let path = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait()?.is_none() {
+        let status = std::fs::read_to_string(&path).unwrap_or_default();
+        peak = field(&status, "VmHWM:").unwrap_or(0).max(peak);
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    Ok(peak)
 }
 
 fn field(status: &str, name: &str) -> Option<u64> {
@@ -168,7 +176,6 @@ fn median(samples: &[Figures]) -> Figures {
     Figures {
         wall: middle(samples.iter().map(|sample| sample.wall).collect()),
         cpu: middle(samples.iter().map(|sample| sample.cpu).collect()),
-        peak_kib: samples.iter().map(|sample| sample.peak_kib).max().unwrap_or(0),
     }
 }
 
@@ -183,7 +190,7 @@ fn page(options: &Options, comparison: &str, memory: &str) -> Result<String> {
     let head = "| command | wall ms | CPU ms | report / it, wall | report / it, CPU | peak MiB |\n|---|---|---|---|---|---|\n";
     Ok(format!(
         "# Benchmarks\n\nMade by `cargo xtask bench` on {date}, Linux {kernel}, {cores} cores. Whole processes, in turn, in one run; medians \
-         of up to {ROUNDS}\nrounds, the largest peak. Ratios are what counts: times belong to the machine. What must be reached: report at most \
+         of up to {ROUNDS}\nrounds; the peak is of a run of its own. Ratios are what counts: times belong to the machine. What must be reached: report at most \
          1/5\n(0.20) of `ss -tan`, 1/10 (0.10) of `netstat -tan`, 1.5 times the bare dump, and under 20 MiB at a million sockets.\n\n\
          ## {} sockets in TIME_WAIT, 8 destinations\n\n{head}{comparison}\n## {} sockets in TIME_WAIT, 40 destinations\n\n{head}{memory}",
         options.sockets, options.memory_sockets
