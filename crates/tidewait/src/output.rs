@@ -54,6 +54,19 @@ pub fn json(value: &impl Serialize, stream: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As much of a page as the terminal shows at once, so that its first lines, the verdict, do not scroll away; all
+/// of it where there is no terminal.
+pub fn clip(page: &str) -> String {
+    let Some((_, height)) = terminal_size::terminal_size_of(io::stdout()) else { return page.to_owned() };
+    let room = usize::from(height.0).saturating_sub(2).max(1);
+    let lines = page.lines().count();
+    if lines <= room + 1 {
+        return page.to_owned();
+    }
+    let shown: Vec<&str> = page.lines().take(room).collect();
+    format!("{}\n... {} more lines: `tidewait report` shows them\n", shown.join("\n"), lines - room)
+}
+
 /// Empties the terminal before a page is drawn again; parts pages by a line where it is none.
 pub fn redraw(first: bool) -> io::Result<()> {
     if io::stdout().is_terminal() {

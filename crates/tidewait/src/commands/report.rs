@@ -42,10 +42,13 @@ pub fn run(options: &Report) -> anyhow::Result<()> {
             if top == 0 {
                 page.top = usize::MAX;
             }
+            let text = text::report(&report, &page);
             if options.watch.is_some() {
                 output::redraw(first)?;
+                output::text(&output::clip(&text))?;
+            } else {
+                output::text(&text)?;
             }
-            output::text(&text::report(&report, &page))?;
         }
         let Some(seconds) = options.watch else { return Ok(()) };
         first = false;
