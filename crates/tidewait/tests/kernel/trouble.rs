@@ -125,8 +125,9 @@ fn without_proc_the_sockets_are_still_counted() {
             return skip(NAME, said.trim());
         }
         let report = json(&output);
-        let namespace = only(&report);
-        assert_eq!(namespace["states"]["time_wait"], 300);
+        // Without /proc it cannot know which namespace is its own, so it looks into the named ones too.
+        let namespaces = report["namespaces"].as_array().unwrap();
+        let namespace = namespaces.iter().find(|seen| seen["states"]["time_wait"] == 300).unwrap();
         assert!(namespace["ports"].is_null() && namespace["destinations"][0]["fill"].is_null());
         assert!(report["limits"].to_string().contains("mount /proc"));
     });
