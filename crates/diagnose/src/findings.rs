@@ -6,8 +6,13 @@ mod ports_exhausted;
 mod ports_running_out;
 mod remedies;
 
+use crate::Kind;
 use tidewait_model::report::{Destination, Finding, Namespace, Pool, Severity};
 use tidewait_model::{NamespaceFacts, State};
+
+/// Every kind of finding, those of local ports first.
+pub const KINDS: &[Kind] =
+    &[ports_exhausted::KIND, ports_running_out::KIND, port_search_cliff::KIND, bind_pool_exhausted::KIND];
 
 /// A destination that is looked at, and where it lies.
 pub(crate) struct Case<'a> {
@@ -64,6 +69,7 @@ impl Case<'_> {
             since: None,
             remedies: remedies::for_ports(self),
             no_help: remedies::no_help(self),
+            consequences: Vec::new(),
         }
     }
 }

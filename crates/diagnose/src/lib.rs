@@ -6,8 +6,11 @@
 pub mod accounting;
 pub mod findings;
 pub mod forecast;
+mod kind;
 mod namespace;
+pub mod programs;
 
+pub use kind::Kind;
 use tidewait_model::Observation;
 use tidewait_model::report::{Host, Report, SCHEMA};
 
@@ -30,6 +33,7 @@ pub fn assess(observation: &Observation, options: &Options) -> Report {
         if options.top > 0 {
             namespace.destinations.truncate(options.top);
             namespace.incoming.truncate(options.top);
+            namespace.listeners.truncate(options.top);
         }
         namespaces.push(namespace);
     }
@@ -43,6 +47,7 @@ pub fn assess(observation: &Observation, options: &Options) -> Report {
         duration_seconds: observation.duration_seconds,
         limits,
         namespaces,
+        processes: observation.machine.processes.clone(),
         findings,
         timings: if options.timings { observation.timings.clone() } else { Vec::new() },
     }

@@ -1,6 +1,6 @@
 //! One namespace of the report from its facts: every destination with its ports, rates and forecast.
 
-use tidewait_model::report::{ClosedHere, Destination, Incoming, Namespace, Pool, Ports};
+use tidewait_model::report::{ClosedHere, Destination, Incoming, Listener, Namespace, Pool, Ports};
 use tidewait_model::{
     Destination as Seen, Limit, NamespaceFacts, Occupancy, Owner, PortRange, PortSet, Settings, Source, State,
 };
@@ -40,8 +40,11 @@ pub(crate) fn describe(facts: &NamespaceFacts, kernel: &str) -> Namespace {
             + facts.census.unlisted
             + facts.census.folded.entries,
         incoming: facts.census.incoming.iter().map(|service| incoming(service, &facts.settings)).collect(),
+        listeners: facts.census.listeners.iter().map(listener).collect(),
+        lingering: facts.lingering.clone(),
         closed_here: ClosedHere::default(),
         counters: facts.counters.clone(),
+        growth: facts.growth.clone(),
     }
 }
 
@@ -196,6 +199,17 @@ fn reuse_after(settings: &Settings, pool: Pool, loopback: bool, timestamps: Opti
         let delay = settings.number("net.ipv4.tcp_tw_reuse_delay").unwrap_or(1_000);
         delay as f64 / 1_000.0
     })
+}
+
+fn listener(seen: &tidewait_model::Listener) -> Listener {
+    Listener {
+        local: seen.local.to_string(),
+        sockets: seen.sockets,
+        full: seen.full,
+        queue: seen.queue,
+        limit: seen.limit,
+        owners: seen.owners.clone(),
+    }
 }
 
 fn incoming(service: &tidewait_model::Incoming, settings: &Settings) -> Incoming {

@@ -92,6 +92,27 @@ pub struct Incoming {
     pub owners: Vec<Owner>,
 }
 
+/// What listens at one endpoint, and its accept queue.
+///
+/// With SO_REUSEPORT several sockets listen at one endpoint, each with a queue of its own; a connection goes to one of
+/// them whether its queue has room or not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// The listening address and port.
+    pub local: Endpoint,
+    /// How many sockets listen there.
+    pub sockets: u32,
+    /// How many of them have a full accept queue: more connections wait than the limit says
+    /// (include/net/sock.h `sk_acceptq_is_full`).
+    pub full: u32,
+    /// Connections that wait to be accepted, in the fullest of the queues.
+    pub queue: u32,
+    /// How many may wait in it: the backlog given to listen(), at most net.core.somaxconn at that time.
+    pub limit: u32,
+    /// Who listens, where that was asked for and could be found.
+    pub owners: Vec<Owner>,
+}
+
 /// Destinations that were too many and too small to be kept one by one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Folded {
@@ -114,8 +135,8 @@ pub struct Census {
     pub sources: Vec<Source>,
     /// Incoming connections by local endpoint, most sockets first.
     pub incoming: Vec<Incoming>,
-    /// Listening endpoints.
-    pub listening: Vec<Endpoint>,
+    /// Listening sockets by endpoint, those with the fullest accept queues first.
+    pub listeners: Vec<Listener>,
     /// Ports that an explicit bind() or a listener is known to hold, on whatever local address: connect()
     /// does not choose them (`tb->fastreuse >= 0`, inet_hashtables.c).
     pub bound: PortSet,

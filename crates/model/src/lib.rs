@@ -8,13 +8,20 @@ pub mod capacity;
 pub mod catalogue;
 pub mod census;
 pub mod doctor;
+pub mod explain;
+pub mod lingering;
+pub mod machine;
 pub mod observation;
 pub mod ports;
 pub mod report;
 pub mod state;
 
 pub use address::{AddressFilter, Endpoint};
-pub use census::{Census, Destination, Incoming, Occupancy, Source};
-pub use observation::{Limit, NamespaceFacts, Observation, Owner, OwnerBasis, Settings, Timing};
+pub use census::{Census, Destination, Incoming, Listener, Occupancy, Source};
+pub use lingering::Lingering;
+pub use machine::Machine;
+pub use observation::{
+    Growth, Hides, Limit, NamespaceFacts, Observation, Owner, OwnerBasis, Settings, Timing,
+};
 pub use ports::{PortRange, PortSet};
 pub use state::{State, StateCounts};

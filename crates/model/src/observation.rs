@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::census::Census;
+use crate::lingering::Lingering;
+use crate::machine::Machine;
 use crate::ports::{PortRange, PortSet};
 
 /// Everything one run of the observer saw.
@@ -21,6 +23,8 @@ pub struct Observation {
     pub duration_seconds: f64,
     /// The namespaces that were looked into, in the order found, the host first.
     pub namespaces: Vec<NamespaceFacts>,
+    /// What belongs to the whole machine.
+    pub machine: Machine,
     /// What could not be seen.
     pub limits: Vec<Limit>,
     /// Where the time went.
@@ -38,8 +42,25 @@ pub struct NamespaceFacts {
     pub settings: Settings,
     /// Counters of the namespace: `TcpExt.TW`, `Tcp.ActiveOpens`, `sockstat.TCP.tw`.
     pub counters: BTreeMap<String, i64>,
+    /// How much the counters grew while they were watched; `None` where they were read once only.
+    pub growth: Option<Growth>,
     /// Its sockets.
     pub census: Census,
+    /// Its sockets in states that ought to pass, by state and holder, most first. Looked for only where the census has
+    /// so many that somebody will ask.
+    pub lingering: Vec<Lingering>,
+    /// Whether this is the namespace that the configuration files of /etc/sysctl.d are applied to at boot: that of
+    /// process 1.
+    pub configured: bool,
+}
+
+/// How much counters grew while they were watched.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Growth {
+    /// For how long, in seconds.
+    pub seconds: f64,
+    /// The counters that grew, by how much.
+    pub counters: BTreeMap<String, i64>,
 }
 
 /// Sysctl values by full name (`net.ipv4.tcp_tw_reuse`), as read in one namespace. A name that the kernel
@@ -91,12 +112,33 @@ pub struct Limit {
     /// What would lift the limit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remedy: Option<String>,
+    /// What the gap may hide.
+    #[serde(default)]
+    pub hides: Hides,
+}
+
+/// What may be hidden by a [`Limit`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Hides {
+    /// Trouble: a report without findings is good for what was seen only.
+    #[default]
+    Trouble,
+    /// Details of what is told, such as who it is.
+    Detail,
 }
 
 impl Limit {
     /// A limit without a known remedy.
     pub fn new(what: impl Into<String>, why: impl Into<String>) -> Limit {
-        Limit { what: what.into(), why: why.into(), remedy: None }
+        Limit { what: what.into(), why: why.into(), remedy: None, hides: Hides::Trouble }
+    }
+
+    /// The same limit, where it hides no trouble but only details of it.
+    #[must_use]
+    pub fn of_detail(mut self) -> Limit {
+        self.hides = Hides::Detail;
+        self
     }
 
     /// The same limit with its remedy.
@@ -152,6 +194,9 @@ pub enum OwnerBasis {
     /// Holds the listening socket.
     #[serde(rename = "listening socket")]
     ListeningSocket,
+    /// Has the sockets among its open files.
+    #[serde(rename = "open files")]
+    OpenFiles,
 }
 
 impl OwnerBasis {
@@ -162,6 +207,7 @@ impl OwnerBasis {
             OwnerBasis::LiveSockets => "live sockets",
             OwnerBasis::LiveSocketsSampled => "live sockets, sampled",
             OwnerBasis::ListeningSocket => "listening socket",
+            OwnerBasis::OpenFiles => "open files",
         }
     }
 }

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::observation::{Limit, Owner, Timing};
+use crate::lingering::Lingering;
+use crate::machine::Process;
+use crate::observation::{Growth, Limit, Owner, Timing};
 use crate::state::StateCounts;
 
 /// The value of [`Report::schema`].
@@ -30,6 +32,9 @@ pub struct Report {
     pub limits: Vec<Limit>,
     /// The network namespaces that were looked into, the host first.
     pub namespaces: Vec<Namespace>,
+    /// Processes that come near their limit of open files, or hold sockets without a connection.
+    #[serde(default)]
+    pub processes: Vec<Process>,
     /// What is wrong or about to be, worst first.
     pub findings: Vec<Finding>,
     /// Where the time went; only with `--timings`.
@@ -67,10 +72,36 @@ pub struct Namespace {
     pub destinations_total: u64,
     /// Incoming connections by service. Their TIME_WAIT sockets cost memory, no ports.
     pub incoming: Vec<Incoming>,
+    /// Listening sockets, those with the fullest accept queues first.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
+    /// Sockets in states that ought to pass, by state and holder; empty where there are few.
+    #[serde(default)]
+    pub lingering: Vec<Lingering>,
     /// Who closes first and so keeps the TIME_WAIT.
     pub closed_here: ClosedHere,
     /// Counters that bear on this: `TcpExt.TW`, `sockstat.TCP.tw`, ...
     pub counters: BTreeMap<String, i64>,
+    /// How much the counters grew while they were watched; null where they were read once only.
+    #[serde(default)]
+    pub growth: Option<Growth>,
+}
+
+/// What listens at one endpoint, and its accept queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Listener {
+    /// The listening address and port.
+    pub local: String,
+    /// How many sockets listen there (SO_REUSEPORT), each with a queue of its own.
+    pub sockets: u32,
+    /// How many of them have a full accept queue.
+    pub full: u32,
+    /// Connections that wait to be accepted, in the fullest of the queues.
+    pub queue: u32,
+    /// How many may wait in it.
+    pub limit: u32,
+    /// Who listens, where that was asked for and could be found.
+    pub owners: Vec<Owner>,
 }
 
 /// The automatic port range of a namespace.
@@ -216,6 +247,20 @@ pub struct Finding {
     pub remedies: Vec<Remedy>,
     /// Popular advice that does nothing here.
     pub no_help: Vec<NoHelp>,
+    /// Findings that have the same cause, told here as evidence and not on their own.
+    #[serde(default)]
+    pub consequences: Vec<Consequence>,
+}
+
+/// A finding that is a consequence of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Consequence {
+    /// The kind of finding.
+    pub id: String,
+    /// What it is about.
+    pub subject: String,
+    /// One sentence for this case.
+    pub summary: String,
 }
 
 /// One thing to do about a finding.
@@ -233,6 +278,22 @@ pub struct Remedy {
     pub effect: String,
     /// What it may cost.
     pub risk: String,
+    /// What to write into the configuration of the program, where that is known.
+    #[serde(default)]
+    pub configuration: Vec<Configuration>,
+}
+
+/// Lines for the configuration or the source of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Configuration {
+    /// The program: `nginx`, `HAProxy`, `Go net/http`.
+    pub program: String,
+    /// What the lines bring about, and where they go.
+    pub about: String,
+    /// The lines, as they are written.
+    pub lines: Vec<String>,
+    /// Where the program's own documentation says so.
+    pub source: String,
 }
 
 /// Popular advice that does nothing in this case.

@@ -14,7 +14,8 @@ use foldhash::HashMapExt;
 use tidewait_model::address::Address;
 use tidewait_model::census::Folded;
 use tidewait_model::{
-    Census, Destination, Endpoint, Incoming, Occupancy, PortRange, PortSet, Source, State, StateCounts,
+    Census, Destination, Endpoint, Incoming, Listener, Occupancy, PortRange, PortSet, Source, State,
+    StateCounts,
 };
 
 use crate::sock_diag::{Row, Timer};
@@ -51,7 +52,7 @@ pub struct Builder {
     range: Option<PortRange>,
     states: StateCounts,
     listeners: Listeners,
-    listening: Vec<Endpoint>,
+    listening: HashMap<Endpoint, Listener>,
     bound: PortSet,
     destinations: HashMap<Key, Holding>,
     sources: HashMap<Address, Occupancy>,
@@ -71,7 +72,7 @@ impl Builder {
             range,
             states: StateCounts::default(),
             listeners: Listeners::default(),
-            listening: Vec::new(),
+            listening: HashMap::new(),
             bound: PortSet::bitmap(),
             destinations: HashMap::new(),
             sources: HashMap::new(),
@@ -101,13 +102,33 @@ impl Builder {
             State::Listen => {
                 self.bound.insert(local.port);
                 self.listeners.add(local);
-                self.listening.push(local);
+                self.listen(local, row);
                 self.service(local).listening = true;
             }
             State::BoundInactive => {
                 self.bound.insert(local.port);
             }
             _ => self.connection(state, local, row),
+        }
+    }
+
+    /// Counts a listening socket: its row tells the length of the accept queue, and how long it may get, in the
+    /// places of the two byte counts (tcp_diag.c `tcp_diag_get_info`).
+    fn listen(&mut self, local: Endpoint, row: &Row<'_>) {
+        let (queue, limit) = (row.receive_queue(), row.send_queue());
+        let listener = self.listening.entry(local).or_insert_with(|| Listener {
+            local,
+            sockets: 0,
+            full: 0,
+            queue,
+            limit,
+            owners: Vec::new(),
+        });
+        listener.sockets += 1;
+        listener.full += u32::from(queue > limit);
+        // The fullest of them is the one to tell of: by how far it is from its limit.
+        if i64::from(limit) - i64::from(queue) < i64::from(listener.limit) - i64::from(listener.queue) {
+            (listener.queue, listener.limit) = (queue, limit);
         }
     }
 
@@ -246,15 +267,16 @@ impl Builder {
             })
             .collect();
         incoming.sort_by_key(|service| (std::cmp::Reverse(service.states.total()), service.local));
-        self.listening.sort_unstable();
-        self.listening.dedup();
+        let mut listeners: Vec<Listener> = self.listening.into_values().collect();
+        listeners
+            .sort_by_key(|listener| (std::cmp::Reverse((listener.full, listener.queue)), listener.local));
         Census {
             states: self.states,
             unlisted: (count - destinations.len()) as u64,
             destinations,
             sources,
             incoming,
-            listening: self.listening,
+            listeners,
             bound: self.bound,
             folded: self.folded,
             sources_folded: self.sources_folded,

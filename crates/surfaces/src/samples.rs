@@ -77,6 +77,9 @@ pub fn namespace(name: &str, destinations: Vec<Destination>) -> Namespace {
         destinations_total: destinations.len() as u64,
         destinations,
         incoming: vec![],
+        listeners: vec![],
+        lingering: vec![],
+        growth: None,
         closed_here: ClosedHere::default(),
         counters: BTreeMap::new(),
     }
@@ -90,6 +93,7 @@ pub fn report(namespaces: Vec<Namespace>) -> Report {
         duration_seconds: 0.0123,
         limits: vec![],
         namespaces,
+        processes: vec![],
         findings: vec![],
         timings: vec![],
     }
@@ -103,6 +107,7 @@ pub fn remedy(rank: u32, id: &str, summary: &str, command: Option<&str>, effect:
         command: command.map(str::to_owned),
         effect: effect.to_owned(),
         risk: risk.to_owned(),
+        configuration: vec![],
     }
 }
 
@@ -117,6 +122,7 @@ pub fn finding(id: &str, severity: Severity, subject: &str, summary: &str) -> Fi
         owner: None,
         since: None,
         remedies: vec![],
+        consequences: vec![],
         no_help: vec![],
     }
 }
@@ -308,7 +314,8 @@ pub fn unprivileged() -> Report {
         .collect();
     report.limits.push(
         Limit::new("owners of the sockets of other users", "reading /proc/PID/fd needs CAP_SYS_PTRACE")
-            .remedy("run as root: sudo tidewait report"),
+            .remedy("run as root: sudo tidewait report")
+            .of_detail(),
     );
     report
 }

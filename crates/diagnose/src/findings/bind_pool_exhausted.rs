@@ -3,6 +3,20 @@
 use tidewait_model::report::{Finding, Pool, Severity};
 
 use super::{Case, count, port_evidence};
+use crate::Kind;
+
+pub(super) const KIND: Kind = Kind {
+    id: "bind-pool-exhausted",
+    title: "bind() finds no port for a source address",
+    means: "bind(address, port 0) before connect() fails with EADDRINUSE (98, \"Address already in use\"), whatever the destination: \
+            it needs a port that no connection of the address holds.",
+    told_by: "The ports of the source address have the parity that bind() prefers, or no port is used twice; and all are held.",
+    causes: &["a proxy with a fixed source address that binds it without IP_BIND_ADDRESS_NO_PORT"],
+    severity: "critical: connections from this source address fail now.",
+    scenario: "bind-pool-exhausted",
+    see_also: &["two-pools", "IP_BIND_ADDRESS_NO_PORT", "net.ipv4.ip_autobind_reuse"],
+    sources: &["net/ipv4/inet_connection_sock.c inet_csk_find_open_port (6.18)"],
+};
 
 pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
     let destination = case.destination;

@@ -7,6 +7,23 @@
 use tidewait_model::report::{Finding, Pool, Severity};
 
 use super::{Case, figure, port_evidence};
+use crate::Kind;
+
+pub(super) const KIND: Kind = Kind {
+    id: "port-search-cliff",
+    title: "more than half of the ports are in the way, and each connect() searches at length",
+    means: "No connection fails, but each connect() walks through one half of the range in vain before it finds a port in the \
+            other: about 1.5 ms of CPU on the stock range. Users meet it as a proxy that burns CPU.",
+    told_by: "Ports in use by one destination, less those that tcp_tw_reuse lets connect() take over, exceed half of the range.",
+    causes: &[
+        "the causes of ports-running-out, at a rate that the range just bears",
+        "a large pool of open connections",
+    ],
+    severity: "a warning from 5 % of a core on, reckoned from the present rate; else a notice.",
+    scenario: "port-search-cliff",
+    see_also: &["half-range-cliff", "ports-running-out", "net.ipv4.tcp_tw_reuse"],
+    sources: &["net/ipv4/inet_hashtables.c __inet_hash_connect (6.18)"],
+};
 
 /// CPU time that a port takes to be tried in vain, in seconds: 0.1 us for one in TIME_WAIT on 6.18.
 const PER_PORT: f64 = 1.0e-7;

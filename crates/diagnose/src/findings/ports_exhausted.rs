@@ -3,6 +3,31 @@
 use tidewait_model::report::{Finding, Pool, Severity};
 
 use super::{Case, count, figure, port_evidence};
+use crate::Kind;
+
+pub(super) const KIND: Kind = Kind {
+    id: "ports-exhausted",
+    title: "no local port is left for a destination",
+    means: "connect() fails with EADDRNOTAVAIL (99, \"Cannot assign requested address\") for this source address and this \
+            destination address and port. Other destinations still work, each has the whole range to itself.",
+    told_by: "Every usable port of the range is held by a connection of this one destination, in TIME_WAIT or open. A full \
+              range of the source address by bind() is another thing: bind-pool-exhausted.",
+    causes: &[
+        "a program that opens a connection for every request and closes it first",
+        "a connection pool larger than the port range",
+        "one destination address for all the work, behind one source address",
+    ],
+    severity: "critical: connections fail now. A warning where tcp_tw_reuse may still let connect() take over TIME_WAIT.",
+    scenario: "ports-exhausted",
+    see_also: &[
+        "ports-running-out",
+        "port-search-cliff",
+        "two-pools",
+        "TIME_WAIT",
+        "net.ipv4.ip_local_port_range",
+    ],
+    sources: &["net/ipv4/inet_hashtables.c __inet_hash_connect (6.18)", "RFC 6056"],
+};
 
 pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
     if case.destination.pool == Pool::Bind || !case.exhausted() {

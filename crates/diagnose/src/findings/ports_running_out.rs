@@ -3,6 +3,23 @@
 use tidewait_model::report::{Finding, Severity};
 
 use super::{Case, figure, pool_word, port_evidence};
+use crate::Kind;
+
+pub(super) const KIND: Kind = Kind {
+    id: "ports-running-out",
+    title: "a destination will have no local port left within a minute or so",
+    means: "Connections come faster than TIME_WAIT lets go of their ports. Once all are held, connect() or bind() fails.",
+    told_by: "The TIME_WAIT timers of one look tell how fast connections closed here over the last minute; that rate is held \
+              against what the ports carry, and the sockets' own expiry is reckoned forward.",
+    causes: &[
+        "a program that opens a connection for every request and closes it first",
+        "a burst that the range would bear if it were shorter",
+    ],
+    severity: "critical: at the present rate connections fail within the length of a TIME_WAIT.",
+    scenario: "ports-running-out",
+    see_also: &["ports-exhausted", "why-60-seconds", "TIME_WAIT"],
+    sources: &["net/ipv4/tcp_minisocks.c tcp_time_wait (6.18)", "include/net/tcp.h TCP_TIMEWAIT_LEN"],
+};
 
 pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
     let seconds = case.destination.seconds_to_exhaustion?;

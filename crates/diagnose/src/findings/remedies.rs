@@ -22,7 +22,15 @@ pub(super) fn for_ports(case: &Case<'_>) -> Vec<Remedy> {
 }
 
 fn remedy(id: &str, summary: String, command: Option<String>, effect: String, risk: &str) -> Remedy {
-    Remedy { rank: 0, id: id.to_owned(), summary, command, effect, risk: risk.to_owned() }
+    Remedy {
+        rank: 0,
+        id: id.to_owned(),
+        summary,
+        command,
+        effect,
+        risk: risk.to_owned(),
+        configuration: Vec::new(),
+    }
 }
 
 fn reuse_connections(case: &Case<'_>) -> Option<Remedy> {

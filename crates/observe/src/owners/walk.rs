@@ -116,7 +116,7 @@ fn cannot_read(denied: u64) -> Limit {
         1 => "the sockets of 1 process".to_owned(),
         many => format!("the sockets of {many} processes"),
     };
-    Limit::new(what, why).remedy(remedy)
+    Limit::new(what, why).remedy(remedy).of_detail()
 }
 
 #[cfg(test)]

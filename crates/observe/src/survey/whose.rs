@@ -58,7 +58,10 @@ pub(super) fn attribute(
         match place.enter(|| live_sockets(question, facts)) {
             Ok(Ok(live)) => found.push((at, live)),
             Ok(Err(error)) => {
-                limits.push(Limit::new(format!("{}: owners of its sockets", facts.name), error.to_string()));
+                limits.push(
+                    Limit::new(format!("{}: owners of its sockets", facts.name), error.to_string())
+                        .of_detail(),
+                );
             }
             Err(error) => limits.push(error.limit()),
         }

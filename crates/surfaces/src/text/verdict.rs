@@ -1,7 +1,7 @@
 //! The verdict: the one or two lines that are read first, and perhaps alone.
 
-use tidewait_model::Limit;
 use tidewait_model::report::{Destination, Finding, Report, Severity};
+use tidewait_model::{Hides, Limit};
 
 use super::line::{Line, Paint};
 use super::page::Paper;
@@ -141,6 +141,5 @@ fn fullest(report: &Report) -> Option<(&str, &Destination, f64)> {
 
 /// Whether a limit could hide a shortage. Not knowing which process holds a socket hides none.
 fn hides_trouble(limit: &Limit) -> bool {
-    let what = limit.what.as_str();
-    !(what.contains("owners of") || what.starts_with("the sockets of ") && what.contains("process"))
+    limit.hides == Hides::Trouble
 }
