@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod census;
 pub mod doctor;
 pub mod explain;
+pub mod kernel;
 pub mod lingering;
 pub mod machine;
 pub mod observation;
@@ -18,6 +19,7 @@ pub mod state;
 
 pub use address::{AddressFilter, Endpoint};
 pub use census::{Census, Destination, Incoming, Listener, Occupancy, Source};
+pub use kernel::Version;
 pub use lingering::Lingering;
 pub use machine::Machine;
 pub use observation::{

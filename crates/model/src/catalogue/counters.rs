@@ -1,0 +1,33 @@
+//! The counters of the kernel that are read and reported.
+
+/// Counters of /proc/net/netstat, snmp and sockstat that are reported, as `Group.Name`.
+pub const COUNTERS: &[&str] = &[
+    "Tcp.ActiveOpens",
+    "Tcp.PassiveOpens",
+    "Tcp.AttemptFails",
+    "Tcp.EstabResets",
+    "Tcp.CurrEstab",
+    "Tcp.OutRsts",
+    "TcpExt.TW",
+    "TcpExt.TWRecycled",
+    "TcpExt.TWKilled",
+    "TcpExt.TCPTimeWaitOverflow",
+    "TcpExt.PAWSActive",
+    "TcpExt.PAWSEstab",
+    "TcpExt.PAWSTimewait",
+    "TcpExt.TCPACKSkippedTimeWait",
+    "TcpExt.TCPACKSkippedFinWait2",
+    "TcpExt.ListenOverflows",
+    "TcpExt.ListenDrops",
+    "TcpExt.TCPAbortOnMemory",
+    "TcpExt.TCPAbortOnClose",
+    "TcpExt.TCPAbortOnTimeout",
+    "TcpExt.TCPAbortOnLinger",
+    "TcpExt.TCPReqQFullDrop",
+    "sockstat.TCP.inuse",
+    "sockstat.TCP.orphan",
+    "sockstat.TCP.tw",
+    "sockstat.TCP.alloc",
+    "sockstat.TCP.mem",
+    "sockstat6.TCP6.inuse",
+];
