@@ -16,9 +16,11 @@ pub struct Lingering {
     /// The state.
     pub state: State,
     /// Whether a file of some process still refers to them. An orphan (closed by its program, or its program gone) is the kernel's
-    /// alone and has a timer; one that is held lasts for as long as its program likes.
+    /// alone and has a timer; one that is held lasts for as long as its program likes. In CLOSE_WAIT there are no orphans: those
+    /// that are not held wait in an accept queue, and their peer gave up before a program took them.
     pub held: bool,
-    /// Who holds them; null for orphans, and where it could not be found out.
+    /// Who holds them, with its share of those in the same state that were looked at; null for orphans, and where it could not
+    /// be found out.
     pub owner: Option<Owner>,
     /// How many there are.
     pub sockets: u64,
@@ -28,7 +30,8 @@ pub struct Lingering {
     pub peers: Vec<Peer>,
     /// How many different peers there are among those looked at.
     pub peers_total: u64,
-    /// For how long nothing has been heard from their peers; null where the kernel did not tell.
+    /// For how long nothing has been heard from their peers; null where the kernel did not tell: in SYN_SENT, and of an orphan in
+    /// FIN_WAIT2.
     pub silence: Option<Silence>,
     /// Sockets whose end of file alone was not read: the program does not even look at them (receive queue 1: the FIN).
     pub unread_end: u64,
@@ -65,7 +68,8 @@ pub struct Peer {
 /// For how long nothing has been heard from the peers of a group of sockets, in seconds.
 ///
 /// Since the last ACK (`tcpi_last_ack_recv`, include/uapi/linux/tcp.h). The FIN of the peer carries one, so a
-/// socket has been in CLOSE_WAIT for at least as long.
+/// socket has been in CLOSE_WAIT for at least as long. Answers to keepalive probes are ACKs too: where keepalive is set,
+/// the socket may be much older than this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Silence {
     /// The least.

@@ -14,6 +14,8 @@ pub struct Machine {
     pub processes: Vec<Process>,
     /// What the configuration files set, in the order in which it is applied at boot; only settings of the catalogue.
     pub configured: Vec<Configured>,
+    /// What /etc/sysctl.conf sets where nothing reads that file at boot.
+    pub not_applied: Vec<Configured>,
     /// Which program applies the configuration files at boot, and how that is known.
     pub applied_by: Option<String>,
 }

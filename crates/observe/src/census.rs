@@ -4,8 +4,9 @@
 //! big, then a bitmap; past `DESTINATIONS` of them the smallest are folded together, and the census says how
 //! much any other can have lost by that (lossy counting).
 
-mod direction;
+pub(crate) mod direction;
 mod holding;
+mod repeats;
 
 use std::collections::hash_map::Entry;
 
@@ -21,6 +22,7 @@ use tidewait_model::{
 use crate::sock_diag::{Row, Timer};
 use direction::{Direction, Listeners};
 use holding::{Holding, Packed};
+pub(crate) use repeats::Repeats;
 
 /// Destinations kept one by one; 7/8 of a power of two, where the hash table would next double.
 const DESTINATIONS: usize = 28_672;
@@ -30,9 +32,6 @@ const SOURCES: usize = 256;
 const SERVICES: usize = 16_384;
 /// A destination that holds less than this share of the range says by its ports' parity who chose them.
 const PARITY_SHARE: u32 = 3;
-/// How far back a repeated row can lie: the kernel repeats only within the hash bucket at which it resumed
-/// (it holds at most 16 sockets of a bucket at a time, inet_diag.c `SKARR_SZ`).
-const REPEAT_WINDOW: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
@@ -59,8 +58,7 @@ pub struct Builder {
     sources_folded: u64,
     services: HashMap<Endpoint, Service>,
     folded: Folded,
-    recent: [u64; REPEAT_WINDOW],
-    recent_at: usize,
+    repeats: Repeats,
     repeated: u64,
     unknown_states: u64,
 }
@@ -79,8 +77,7 @@ impl Builder {
             sources_folded: 0,
             services: HashMap::new(),
             folded: Folded::default(),
-            recent: [0; REPEAT_WINDOW],
-            recent_at: 0,
+            repeats: Repeats::default(),
             repeated: 0,
             unknown_states: 0,
         }
@@ -88,7 +85,7 @@ impl Builder {
 
     /// Counts one socket. Listeners of a family have to come before its other sockets, as they do in a dump.
     pub fn add(&mut self, row: &Row<'_>) {
-        if self.is_repeated(row.cookie()) {
+        if self.repeats.is_repeated(row.cookie()) {
             self.repeated += 1;
             return;
         }
@@ -153,20 +150,6 @@ impl Builder {
                 self.hold_source(local.address, packed);
             }
         }
-    }
-
-    /// Whether a row with this cookie was seen a moment ago. The kernel makes a cookie for every socket it
-    /// dumps; 0 would mean that it made none.
-    fn is_repeated(&mut self, cookie: u64) -> bool {
-        if cookie == 0 {
-            return false;
-        }
-        if self.recent.contains(&cookie) {
-            return true;
-        }
-        self.recent[self.recent_at] = cookie;
-        self.recent_at = (self.recent_at + 1) % REPEAT_WINDOW;
-        false
     }
 
     fn service(&mut self, local: Endpoint) -> &mut Service {

@@ -10,3 +10,4 @@ pub mod probe;
 pub mod procfs;
 pub mod sock_diag;
 pub mod survey;
+pub mod sysctl_files;

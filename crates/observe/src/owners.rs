@@ -6,7 +6,7 @@
 mod walk;
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tidewait_model::{Limit, Owner, OwnerBasis, Timing};
 
@@ -25,11 +25,33 @@ pub struct Held {
     pub sharers: u32,
 }
 
+/// What is looked for among the open files.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// The sockets, by inode, whose holders are wanted.
+    pub wanted: HashSet<u32>,
+    /// Where TCP sockets without a connection are looked for: the inodes of all sockets that have one, ascending.
+    pub connected: Option<Vec<u32>>,
+}
+
+/// A TCP socket among the files of a process that was in no socket table when those were read. It may be new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unconnected {
+    /// The process.
+    pub pid: u32,
+    /// Its file descriptor.
+    pub descriptor: u32,
+    /// The socket.
+    pub inode: u32,
+}
+
 /// Who holds the sockets that were asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Holders {
     /// The processes that hold at least one of them, by ascending number.
     pub processes: Vec<Process>,
+    /// TCP sockets that were in no table, if they were looked for; by process.
+    pub unconnected: Vec<Unconnected>,
     /// What could not be seen.
     pub limits: Vec<Limit>,
     /// File descriptors that were looked at.
@@ -86,20 +108,25 @@ pub fn summarise(holders: &Holders, sockets: impl IntoIterator<Item = u32>, how:
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_by_key(|group| (Reverse(group.sockets), group.process.pid));
     groups.truncate(OWNERS_SHOWN);
-    let owner = |Group { process, sockets, one }: Group<'_>| Owner {
+    let owner = |group: Group<'_>| owner(group.process, group.one, share(group.sockets, all), how);
+    groups.into_iter().map(owner).collect()
+}
+
+/// `process` as the owner of a `share` of some sockets; `one`: whether it is the only process of its kind that has any.
+pub(crate) fn owner(process: &Process, one: bool, share: f64, how: OwnerBasis) -> Owner {
+    Owner {
         command: process.command.clone(),
         pid: one.then_some(process.pid),
         unit: process.unit.clone(),
         container: process.container.clone(),
         user: process.user.clone(),
-        share: share(sockets, all),
+        share,
         how,
-    };
-    groups.into_iter().map(owner).collect()
+    }
 }
 
 /// `part` of `all`, 0 to 1. Exact up to 2^53 sockets.
-fn share(part: u64, all: u64) -> f64 {
+pub(crate) fn share(part: u64, all: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "counts of sockets are far below 2^53")]
     let share = part as f64 / all.max(1) as f64;
     share

@@ -72,4 +72,23 @@ pub struct Places {
     pub places: Vec<Place>,
     /// The places that are known or suspected but cannot be looked into, and why.
     pub limits: Vec<Limit>,
+    /// The processes with many open files, wherever they live.
+    pub busy: Vec<Busy>,
+    /// Processes whose open files could not be counted.
+    pub uncounted: u64,
 }
+
+/// A process with many open files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// Its number.
+    pub pid: u32,
+    /// Inode of the network namespace it lives in, where it tells.
+    pub namespace: Option<u64>,
+    /// How many file descriptors it has.
+    pub descriptors: u64,
+}
+
+/// A process with fewer file descriptors than this is not busy, whatever its limit: a quarter of the usual soft limit of
+/// 1024 is no trouble, and lower limits are set on purpose.
+const MANY_DESCRIPTORS: u64 = 200;

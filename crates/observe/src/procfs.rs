@@ -15,7 +15,7 @@ mod users;
 pub use cgroup::{Membership, cgroup_of};
 pub use counters::counters;
 pub use process::Process;
-pub use settings::settings;
+pub use settings::{open_files, settings};
 pub use users::Users;
 
 pub(crate) use file::link_inode;

@@ -3,26 +3,35 @@
 //! Two rounds through the namespaces. The first reads what is cheap; from its counters follows which socket tables
 //! can be left out because they are proven empty (see `plan`). The second dumps the rest.
 
+mod lingering;
 mod plan;
+mod processes;
 mod sockets;
+mod unconnected;
+mod watch;
 mod whose;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidewait_model::{AddressFilter, Limit, NamespaceFacts, Observation, Timing};
 
+use crate::owners::{Holders, Search};
 use crate::places::{self, Place, PlaceError, Scope};
 use crate::procfs;
+use crate::sysctl_files::sysctl_files;
+use lingering::Close;
 use plan::Inuse;
+use sockets::Extent;
 
 /// When the owners of live sockets are looked for. It takes a look at every open file of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Owners {
     /// Never.
     Never,
-    /// Where a destination uses so much of its ports that somebody will ask.
+    /// Where a destination uses so much of its ports that somebody will ask, and where sockets linger, an accept queue
+    /// is full, or sockets without a connection are likely.
     #[default]
     NearLimit,
     /// For everything that is listed.
@@ -42,6 +51,8 @@ pub struct Question {
     pub keep: usize,
     /// When owners are looked for.
     pub owners: Owners,
+    /// For how long at least the counters are watched; `None` to read them once only.
+    pub watch_for: Option<Duration>,
 }
 
 /// A destination that uses this share of the automatic range is near a limit: connect() becomes slow at half.
@@ -67,11 +78,13 @@ pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
 
     let settings_begin = Instant::now();
     let mut namespaces = Vec::new();
+    let mut first_read = Vec::new();
     for place in &found.places {
         match read(place, &question.root) {
             Ok((facts, unread)) => {
                 limits.extend(unread);
                 namespaces.push((place, facts));
+                first_read.push(Instant::now());
             }
             Err(error) if matches!(question.scope, Scope::One(_)) => return Err(error),
             Err(error) => limits.extend([error.limit()]),
@@ -79,39 +92,167 @@ pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
     }
     observation.timings.push(timing("settings", settings_begin, namespaces.len() as u64));
 
-    let sockets_begin = Instant::now();
-    let mut rows = 0;
-    let inuse: Vec<Inuse> = namespaces.iter().map(|(_, facts)| Inuse::from(&facts.counters)).collect();
-    let bound = plan::bound_possible(&inuse, || elsewhere(question, &namespaces));
-    for ((place, facts), inuse) in namespaces.iter_mut().zip(&inuse) {
-        if inuse.is_idle() && !bound {
-            continue;
-        }
-        match place.enter(|| sockets::take(question, &facts.name, facts.settings.port_range(), bound)) {
-            Ok((census, count, unread)) => {
-                facts.census = census;
-                rows += count;
-                limits.extend(unread);
-            }
-            Err(error) => limits.extend([error.limit()]),
-        }
-    }
-    observation.timings.push(timing("sockets", sockets_begin, rows));
+    let (seen, connected) = count(question, &mut namespaces, &mut observation.timings);
+    limits.extend(seen);
+    let (close, seen) = look_closely(question, &namespaces, &mut observation.timings);
+    limits.extend(seen);
+    let (unconnected, seen) =
+        attribute(question, &mut namespaces, close, connected, &mut observation.timings);
+    limits.extend(seen);
 
-    let wanted = match question.owners {
-        Owners::Never => false,
-        Owners::Always => true,
-        Owners::NearLimit => namespaces.iter().any(|(_, facts)| near_limit(facts)),
-    };
-    if wanted {
-        let (seen, cost) = whose::attribute(question, &mut namespaces);
-        limits.extend(seen);
-        observation.timings.extend(cost);
+    let processes_begin = Instant::now();
+    let everywhere = !matches!(question.scope, Scope::One(_));
+    let machine = &mut observation.machine;
+    machine.processes =
+        processes::processes(&question.root, &found.busy, &namespaces, unconnected.as_ref(), everywhere);
+    let told = machine.processes.len() as u64;
+    observation.timings.push(timing("processes", processes_begin, told));
+    machine.open_files = procfs::open_files(&question.root);
+    let files_begin = Instant::now();
+    let files = sysctl_files(&question.root);
+    limits.extend(files.limits);
+    machine.configured = files.applied;
+    machine.not_applied = files.not_applied;
+    machine.applied_by = files.applied_by;
+    observation.timings.push(timing("sysctl files", files_begin, machine.configured.len() as u64));
+    if let Some(inode) = processes::configured_namespace(&question.root) {
+        namespaces.iter_mut().for_each(|(_, facts)| facts.configured = facts.inode == inode);
+    }
+    if let Some(least) = question.watch_for {
+        let watch_begin = Instant::now();
+        limits.extend(watch::watch(&question.root, &mut namespaces, &first_read, least));
+        observation.timings.push(timing("watching", watch_begin, namespaces.len() as u64));
     }
     observation.namespaces = namespaces.into_iter().map(|(_, facts)| facts).collect();
     observation.limits = limits.0;
     observation.duration_seconds = begin.elapsed().as_secs_f64();
     Ok(observation)
+}
+
+/// The inodes of all sockets of the namespaces that were looked into, ascending.
+type Connected = Vec<u32>;
+
+/// Counts the sockets of every namespace. The inodes are given only where a search for sockets without a connection is
+/// worth its cost and can be complete.
+fn count(
+    question: &Question,
+    namespaces: &mut [(&Place, NamespaceFacts)],
+    timings: &mut Vec<Timing>,
+) -> (Vec<Limit>, Option<Connected>) {
+    let begin = Instant::now();
+    let mut limits = Vec::new();
+    let mut rows = 0;
+    let inuse: Vec<Inuse> = namespaces.iter().map(|(_, facts)| Inuse::from(&facts.counters)).collect();
+    let unaccounted = plan::unaccounted(&inuse, || elsewhere(question, namespaces));
+    let suspicious = match question.owners {
+        Owners::Never => false,
+        Owners::NearLimit => unaccounted.is_some_and(|sockets| sockets >= unconnected::SUSPICIOUS),
+        Owners::Always => unaccounted.is_none_or(|sockets| sockets >= unconnected::SUSPICIOUS),
+    };
+    // With a filter most sockets are not seen.
+    let extent = Extent { bound: unaccounted != Some(0), inodes: suspicious && question.to.is_none() };
+    let mut connected = extent.inodes.then(Vec::new);
+    for ((place, facts), inuse) in namespaces.iter_mut().zip(&inuse) {
+        if inuse.is_idle() && !extent.bound {
+            continue;
+        }
+        match place.enter(|| sockets::take(question, &facts.name, facts.settings.port_range(), extent)) {
+            Ok(taken) => {
+                facts.census = taken.census;
+                rows += taken.rows;
+                limits.extend(taken.limits);
+                connected = connected.zip(taken.inodes).map(|(mut all, more)| {
+                    all.extend(more);
+                    all
+                });
+            }
+            Err(error) => {
+                limits.push(error.limit());
+                connected = None;
+            }
+        }
+    }
+    if let Some(connected) = &mut connected {
+        connected.sort_unstable();
+    }
+    timings.push(timing("sockets", begin, rows));
+    (limits, connected)
+}
+
+/// Looks closely at what lingers in each namespace.
+fn look_closely(
+    question: &Question,
+    namespaces: &[(&Place, NamespaceFacts)],
+    timings: &mut Vec<Timing>,
+) -> (Vec<Close>, Vec<Limit>) {
+    let begin = Instant::now();
+    let mut limits = Vec::new();
+    let mut close = Vec::new();
+    for (place, facts) in namespaces {
+        let looked = if lingering::is_worth_a_look(facts) {
+            place.enter(|| lingering::look(question, facts))
+        } else {
+            Ok(Ok(Close::default()))
+        };
+        close.push(match looked {
+            Ok(Ok(close)) => close,
+            Ok(Err(error)) => {
+                limits.push(Limit::new(format!("{}: sockets that linger", facts.name), error.to_string()));
+                Close::default()
+            }
+            Err(error) => {
+                limits.push(error.limit());
+                Close::default()
+            }
+        });
+    }
+    let looked_at = close.iter().map(Close::looked_at).sum();
+    if looked_at > 0 {
+        timings.push(timing("lingering", begin, looked_at));
+    }
+    (close, limits)
+}
+
+/// Finds the owners as far as the question and what was seen ask for it, and groups what lingers. Returns how many
+/// sockets without a connection each process has, where they were looked for.
+fn attribute(
+    question: &Question,
+    namespaces: &mut [(&Place, NamespaceFacts)],
+    close: Vec<Close>,
+    connected: Option<Connected>,
+    timings: &mut Vec<Timing>,
+) -> (Option<HashMap<u32, u64>>, Vec<Limit>) {
+    let always = question.owners == Owners::Always;
+    let destinations = always || namespaces.iter().any(|(_, facts)| near_limit(facts));
+    let stuck = || {
+        let full = |facts: &NamespaceFacts| facts.census.listeners.iter().any(|listener| listener.full > 0);
+        close.iter().any(Close::is_worth_a_search) || namespaces.iter().any(|(_, facts)| full(facts))
+    };
+    let mut limits = Vec::new();
+    let mut holders = Holders::default();
+    let mut unconnected = None;
+    if question.owners != Owners::Never && (destinations || connected.is_some() || stuck()) {
+        let looking = connected.is_some();
+        let search = Search { wanted: close.iter().flat_map(Close::inodes).collect(), connected };
+        let wanted = whose::Wanted { destinations, listeners: always, search };
+        let (found, seen, cost) = whose::attribute(question, namespaces, wanted);
+        holders = found;
+        limits.extend(seen);
+        timings.extend(cost);
+        if looking {
+            let begin = Instant::now();
+            let candidates = std::mem::take(&mut holders.unconnected);
+            let count = candidates.len() as u64;
+            unconnected =
+                unconnected::confirm(&question.root, candidates, namespaces.iter().map(|(place, _)| *place));
+            timings.push(timing("sockets without a connection", begin, count));
+            limits.extend(unconnected.as_ref().and_then(unconnected::limit));
+        }
+    }
+    for ((_, facts), close) in namespaces.iter_mut().zip(close) {
+        facts.lingering = close.group(&holders);
+    }
+    (unconnected, limits)
 }
 
 /// Settings and counters of a namespace.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidewait_model::OwnerBasis;
-use tidewait_observe::owners::{Holders, holders, summarise};
+use tidewait_observe::owners::{Holders, Search, holders, summarise};
 
 /// Held by each test: a child has all descriptors of this process between fork() and exec().
 static ALONE: Mutex<()> = Mutex::new(());
@@ -23,7 +23,8 @@ fn inode(socket: impl AsFd) -> u32 {
 }
 
 fn look_for(sockets: &[u32]) -> Holders {
-    holders(Path::new("/"), &sockets.iter().copied().collect::<HashSet<_>>())
+    let wanted = sockets.iter().copied().collect::<HashSet<_>>();
+    holders(Path::new("/"), &Search { wanted, ..Search::default() })
 }
 
 /// A process that has `socket` as its standard input; ended on drop.

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CapabilitySet, capabilities};
-use tidewait_observe::owners::holders;
+use tidewait_observe::owners::{Search, holders};
 use tidewait_observe::places::{PlaceError, Scope, find};
 use tidewait_observe::procfs::{counters, settings};
 
@@ -127,7 +127,8 @@ fn as_nobody(name: &str, sleeper: &str) {
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let inode = u32::try_from(rustix::fs::fstat(&listener).unwrap().st_ino).unwrap();
-    let owners = holders(root, &HashSet::from([inode]));
+    let search = Search { wanted: HashSet::from([inode]), ..Search::default() };
+    let owners = holders(root, &search);
     assert_eq!(owners.holder(inode).unwrap().0.pid, std::process::id());
     assert_eq!(owners.limits.len(), 1, "{:?}", owners.limits);
     assert!(owners.limits[0].why.contains("CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"), "{:?}", owners.limits);

@@ -74,6 +74,9 @@ pub struct Report {
     /// Look again every so many seconds, and redraw
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = interval)]
     pub watch: Option<f64>,
+    /// Watch the kernel's counters for so many seconds, to tell what grows from what was long ago
+    #[arg(long = "for", value_name = "SECONDS", value_parser = watching)]
+    pub watch_for: Option<f64>,
     /// Say where the time went
     #[arg(long)]
     pub timings: bool,
@@ -131,6 +134,13 @@ fn interval(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("give seconds from 0.1 to 86400".to_owned()),
+    }
+}
+
+fn watching(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=3_600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give seconds from 0.1 to 3600".to_owned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The counters of the kernel that are read and reported.
 
-/// Counters of /proc/net/netstat, snmp and sockstat that are reported, as `Group.Name`.
+/// Counters of /proc/net/netstat, snmp, sockstat and stat/nf_conntrack that are reported, as `Group.Name`. Those of
+/// `sockstat` and `sockstat6` and `Tcp.CurrEstab` say how many there are now; the others only grow.
 pub const COUNTERS: &[&str] = &[
     "Tcp.ActiveOpens",
     "Tcp.PassiveOpens",
@@ -24,10 +25,17 @@ pub const COUNTERS: &[&str] = &[
     "TcpExt.TCPAbortOnTimeout",
     "TcpExt.TCPAbortOnLinger",
     "TcpExt.TCPReqQFullDrop",
+    "TcpExt.TCPReqQFullDoCookies",
+    "TcpExt.TCPTimeouts",
+    "TcpExt.TCPSynRetrans",
     "sockstat.TCP.inuse",
     "sockstat.TCP.orphan",
     "sockstat.TCP.tw",
     "sockstat.TCP.alloc",
     "sockstat.TCP.mem",
     "sockstat6.TCP6.inuse",
+    "conntrack.insert_failed",
+    "conntrack.drop",
+    "conntrack.early_drop",
+    "conntrack.invalid",
 ];

@@ -5,7 +5,7 @@ use tidewait_model::{Endpoint, PortRange, State};
 
 /// Which side opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     /// This side: the local port was chosen for it.
     Outgoing,
     /// The other side, to this local endpoint.
@@ -17,7 +17,7 @@ const STOCK: PortRange = PortRange { low: 32_768, high: 60_999 };
 
 /// The listening endpoints seen so far.
 #[derive(Default)]
-pub(super) struct Listeners {
+pub(crate) struct Listeners {
     /// Ports that something listens on at every address, with the endpoint to name for them.
     anywhere: HashMap<u16, Endpoint>,
     /// Addresses and ports that something listens on.
@@ -25,7 +25,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) fn add(&mut self, local: Endpoint) {
+    pub(crate) fn add(&mut self, local: Endpoint) {
         if local.address.is_unspecified() {
             self.anywhere.entry(local.port).or_insert(local);
         } else {
@@ -38,7 +38,7 @@ impl Listeners {
     /// A listener decides. Without one: a client is in SYN_SENT or has a port of the automatic range; a
     /// half-open connection came in; and where the remote port is a client's and the local one is not, the
     /// listener has closed in the meantime.
-    pub(super) fn direction(
+    pub(crate) fn direction(
         &self,
         state: State,
         local: Endpoint,

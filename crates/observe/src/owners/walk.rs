@@ -1,6 +1,6 @@
 //! The pass over /proc/PID/fd.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::path::Path;
 use std::time::Instant;
@@ -9,27 +9,27 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use tidewait_model::Limit;
 
-use super::{Held, Holders, Process};
+use super::{Held, Holders, Process, Search, Unconnected};
 use crate::procfs::{Proc, Readable, Users, link_inode, why_denied};
 
-/// Finds who holds the sockets with the inodes `wanted`, by one pass over the file descriptors of every process
+/// Finds who holds the sockets that `search` is about, by one pass over the file descriptors of every process
 /// below `root`/proc. The first thread's descriptors stand for the process.
 ///
 /// The pass never stops early, though every socket may have a holder before its end: whoever comes later may
 /// share one, and a server's first process would be taken for its only one. It costs about two microseconds a
 /// descriptor, nearly all of them in the kernel; [`Holders::timing`] tells. A process that ends meanwhile is no
 /// error: its sockets are gone too. What may not be read is a limit.
-pub fn holders(root: &Path, wanted: &HashSet<u32>) -> Holders {
+pub fn holders(root: &Path, search: &Search) -> Holders {
     let start = Instant::now();
     let mut found = Holders::default();
-    if !wanted.is_empty() {
-        walk(root, wanted, &mut found);
+    if !search.wanted.is_empty() || search.connected.is_some() {
+        walk(root, search, &mut found);
     }
     found.seconds = start.elapsed().as_secs_f64();
     found
 }
 
-fn walk(root: &Path, wanted: &HashSet<u32>, found: &mut Holders) {
+fn walk(root: &Path, search: &Search, found: &mut Holders) {
     let no_proc =
         |error: Errno| Limit::new("owners of sockets", format!("/proc: {error}")).remedy("mount /proc");
     let opened = Proc::open(root).and_then(|proc| Ok((proc.pids()?, proc)));
@@ -45,7 +45,19 @@ fn walk(root: &Path, wanted: &HashSet<u32>, found: &mut Holders) {
     for pid in pids {
         let first = pairs.len();
         let Ok(index) = u32::try_from(found.processes.len()) else { break };
-        match sockets(&mut proc, pid, wanted, &mut entries, |socket| pairs.push((socket, index))) {
+        let unconnected = &mut found.unconnected;
+        let each = |descriptor: &str, inode: u32| {
+            if search.wanted.contains(&inode) {
+                pairs.push((inode, index));
+            } else if let Some(connected) = &search.connected
+                && connected.binary_search(&inode).is_err()
+                && let Ok(descriptor) = descriptor.parse()
+                && is_tcp(root, pid, descriptor)
+            {
+                unconnected.push(Unconnected { pid, descriptor, inode });
+            }
+        };
+        match sockets(&mut proc, pid, &mut entries, each) {
             Ok(descriptors) => found.descriptors += descriptors,
             Err(error) => denied += u64::from(proc.meaning(pid, error) == Readable::Denied),
         }
@@ -62,13 +74,13 @@ fn walk(root: &Path, wanted: &HashSet<u32>, found: &mut Holders) {
     found.by_inode = by_inode(pairs, &found.processes);
 }
 
-/// Calls `each` with every socket of process `pid` that is wanted, and tells how many descriptors it has.
+/// Calls `each` with every descriptor of process `pid` that is a socket, and its inode; tells how many descriptors
+/// there are.
 fn sockets(
     proc: &mut Proc,
     pid: u32,
-    wanted: &HashSet<u32>,
     entries: &mut [MaybeUninit<u8>],
-    mut each: impl FnMut(u32),
+    mut each: impl FnMut(&str, u32),
 ) -> Result<u64, Errno> {
     let path = proc.path(pid, "fd").to_owned();
     let descriptors = proc.directory.directory(&path)?;
@@ -79,12 +91,20 @@ fn sockets(
         if let Ok(link) = descriptors.link(descriptor, &mut buffer)
             && let Some(inode) = link_inode(link, "socket")
             && let Ok(inode) = u32::try_from(inode)
-            && wanted.contains(&inode)
         {
-            each(inode);
+            each(descriptor, inode);
         }
     })?;
     Ok(count)
+}
+
+/// Whether a socket is a TCP socket, though no table shows it: every socket carries the name of its protocol
+/// (net/socket.c `sockfs_xattr_get`).
+fn is_tcp(root: &Path, pid: u32, descriptor: u32) -> bool {
+    let path = root.join(format!("proc/{pid}/fd/{descriptor}"));
+    let mut name = [0_u8; 32];
+    let length = rustix::fs::getxattr(&path, "system.sockprotoname", &mut name[..]).unwrap_or(0);
+    matches!(name.get(..length), Some(b"TCP\0" | b"TCPv6\0"))
 }
 
 /// For each socket, its leading process. `pairs` are (socket, index of a process that holds it).

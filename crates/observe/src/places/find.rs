@@ -34,11 +34,13 @@ pub fn find(root: &Path, scope: &Scope) -> Result<Places, PlaceError> {
 
 fn find_with(root: &Path, scope: &Scope, may_enter: bool) -> Result<Places, PlaceError> {
     let mut survey = Survey::of(root);
-    match scope {
-        Scope::One(name) => survey.one(name, may_enter),
-        Scope::Auto if survey.initial == Some(false) => Ok(survey.own_only()),
-        Scope::Auto | Scope::All => Ok(survey.all(may_enter)),
-    }
+    let found = match scope {
+        Scope::One(name) => survey.one(name, may_enter)?,
+        Scope::Auto if survey.initial == Some(false) => survey.own_only(),
+        Scope::Auto | Scope::All => survey.all(may_enter),
+    };
+    let Processes { busy, uncounted, .. } = survey.processes;
+    Ok(Places { busy, uncounted, ..found })
 }
 
 /// What /proc and /run/netns say.
@@ -134,7 +136,7 @@ impl Survey {
     /// The calling thread's own namespace alone.
     fn own_only(&mut self) -> Places {
         let places = self.known().into_iter().filter(|place| place.own).collect();
-        Places { places, limits: Vec::new() }
+        Places { places, ..Places::default() }
     }
 
     /// All of them, as far as privileges go.
@@ -172,7 +174,7 @@ impl Survey {
                 Limit::new(what, why).remedy("run it on the host, or share the host's process namespace"),
             );
         }
-        Places { places, limits }
+        Places { places, limits, ..Places::default() }
     }
 
     /// The namespaces that processes are seen to live in without telling which.
@@ -206,7 +208,7 @@ impl Survey {
         });
         match place {
             Some(place) if place.own || may_enter => {
-                Ok(Places { places: vec![place.clone()], limits: Vec::new() })
+                Ok(Places { places: vec![place.clone()], ..Places::default() })
             }
             Some(place) => Err(PlaceError::denied(&place.name, CapabilitySet::SYS_ADMIN)),
             None => {

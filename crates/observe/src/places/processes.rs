@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 
-use crate::procfs::{Proc, link_inode};
+use super::{Busy, MANY_DESCRIPTORS};
+use crate::procfs::{Proc, Readable, link_inode};
 
 /// `PROC_PID_INIT_INO`, include/linux/proc_ns.h: the inode of the initial process namespace on every kernel
 /// since 3.8.
@@ -38,6 +39,10 @@ pub(super) struct Processes {
     pub(super) closed: BTreeMap<u64, u32>,
     /// Processes that show nothing at all.
     pub(super) denied: u64,
+    /// Those with many open files.
+    pub(super) busy: Vec<Busy>,
+    /// Those whose open files could not be counted.
+    pub(super) uncounted: u64,
     /// Whether /proc leaves out other users' processes.
     pub(super) hidden: bool,
 }
@@ -62,8 +67,11 @@ impl Processes {
         }
         let pids = proc.pids().unwrap_or_default();
         found.hidden = pids.first().is_some_and(|first| *first != 1);
+        let told = proc.tells_descriptors();
         for pid in pids {
-            match found.namespace_of(proc, pid) {
+            let namespace = found.namespace_of(proc, pid);
+            found.count_descriptors(proc, pid, namespace.ok().flatten(), told);
+            match namespace {
                 Ok(Some(inode)) => {
                     found.leaders.entry(inode).or_insert(pid);
                 }
@@ -82,6 +90,21 @@ impl Processes {
             }
         }
         found
+    }
+
+    /// Keeps process `pid` if it has many open files. `told`: whether the kernel tells their number.
+    fn count_descriptors(&mut self, proc: &mut Proc, pid: u32, namespace: Option<u64>, told: bool) {
+        let descriptors = if told {
+            proc.descriptors(pid)
+        } else {
+            proc.list_descriptors(pid, MANY_DESCRIPTORS).unwrap_or_else(|error| {
+                self.uncounted += u64::from(proc.meaning(pid, error) == Readable::Denied);
+                None
+            })
+        };
+        if let Some(descriptors) = descriptors.filter(|count| *count >= MANY_DESCRIPTORS) {
+            self.busy.push(Busy { pid, namespace, descriptors });
+        }
     }
 
     /// The inode of the namespace that process `pid` lives in; `None` if it is gone. If the process refuses: the

@@ -1,4 +1,5 @@
-//! Counters of the calling thread's network namespace: /proc/thread-self/net/{netstat,snmp,sockstat,sockstat6}.
+//! Counters of the calling thread's network namespace: netstat, snmp, sockstat, sockstat6 and stat/nf_conntrack below
+//! /proc/thread-self/net.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,6 +39,10 @@ pub fn counters(root: &Path) -> (BTreeMap<String, i64>, Vec<Limit>) {
         }
         read += 1;
     }
+    // Only where connection tracking is loaded and shows its figures (CONFIG_NF_CONNTRACK_PROCFS).
+    if net.read("stat/nf_conntrack", LONGER, &mut text).is_ok() {
+        in_columns("conntrack", &text, &mut found);
+    }
     let limits = last.filter(|_| read == 0).map(missing).unwrap_or_default();
     (found, limits)
 }
@@ -71,6 +76,24 @@ fn in_pairs(file: &str, text: &[u8], found: &mut BTreeMap<String, i64>) {
         let mut words = rest.split_ascii_whitespace();
         let pairs = std::iter::from_fn(|| Some((words.next()?, words.next()?)));
         keep(&wanted(&format!("{file}."), group), pairs, found);
+    }
+}
+
+/// Takes a line of names and a line of hexadecimal numbers for each processor, which are added up
+/// (`ct_cpu_seq_show`, net/netfilter/nf_conntrack_standalone.c). Columns were renamed and added over time.
+fn in_columns(group: &str, text: &[u8], found: &mut BTreeMap<String, i64>) {
+    let text = String::from_utf8_lossy(text);
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap_or_default().split_ascii_whitespace().collect();
+    let wanted = wanted("", group);
+    for line in lines {
+        for (name, value) in names.iter().zip(line.split_ascii_whitespace()) {
+            if let Some((full, _)) = wanted.iter().find(|(_, wanted)| wanted == name)
+                && let Ok(value) = u32::from_str_radix(value, 16)
+            {
+                *found.entry((*full).to_owned()).or_default() += i64::from(value);
+            }
+        }
     }
 }
 
@@ -127,6 +150,23 @@ mod tests {
     }
 
     #[test]
+    fn connection_tracking_is_added_up_over_the_processors() {
+        let mut found = BTreeMap::new();
+        let text =
+            b"entries  searched found new invalid ignore delete insert insert_failed drop early_drop\n\
+                     00000011  0 0 0 00000001 0 0 0 0000000a 00000002 00000000\n\
+                     00000011  0 0 0 00000002 0 0 0 00000006 00000000 00000000\n";
+        in_columns("conntrack", text, &mut found);
+        let expected = [
+            ("conntrack.drop", 2),
+            ("conntrack.early_drop", 0),
+            ("conntrack.insert_failed", 16),
+            ("conntrack.invalid", 3),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+
+    #[test]
     fn one_missing_file_is_no_limit_and_four_are_one() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(counters(root.path()).1.len(), 1);
@@ -152,6 +192,7 @@ mod tests {
             let mut found = BTreeMap::new();
             in_two_lines(&text, &mut found);
             in_pairs("sockstat", &text, &mut found);
+            in_columns("conntrack", &text, &mut found);
         }
 
         #[test]

@@ -65,6 +65,11 @@ impl Directory {
         Ok(statat(&self.0, path, AtFlags::empty())?.st_ino)
     }
 
+    /// What the kernel says is the size of the file `path`.
+    pub(crate) fn size(&self, path: &str) -> Result<u64, Errno> {
+        Ok(u64::try_from(statat(&self.0, path, AtFlags::empty())?.st_size).unwrap_or(0))
+    }
+
     /// Calls `each` with the name of every entry, `.` and `..` left out. Names that are not UTF-8 are left out
     /// too: none of the kernel's are.
     pub(crate) fn names(

@@ -90,6 +90,39 @@ impl Proc {
         self.directory.inode(&self.path)
     }
 
+    /// Whether the kernel tells how many descriptors a process has as the size of its directory of them: since 6.2
+    /// (fs/proc/fd.c `proc_fd_getattr`), to everybody.
+    pub(crate) fn tells_descriptors(&self) -> bool {
+        // This process has at least the directory open.
+        self.directory.size("self/fd").is_ok_and(|size| size > 0)
+    }
+
+    /// How many file descriptors process `pid` has, by the size of the directory.
+    pub(crate) fn descriptors(&mut self, pid: u32) -> Option<u64> {
+        self.path(pid, "fd");
+        self.directory.size(&self.path).ok()
+    }
+
+    /// The same on kernels that do not tell: by listing them, which only those may who might trace the process, and only
+    /// where the process's table has room for `least`.
+    pub(crate) fn list_descriptors(&mut self, pid: u32, least: u64) -> Result<Option<u64>, Errno> {
+        let room = number_after(self.read(pid, "status")?, "FDSize:");
+        if room.is_none_or(|room| room < least) {
+            return Ok(None);
+        }
+        let mut count = 0;
+        self.path(pid, "fd");
+        let descriptors = self.directory.directory(&self.path)?;
+        descriptors.names(&mut [MaybeUninit::uninit(); 16 * 1024], |_| count += 1)?;
+        Ok(Some(count))
+    }
+
+    /// How many descriptors process `pid` may have, and how far it may raise that by itself: RLIMIT_NOFILE, soft
+    /// and hard. Everybody may read it.
+    pub(crate) fn descriptor_limits(&mut self, pid: u32) -> (Option<u64>, Option<u64>) {
+        self.read(pid, "limits").map_or((None, None), open_files)
+    }
+
     /// What `error`, met under /proc/`pid`, means. Kernel threads and zombies refuse like other people's
     /// processes, but hold no socket and live in no namespace of their own.
     pub(crate) fn meaning(&mut self, pid: u32, error: Errno) -> Readable {
@@ -145,6 +178,21 @@ fn effective_uid(status: &[u8]) -> Option<u32> {
     numbers.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
+/// The number after `name` at the beginning of a line of a /proc/PID/status.
+fn number_after(status: &[u8], name: &str) -> Option<u64> {
+    String::from_utf8_lossy(status).lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+}
+
+/// The soft and the hard limit in a /proc/PID/limits: `Max open files  1024  524288  files`.
+fn open_files(limits: &[u8]) -> (Option<u64>, Option<u64>) {
+    let text = String::from_utf8_lossy(limits);
+    let Some(line) = text.lines().find_map(|line| line.strip_prefix("Max open files")) else {
+        return (None, None);
+    };
+    let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().ok());
+    (numbers.next().flatten(), numbers.next().flatten())
+}
+
 /// The text with control characters replaced: names come from programs, and a terminal obeys what they contain.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
@@ -175,10 +223,22 @@ mod tests {
         assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
     }
 
+    #[test]
+    fn limits_and_the_room_for_descriptors_are_read() {
+        let limits = b"Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 524288               files     \n";
+        assert_eq!(open_files(limits), (Some(1_024), Some(524_288)));
+        assert_eq!(open_files(b"Max open files  unlimited  unlimited  files\n"), (None, None));
+        assert_eq!(open_files(b"Max cpu time  1  2  seconds\n"), (None, None));
+        assert_eq!(number_after(b"Name:\tFDSize:\nFDSize:\t256\n", "FDSize:"), Some(256));
+        assert_eq!(number_after(b"FDSize:\tmany\n", "FDSize:"), None);
+    }
+
     proptest! {
         #[test]
         fn garbage_is_no_trouble(text in prop::collection::vec(any::<u8>(), 0..300)) {
             holds_nothing(&text);
+            open_files(&text);
+            number_after(&text, "FDSize:");
             effective_uid(&text);
         }
     }

@@ -58,6 +58,13 @@ pub fn settings(root: &Path) -> (Settings, Vec<Limit>) {
     (found, limit.into_iter().collect())
 }
 
+/// How many files the machine has open: the first number of fs.file-nr.
+pub fn open_files(root: &Path) -> Option<u64> {
+    let mut text = Vec::new();
+    Directory::open(&root.join("proc/sys/fs")).ok()?.read("file-nr", SHORT, &mut text).ok()?;
+    String::from_utf8_lossy(&text).split_ascii_whitespace().next()?.parse().ok()
+}
+
 fn all_missing(why: &str) -> Limit {
     Limit::new("kernel settings (sysctl)", format!("/proc/sys: {why}")).remedy("mount /proc")
 }

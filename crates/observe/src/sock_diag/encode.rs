@@ -17,6 +17,9 @@ pub(crate) struct Socket {
     pub(crate) timer: (u8, u32),
     pub(crate) cookie: u64,
     pub(crate) inode: u32,
+    /// Bytes not read, the end of file among them.
+    pub(crate) unread: u32,
+    pub(crate) retransmits: u8,
     pub(crate) attributes: Vec<(u16, Vec<u8>)>,
 }
 
@@ -34,6 +37,8 @@ impl Socket {
             timer: (0, 0),
             cookie: 0,
             inode: 0,
+            unread: 0,
+            retransmits: 0,
             attributes: if full { vec![(8, vec![0])] } else { Vec::new() },
         }
     }
@@ -55,7 +60,7 @@ impl Socket {
             family: if v4 { 2 } else { 10 },
             state: number,
             timer: self.timer.0,
-            retrans: 0,
+            retrans: self.retransmits,
             id: SockId {
                 sport: self.local.1.to_be_bytes(),
                 dport: self.remote.1.to_be_bytes(),
@@ -65,7 +70,7 @@ impl Socket {
                 cookie: [self.cookie as u32, (self.cookie >> 32) as u32],
             },
             expires: self.timer.1,
-            rqueue: 0,
+            rqueue: self.unread,
             wqueue: 0,
             uid: 0,
             inode: self.inode,

@@ -62,6 +62,10 @@ impl SocketOptions {
 pub struct TcpInfo {
     /// `TCPI_OPT_TIMESTAMPS`: both ends send timestamps.
     pub timestamps: bool,
+    /// `tcpi_last_ack_recv`: milliseconds since the peer's last segment with an ACK, its FIN and its answers to keepalive
+    /// probes among them. In SYN_SENT there was none, and the kernel counts from its own beginning (tcp.c
+    /// `tcp_get_info`): no answer there.
+    pub last_ack_ms: Option<u32>,
 }
 
 /// One socket, borrowed from the receive buffer.
@@ -186,8 +190,13 @@ impl<'a> Row<'a> {
 
     /// `struct tcp_info`, where it was asked for.
     pub fn tcp_info(&self) -> Option<TcpInfo> {
-        let options = *self.attribute(ATTR_INFO)?.get(5)?;
-        Some(TcpInfo { timestamps: options & 1 != 0 })
+        let info = self.attribute(ATTR_INFO)?;
+        let last_ack_ms =
+            info.get(56..).and_then(|rest| rest.first_chunk()).map(|ms| u32::from_ne_bytes(*ms));
+        Some(TcpInfo {
+            timestamps: *info.get(5)? & 1 != 0,
+            last_ack_ms: last_ack_ms.filter(|_| self.state() != Some(State::SynSent)),
+        })
     }
 
     /// Every attribute as (type, value), the unknown ones too.

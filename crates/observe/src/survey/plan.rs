@@ -47,18 +47,17 @@ impl Inuse {
     }
 }
 
-/// Whether there may be sockets that are bound and do nothing: the machine has more TCP sockets than its
-/// namespaces have in use. `elsewhere` tells of the namespaces that were not asked for, or `None` if one of them
-/// cannot be seen; it is called only when needed.
-pub(super) fn bound_possible(asked: &[Inuse], elsewhere: impl FnOnce() -> Option<Vec<Inuse>>) -> bool {
+/// How many full TCP sockets of the machine are in use in no namespace: bound ones that do nothing, new ones, and those
+/// whose connection is gone while a program still holds them. `None` if that cannot be told. `elsewhere` tells of the
+/// namespaces that were not asked for, or `None` if one of them cannot be seen; it is called only when needed.
+pub(super) fn unaccounted(asked: &[Inuse], elsewhere: impl FnOnce() -> Option<Vec<Inuse>>) -> Option<u64> {
     let sum = |inuse: &[Inuse]| inuse.iter().map(|inuse| Some(inuse.v4? + inuse.v6?)).sum::<Option<i64>>();
-    let (Some(here), Some(machine)) = (sum(asked), asked.first().and_then(|inuse| inuse.machine)) else {
-        return true;
-    };
-    if here >= machine {
-        return false;
+    let left = asked.first()?.machine? - sum(asked)?;
+    if left <= 0 {
+        return Some(0);
     }
-    elsewhere().and_then(|others| sum(&others)).is_none_or(|others| here + others < machine)
+    let others = elsewhere().and_then(|others| sum(&others))?;
+    Some(u64::try_from(left - others).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -80,13 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn bound_sockets_are_looked_for_unless_every_socket_of_the_machine_is_accounted_for() {
-        assert!(!bound_possible(&[inuse(3, 2, 0, 5)], || panic!("not needed")));
-        assert!(bound_possible(&[inuse(3, 2, 0, 6)], || Some(vec![])));
-        assert!(!bound_possible(&[inuse(3, 2, 0, 6)], || Some(vec![inuse(1, 0, 0, 6)])));
-        assert!(bound_possible(&[inuse(3, 2, 0, 6)], || None));
-        assert!(bound_possible(&[Inuse::default()], || Some(vec![])));
-        assert!(bound_possible(&[], || Some(vec![])));
+    fn sockets_without_a_connection_are_what_no_namespace_has_in_use() {
+        assert_eq!(unaccounted(&[inuse(3, 2, 0, 5)], || panic!("not needed")), Some(0));
+        assert_eq!(unaccounted(&[inuse(3, 2, 0, 6)], || Some(vec![])), Some(1));
+        assert_eq!(unaccounted(&[inuse(3, 2, 0, 6)], || Some(vec![inuse(1, 0, 0, 6)])), Some(0));
+        assert_eq!(unaccounted(&[inuse(3, 2, 0, 6)], || Some(vec![inuse(9, 0, 0, 6)])), Some(0));
+        assert_eq!(unaccounted(&[inuse(3, 2, 0, 6)], || None), None);
+        assert_eq!(unaccounted(&[Inuse::default()], || Some(vec![])), None);
+        assert_eq!(unaccounted(&[], || Some(vec![])), None);
     }
 
     #[test]

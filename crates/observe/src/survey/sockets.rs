@@ -11,58 +11,80 @@ use crate::sock_diag::{DumpError, Family, Netlink, ProcNet, Request, Row, Socket
 /// How often the count is begun again when messages were lost.
 const ATTEMPTS: usize = 3;
 
-/// The census of the calling thread's namespace, the rows it took, and what could not be seen.
-/// `bound`: whether there may be sockets that are bound and do nothing.
-pub(super) fn take(
-    question: &Question,
-    name: &str,
-    range: Option<PortRange>,
-    bound: bool,
-) -> (Census, u64, Vec<Limit>) {
-    let mut limits = Vec::new();
+/// What is taken beside the census.
+#[derive(Clone, Copy)]
+pub(super) struct Extent {
+    /// Sockets that are bound and do nothing: there may be some.
+    pub(super) bound: bool,
+    /// The inodes of all sockets.
+    pub(super) inodes: bool,
+}
+
+/// What a namespace's sockets gave.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) census: Census,
+    /// The rows it took.
+    pub(super) rows: u64,
+    /// The inodes of all sockets, where they were asked for and are complete.
+    pub(super) inodes: Option<Vec<u32>>,
+    /// What could not be seen.
+    pub(super) limits: Vec<Limit>,
+}
+
+/// Counts the sockets of the calling thread's namespace.
+pub(super) fn take(question: &Question, name: &str, range: Option<PortRange>, extent: Extent) -> Taken {
     let unsupported = match Netlink::open() {
-        Ok(mut netlink) => match take_from(&mut netlink, question, range, bound, &mut limits, name) {
-            Ok((census, rows)) => return (census, rows, limits),
+        Ok(mut netlink) => match take_from(&mut netlink, question, range, extent, name) {
+            Ok(taken) => return taken,
             Err(error) => error,
         },
         Err(error) => error,
     };
-    limits.push(
-        Limit::new(
-            format!("{name}: sockets by sock_diag; /proc/net/tcp was read instead, without bound sockets and peers' details"),
-            unsupported.to_string(),
-        )
-        .remedy("modprobe tcp_diag"),
-    );
-    match take_from(&mut ProcNet::new(&question.root), question, range, false, &mut limits, name) {
-        Ok((census, rows)) => (census, rows, limits),
+    let poorer = Limit::new(
+        format!("{name}: sockets by sock_diag; /proc/net/tcp was read instead, without bound sockets and peers' details"),
+        unsupported.to_string(),
+    )
+    .remedy("modprobe tcp_diag");
+    let extent = Extent { bound: false, inodes: false };
+    let mut taken = match take_from(&mut ProcNet::new(&question.root), question, range, extent, name) {
+        Ok(taken) => taken,
         Err(error) => {
-            limits.push(Limit::new(format!("{name}: sockets"), error.to_string()).remedy("mount /proc"));
-            (Census::default(), 0, limits)
+            let nothing = Limit::new(format!("{name}: sockets"), error.to_string()).remedy("mount /proc");
+            Taken { limits: vec![nothing], ..Taken::default() }
         }
-    }
+    };
+    taken.limits.insert(0, poorer);
+    taken
 }
 
 fn take_from(
     source: &mut dyn Sockets,
     question: &Question,
     range: Option<PortRange>,
-    bound: bool,
-    limits: &mut Vec<Limit>,
+    extent: Extent,
     name: &str,
-) -> Result<(Census, u64), DumpError> {
+) -> Result<Taken, DumpError> {
     let mut attempt = 1;
     loop {
-        let mut fold =
-            Fold { builder: Builder::new(range), rows: 0, small: 0, malformed: 0, interrupted: false };
-        match fold.all(source, question, bound) {
+        let mut fold = Fold {
+            builder: Builder::new(range),
+            inodes: extent.inodes.then(Vec::new),
+            rows: 0,
+            small: 0,
+            malformed: 0,
+            interrupted: false,
+        };
+        match fold.all(source, question, extent.bound) {
             Err(DumpError::Overrun) if attempt < ATTEMPTS => attempt += 1,
             Err(error @ (DumpError::Overrun | DumpError::Incomplete)) => {
-                limits.push(Limit::new(format!("{name}: some sockets"), error.to_string()));
-                return Ok((fold.builder.finish(question.keep), fold.rows));
+                fold.inodes = None;
+                let some = Limit::new(format!("{name}: some sockets"), error.to_string());
+                return Ok(fold.taken(question.keep, vec![some]));
             }
             Err(error) => return Err(error),
             Ok(()) => {
+                let mut limits = Vec::new();
                 if fold.malformed > 0 {
                     limits.push(Limit::new(
                         format!("{name}: {} sockets", fold.malformed),
@@ -75,7 +97,7 @@ fn take_from(
                         "the kernel says that the socket table changed while it was dumped",
                     ));
                 }
-                return Ok((fold.builder.finish(question.keep), fold.rows));
+                return Ok(fold.taken(question.keep, limits));
             }
         }
     }
@@ -83,6 +105,7 @@ fn take_from(
 
 struct Fold {
     builder: Builder,
+    inodes: Option<Vec<u32>>,
     rows: u64,
     /// Small sockets: TIME_WAIT and orphaned FIN_WAIT2, what sockstat counts as `tw`.
     small: u64,
@@ -91,6 +114,10 @@ struct Fold {
 }
 
 impl Fold {
+    fn taken(self, keep: usize, limits: Vec<Limit>) -> Taken {
+        Taken { census: self.builder.finish(keep), rows: self.rows, inodes: self.inodes, limits }
+    }
+
     fn all(&mut self, source: &mut dyn Sockets, question: &Question, bound: bool) -> Result<(), DumpError> {
         // Listeners first, and apart: a filter for a peer would leave them out, and they say who came in.
         let idle = [State::Listen].into_iter().chain(bound.then_some(State::BoundInactive));
@@ -109,9 +136,12 @@ impl Fold {
     }
 
     fn one(&mut self, source: &mut dyn Sockets, request: &Request) -> Result<(), DumpError> {
-        let Fold { builder, small, .. } = self;
+        let Fold { builder, inodes, small, .. } = self;
         let outcome = source.dump(request, &mut |row: &Row<'_>| {
             *small += u64::from(matches!(row.timer(), Timer::TimeWait(_)));
+            if let Some(inodes) = inodes {
+                inodes.extend(row.inode());
+            }
             builder.add(row);
         })?;
         self.rows += outcome.rows;

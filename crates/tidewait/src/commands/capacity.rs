@@ -62,6 +62,7 @@ fn this_machine() -> Option<(u32, u32, &'static str)> {
         to: None,
         keep: 0,
         owners: survey::Owners::Never,
+        watch_for: None,
     };
     let observation = survey(&question).ok()?;
     let facts = observation.namespaces.first()?;

@@ -30,6 +30,7 @@ pub fn run(options: &Report) -> anyhow::Result<()> {
             Owners::Near => survey::Owners::NearLimit,
             Owners::Never => survey::Owners::Never,
         },
+        watch_for: options.watch_for.map(Duration::from_secs_f64),
     };
     let mut first = true;
     loop {

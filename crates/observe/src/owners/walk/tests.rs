@@ -1,5 +1,6 @@
 //! The pass over recorded trees, and the choice of a leader.
 
+use std::collections::HashSet;
 use std::os::unix::fs::symlink;
 
 use proptest::prelude::*;
@@ -12,6 +13,10 @@ fn root() -> tempfile::TempDir {
     std::fs::create_dir_all(root.path().join("etc")).unwrap();
     std::fs::write(root.path().join("etc/passwd"), "web:x:33:33::/:\n").unwrap();
     root
+}
+
+fn sockets<const N: usize>(inodes: [u32; N]) -> Search {
+    Search { wanted: inodes.into(), ..Search::default() }
 }
 
 fn add(root: &Path, pid: u32, command: &str, descriptors: &[&str]) {
@@ -37,7 +42,7 @@ fn each_socket_finds_the_process_that_leads_it() {
     add(root.path(), 9, "nginx", &["socket:[80]", "socket:[90]", "anon_inode:[eventpoll]"]);
     add(root.path(), 21, "helper", &["socket:[90]"]);
     add(root.path(), 22, "helper", &["socket:[90]"]);
-    let found = holders(root.path(), &HashSet::from([70, 80, 90, 99]));
+    let found = holders(root.path(), &sockets([70, 80, 90, 99]));
     assert_eq!(told(&found, 70), Some((1, 1)), "its only holder");
     assert_eq!(
         told(&found, 80),
@@ -63,7 +68,7 @@ fn process_one_keeps_what_it_hands_to_a_service_and_does_not_own_it() {
     let root = root();
     add(root.path(), 1, "systemd", &["socket:[80]"]);
     add(root.path(), 300, "sshd", &["socket:[80]"]);
-    assert_eq!(told(&holders(root.path(), &HashSet::from([80])), 80), Some((300, 1)));
+    assert_eq!(told(&holders(root.path(), &sockets([80])), 80), Some((300, 1)));
 }
 
 #[test]
@@ -73,7 +78,7 @@ fn a_process_that_ends_during_the_pass_is_no_error() {
     std::fs::remove_file(root.path().join("proc/5/comm")).unwrap();
     std::fs::create_dir_all(root.path().join("proc/6")).unwrap();
     add(root.path(), 7, "here", &["socket:[80]"]);
-    let found = holders(root.path(), &HashSet::from([80]));
+    let found = holders(root.path(), &sockets([80]));
     assert_eq!(told(&found, 80), Some((7, 1)));
     assert_eq!((found.processes.len(), found.limits.len()), (1, 0));
 }
@@ -81,9 +86,9 @@ fn a_process_that_ends_during_the_pass_is_no_error() {
 #[test]
 fn no_proc_is_a_limit_and_no_question_costs_nothing() {
     let empty = tempfile::tempdir().unwrap();
-    let found = holders(empty.path(), &HashSet::from([80]));
+    let found = holders(empty.path(), &sockets([80]));
     assert_eq!(found.limits[0].remedy.as_deref(), Some("mount /proc"));
-    let found = holders(empty.path(), &HashSet::new());
+    let found = holders(empty.path(), &Search::default());
     assert_eq!((found.limits.len(), found.descriptors), (0, 0));
 }
 

@@ -1,0 +1,94 @@
+//! Which processes matter: those near their limit of open files, and those that hold sockets that go nowhere.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use tidewait_model::machine::Process;
+use tidewait_model::{Lingering, NamespaceFacts, OwnerBasis};
+
+use super::unconnected::MANY;
+use crate::owners;
+use crate::places::{Busy, Place};
+use crate::procfs::{Proc, Users, link_inode};
+
+/// The share of its limit of open files from which a process is told of, in percent: at the usual limit of 1024 the
+/// rest is a few seconds' worth of connections.
+const NEAR: u64 = 70;
+/// The most processes that are told of.
+const TOLD: usize = 64;
+
+/// The processes that matter, most descriptors first. `unconnected`: sockets without a connection by process, where they
+/// were looked for. `everywhere`: whether processes of namespaces that were not looked into count.
+pub(super) fn processes(
+    root: &Path,
+    busy: &[Busy],
+    namespaces: &[(&Place, NamespaceFacts)],
+    unconnected: Option<&HashMap<u32, u64>>,
+    everywhere: bool,
+) -> Vec<Process> {
+    let names: HashMap<u64, &str> =
+        namespaces.iter().map(|(place, facts)| (place.inode, facts.name.as_str())).collect();
+    let Ok(mut proc) = Proc::open(root) else { return Vec::new() };
+    let lingering = namespaces.iter().flat_map(|(_, facts)| &facts.lingering).filter_map(holder);
+    let many = unconnected.into_iter().flatten().filter(|(_, sockets)| **sockets >= MANY);
+    let matter: HashSet<u32> = lingering.chain(many.map(|(pid, _)| *pid)).collect();
+    // By process, so that each is told once: its namespace and its descriptors, where they are known already.
+    let mut found: BTreeMap<u32, Option<Busy>> = matter.iter().map(|pid| (*pid, None)).collect();
+    found.extend(busy.iter().map(|busy| (busy.pid, Some(*busy))));
+    let told = proc.tells_descriptors();
+    let users = Users::read(root);
+    let mut processes = Vec::new();
+    for (pid, busy) in found {
+        let (soft, hard) = proc.descriptor_limits(pid);
+        let known = busy.map(|busy| busy.descriptors);
+        let descriptors = known.or_else(|| {
+            if told { proc.descriptors(pid) } else { proc.list_descriptors(pid, 0).ok().flatten() }
+        });
+        let Some(descriptors) = descriptors else { continue };
+        let namespace = busy.map_or_else(
+            || proc.link(pid, "ns/net", &mut [0; 64]).ok().and_then(|link| link_inode(link, "net")),
+            |busy| busy.namespace,
+        );
+        let namespace = namespace.and_then(|inode| names.get(&inode)).map(|name| (*name).to_owned());
+        let near = soft.is_some_and(|soft| descriptors.saturating_mul(100) >= soft.saturating_mul(NEAR))
+            && (everywhere || namespace.is_some());
+        if !near && !matter.contains(&pid) {
+            continue;
+        }
+        let Some(process) = proc.process(pid, &users) else { continue };
+        processes.push(Process {
+            owner: owners::owner(&process, true, 1.0, OwnerBasis::OpenFiles),
+            sockets_without_connection: namespace
+                .as_ref()
+                .and(unconnected)
+                .map(|counts| counts.get(&pid).copied().unwrap_or(0)),
+            namespace,
+            descriptors,
+            descriptor_limit: soft,
+            descriptor_limit_hard: hard,
+        });
+    }
+    processes.sort_by_key(|process| (Reverse(process.descriptors), process.owner.pid));
+    processes.truncate(TOLD);
+    processes
+}
+
+/// The network namespace that the sysctl files of this root are applied to at boot: that of process 1, if this /etc is
+/// also process 1's, as far as both can be seen.
+pub(super) fn configured_namespace(root: &Path) -> Option<u64> {
+    let identity = |path: &str| {
+        let metadata = std::fs::metadata(root.join(path)).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    let ours = identity("etc")?;
+    let mut proc = Proc::open(root).ok()?;
+    let namespace = link_inode(proc.link(1, "ns/net", &mut [0; 64]).ok()?, "net");
+    namespace.filter(|_| identity("proc/1/root/etc") == Some(ours))
+}
+
+/// The one process that holds these sockets.
+fn holder(lingering: &Lingering) -> Option<u32> {
+    lingering.owner.as_ref()?.pid
+}
