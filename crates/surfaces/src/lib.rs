@@ -1,5 +1,6 @@
-//! Shows the facts of the model: as text and as JSON schemas. Imports the model and nothing else of the workspace.
+//! Shows the facts of the model: as text, to monitoring systems, as JSON schemas. Imports the model and nothing else of the workspace.
 
+pub mod plugin;
 pub mod schema;
 pub mod text;
 

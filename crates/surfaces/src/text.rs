@@ -11,13 +11,13 @@ mod counters;
 mod destinations;
 mod findings;
 mod limits;
-mod line;
+pub(crate) mod line;
 mod namespaces;
-mod number;
-mod owner;
+pub(crate) mod number;
+pub(crate) mod owner;
 mod page;
 mod presets;
-mod verdict;
+pub(crate) mod verdict;
 
 use tidewait_model::capacity::{Capacity, Preset};
 use tidewait_model::doctor::Checkup;

@@ -1,7 +1,9 @@
 //! What can be typed: the one definition that parsing, help, man pages and completions are made from.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidewait_diagnose::findings::KINDS;
 use tidewait_model::AddressFilter;
+use tidewait_surfaces::plugin::{self, Metric, Range};
 
 /// Says why a Linux machine runs out of TCP connections, who causes it, what helps and what does not.
 ///
@@ -27,6 +29,9 @@ pub enum Command {
     Report(Report),
     /// How many connections a second a number of ports carries, or what a rate needs
     Capacity(Capacity),
+    /// Nagios, Icinga or Checkmk plugin over the findings of `report`
+    #[command(version, after_help = CHECK_CODES)]
+    Check(Check),
     /// What this kernel and these privileges allow, each thing tried in a namespace of its own
     Doctor(Doctor),
     /// Print the completion script for a shell
@@ -75,7 +80,7 @@ pub struct Report {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = interval)]
     pub watch: Option<f64>,
     /// Watch the kernel's counters for so many seconds, to tell what grows from what was long ago
-    #[arg(long = "for", value_name = "SECONDS", value_parser = watching)]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = up_to_an_hour)]
     pub watch_for: Option<f64>,
     /// Say where the time went
     #[arg(long)]
@@ -122,6 +127,53 @@ pub struct Capacity {
     pub presets: bool,
 }
 
+const CHECK_CODES: &str = "Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; 3 also for wrong usage and for this help, \
+so that a service that is set up wrongly is never green.\n\n\
+A RANGE is what raises no alert: 10 (0 to 10), 10: (10 or more), ~:10 (10 or less), 10:20; @10:20 alerts inside. \
+Without -w and -c the findings decide alone.";
+
+/// Options of `check`. Names and meanings are those of the Monitoring Plugins guidelines.
+#[derive(Clone, Debug, Args)]
+pub struct Check {
+    /// Warn if the metric is outside this range
+    #[arg(short, long, value_name = "RANGE", allow_hyphen_values = true)]
+    pub warning: Option<Range>,
+    /// Be critical if the metric is outside this range
+    #[arg(short, long, value_name = "RANGE", allow_hyphen_values = true)]
+    pub critical: Option<Range>,
+    /// What -w and -c are for; default port_fill. `--list-metrics` tells them all
+    #[arg(long, value_name = "NAME", value_parser = metric)]
+    pub metric: Option<&'static Metric>,
+    /// Let -w and -c decide alone, whatever the findings are
+    #[arg(long, conflicts_with_all = ["only", "ignore"])]
+    pub metric_only: bool,
+    /// List the metrics: label, unit, what it tells and what it does not
+    #[arg(long)]
+    pub list_metrics: bool,
+    /// Only this kind of finding counts; may be repeated
+    #[arg(long, value_name = "FINDING", value_parser = kind)]
+    pub only: Vec<String>,
+    /// This kind of finding does not count; may be repeated
+    #[arg(long, value_name = "FINDING", value_parser = kind)]
+    pub ignore: Vec<String>,
+    /// Answer UNKNOWN after so many seconds
+    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = up_to_an_hour)]
+    pub timeout: f64,
+    /// The machine that is meant; it has to be this one
+    #[arg(short = 'H', long, value_name = "HOST")]
+    pub hostname: Option<String>,
+    /// Tell more: -v findings and first remedies, -vv evidence and all remedies, -vvv configuration lines
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Look into this network namespace: a name under /run/netns, a process number, 'host' or 'all'.
+    /// Default: all when run on the host and permitted, else the one tidewait runs in
+    #[arg(long, value_name = "NAME|PID|all")]
+    pub netns: Option<String>,
+    /// Only connections with this peer
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub to: Option<AddressFilter>,
+}
+
 /// Options of `doctor`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Doctor {
@@ -137,11 +189,26 @@ fn interval(text: &str) -> Result<f64, String> {
     }
 }
 
-fn watching(text: &str) -> Result<f64, String> {
+fn up_to_an_hour(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.1..=3_600.0).contains(&seconds) => Ok(seconds),
         _ => Err("give seconds from 0.1 to 3600".to_owned()),
     }
+}
+
+fn metric(name: &str) -> Result<&'static Metric, String> {
+    plugin::metric(name).ok_or_else(|| {
+        let names: Vec<&str> = plugin::METRICS.iter().map(|metric| metric.name).collect();
+        format!("known metrics are {}", names.join(", "))
+    })
+}
+
+fn kind(id: &str) -> Result<String, String> {
+    if KINDS.iter().any(|kind| kind.id == id) {
+        return Ok(id.to_owned());
+    }
+    let ids: Vec<&str> = KINDS.iter().map(|kind| kind.id).collect();
+    Err(format!("known findings are {}", ids.join(", ")))
 }
 
 fn preset(name: &str) -> Result<&'static tidewait_model::capacity::Preset, String> {

@@ -1,20 +1,25 @@
 //! The commands: one file each.
 
 mod capacity;
+pub mod check;
 mod doctor;
 mod generate;
 mod report;
 
-use crate::cli::{Cli, Command};
+use std::process::ExitCode;
 
-/// Runs what was typed.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+use crate::cli::{Cli, Command};
+use crate::exit;
+
+/// Runs what was typed; the exit code it ends with.
+pub fn run(cli: Cli) -> ExitCode {
+    exit::code(match cli.command {
+        Some(Command::Check(options)) => return check::run(&options),
         None => report::run(&cli.report),
         Some(Command::Report(options)) => report::run(&options),
         Some(Command::Capacity(options)) => capacity::run(&options),
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::Completions { shell }) => generate::completions(shell),
         Some(Command::Man { command }) => generate::man(command.as_deref()),
-    }
+    })
 }

@@ -10,6 +10,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    exit::code(commands::run(cli))
+    match cli::Cli::try_parse() {
+        Ok(cli) => commands::run(cli),
+        Err(error) if commands::check::was_meant() => commands::check::refuse(&error),
+        Err(error) => error.exit(),
+    }
 }

@@ -163,7 +163,7 @@ pub fn head(text: &str, width: usize) -> &str {
 }
 
 /// `text` without characters that move the cursor, change the terminal or turn the direction of writing.
-fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => '?',

@@ -1,0 +1,1 @@
+//! What a monitoring system gets, for reports as they occur.
