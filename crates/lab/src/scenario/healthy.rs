@@ -2,6 +2,7 @@
 
 use super::leaks::connected;
 use super::ports::steady;
+use super::programs::{proxy_load, start_haproxy, start_nginx};
 use super::stage::ours;
 use super::{Need, Scenario, Stage};
 use crate::actor::Actor;
@@ -15,6 +16,12 @@ use crate::server::Policy;
 pub(super) const SCENARIOS: &[Scenario] = &[
     healthy("busy-web-server", "nginx serves 300 connections a second and 500 that stay open", web_server)
         .with(&[Need::Program("nginx")]),
+    healthy(
+        "http-proxy-haproxy",
+        "HAProxy resets its connections to the server after each request, and so keeps no TIME_WAIT",
+        http_proxy,
+    )
+    .with(&[Need::Program("haproxy")]),
     healthy("pool-at-90-percent", "a connection pool of 1,000 has 900 in use", pool),
     healthy("incoming-60000-time-wait", "a server keeps 60,000 sockets in TIME_WAIT", incoming),
     healthy("burst-then-calm", "10,000 connections within moments, then nothing", burst),
@@ -44,23 +51,7 @@ impl Scenario {
 
 fn web_server(stage: &mut Stage) -> Result<()> {
     let peer = stage.peer()?;
-    let scratch = stage.scratch().display().to_string();
-    let places: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|kind| format!("    {kind}_temp_path {scratch}/{kind};\n"))
-        .collect();
-    let config = stage.file(
-        "nginx.conf",
-        &format!(
-            "daemon off;\nworker_processes 1;\npid {scratch}/nginx.pid;\nerror_log stderr;\n\
-             events {{ worker_connections 2048; }}\n\
-             http {{\n    access_log off;\n{places}    server {{\n        listen 10.77.0.1:8080;\n        \
-             location / {{ return 200 \"ok\"; }}\n    }}\n}}\n"
-        ),
-    )?;
-    let config = config.display().to_string();
-    let host = stage.host().netns().clone();
-    stage.serve(&host, "nginx", &["-p", &scratch, "-c", &config, "-e", "stderr"], ours(8080))?;
+    start_nginx(stage, "return 200 \"ok\";")?;
     let kept = connected(stage, &peer, 8080, 500)?;
     stage.keep(kept);
     let request = "GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
@@ -71,6 +62,15 @@ fn web_server(stage: &mut Stage) -> Result<()> {
     stage.keep((load, out));
     stage.wait(6, "300 requests a second");
     Ok(())
+}
+
+/// The like of this is trouble for nginx. What HAProxy does instead costs no ports: it resets what it does not use again
+/// (`option http-server-close`).
+fn http_proxy(stage: &mut Stage) -> Result<()> {
+    let peer = stage.peer()?;
+    stage.answer(&peer, 80, Policy::Http)?;
+    start_haproxy(stage, "mode http\n    option http-server-close\n    http-reuse never", "10.77.0.2:80")?;
+    proxy_load(stage, &peer, "haproxy")
 }
 
 fn pool(stage: &mut Stage) -> Result<()> {

@@ -5,10 +5,13 @@ use std::process::{Command, Stdio};
 
 use tidewait_model::report::Severity::Critical;
 
+use super::leaks::connected;
+use super::ports::steady;
 use super::stage::{SEVERAL, ours, theirs};
 use super::{Expectation, Need, Scenario, Stage};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::privilege;
 use crate::repeat::{Repeat, Repeated};
 use crate::server::Policy;
 
@@ -38,8 +41,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         prepare: nginx,
     },
     Scenario {
-        name: "http-proxy-haproxy",
-        about: "HAProxy opens a connection to its server for each request, faster than its ports carry",
+        name: "tcp-proxy-haproxy",
+        about: "HAProxy passes connections on one by one, faster than its ports carry",
         expects: &[Expectation::of("ports-running-out", Critical).says(&["haproxy"])],
         tolerates: &[],
         needs: &[Need::Program("haproxy")],
@@ -96,6 +99,12 @@ fn squid(stage: &mut Stage) -> Result<()> {
 fn nginx(stage: &mut Stage) -> Result<()> {
     let peer = stage.peer()?;
     stage.answer(&peer, 80, Policy::Http)?;
+    start_nginx(stage, "proxy_pass http://10.77.0.2:80;")?;
+    proxy_load(stage, &peer, "nginx")
+}
+
+/// nginx at port 8080 of this machine, which does what `location` says.
+pub(super) fn start_nginx(stage: &mut Stage, location: &str) -> Result<()> {
     let scratch = stage.scratch().display().to_string();
     let places: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
@@ -105,31 +114,43 @@ fn nginx(stage: &mut Stage) -> Result<()> {
         "nginx.conf",
         &format!(
             "daemon off;\nworker_processes 1;\npid {scratch}/nginx.pid;\nerror_log stderr;\n\
-             events {{ worker_connections 1024; }}\n\
+             events {{ worker_connections 2048; }}\n\
              http {{\n    access_log off;\n{places}    server {{\n        listen 10.77.0.1:8080;\n        \
-             location / {{ proxy_pass http://10.77.0.2:80; }}\n    }}\n}}\n"
+             location / {{ {location} }}\n    }}\n}}\n"
         ),
     )?;
     let config = config.display().to_string();
     let host = stage.host().netns().clone();
-    stage.serve(&host, "nginx", &["-p", &scratch, "-c", &config, "-e", "stderr"], ours(8080))?;
-    proxy_load(stage, &peer, "nginx")
+    stage.serve(&host, "nginx", &["-p", &scratch, "-c", &config, "-e", "stderr"], ours(8080))
 }
 
+/// Clients of a TCP service close first, and so HAProxy does towards the service.
 fn haproxy(stage: &mut Stage) -> Result<()> {
     let peer = stage.peer()?;
-    stage.answer(&peer, 80, Policy::Http)?;
+    stage.answer(&peer, 5432, Policy::CloseAfterPeer)?;
+    start_haproxy(stage, "mode tcp", "10.77.0.2:5432")?;
+    stage.ports(2_000)?;
+    let open = connected(stage, &peer, 8080, 20)?;
+    stage.keep(open);
+    let clients = stage.inward(&peer, 8080).churn(steady(130))?;
+    stage.keep(clients);
+    stage.wait(7, "130 connections a second come and go");
+    Ok(())
+}
+
+/// HAProxy at port 8080 of this machine, in front of `server`.
+pub(super) fn start_haproxy(stage: &mut Stage, mode: &str, server: &str) -> Result<()> {
     let config = stage.file(
         "haproxy.cfg",
-        "global\n    maxconn 1000\n    nbthread 1\n\
-         defaults\n    mode http\n    option http-server-close\n    http-reuse never\n    \
-         timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n\
-         listen proxy\n    bind 10.77.0.1:8080\n    server origin 10.77.0.2:80\n",
+        &format!(
+            "global\n    maxconn 1000\n    nbthread 1\n\
+             defaults\n    {mode}\n    timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n\
+             listen proxy\n    bind 10.77.0.1:8080\n    server origin {server}\n"
+        ),
     )?;
     let config = config.display().to_string();
     let host = stage.host().netns().clone();
-    stage.serve(&host, "haproxy", &["-db", "-f", &config], ours(8080))?;
-    proxy_load(stage, &peer, "haproxy")
+    stage.serve(&host, "haproxy", &["-db", "-f", &config], ours(8080))
 }
 
 fn mariadb(stage: &mut Stage) -> Result<()> {
@@ -158,6 +179,7 @@ fn mariadb(stage: &mut Stage) -> Result<()> {
     let load = host.repeat(Repeat { rate: 40, threads: 2 }, move || {
         let mut command: Command = client.command(&program);
         command.args(["--no-defaults", "--host=10.77.0.2", "--execute=select 1"]);
+        privilege::on_first_processor(&mut command, false).map_err(io::Error::other)?;
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
         if status.success() { Ok(()) } else { Err(io::Error::other("the query failed")) }
     })?;
@@ -166,7 +188,7 @@ fn mariadb(stage: &mut Stage) -> Result<()> {
 }
 
 /// Requests to a proxy of this machine at port 8080, twice as fast as its ports carry.
-fn proxy_load(stage: &mut Stage, peer: &Host, program: &str) -> Result<()> {
+pub(super) fn proxy_load(stage: &mut Stage, peer: &Host, program: &str) -> Result<()> {
     stage.ports(2_000)?;
     stage.keep(peer.request(SLOWLY, ours(8080), &request("/slow"))?);
     let load = peer.request(Repeat { rate: 130, threads: 3 }, ours(8080), &request("/"))?;

@@ -45,20 +45,21 @@ pub enum Ending {
 pub fn play(name: &str) -> Result<()> {
     let scenario = Scenario::all().into_iter().find(|scenario| scenario.name == name);
     let scenario = scenario.ok_or_else(|| Usage(format!("no scenario is called {name:?}")))?;
-    let ending = match scenario.stage(|step| say(&Word::Step(step.to_owned()))) {
+    // Kept to the end: the kernel takes the machine down faster than it can be taken apart here.
+    let stage = scenario.stage(|step| say(&Word::Step(step.to_owned())));
+    let ending = match &stage {
         Ok(stage) => {
             say(&Word::Step("looking".to_owned()));
-            match look(&stage) {
+            match look(stage) {
                 Ok(report) => Ending::Report(Box::new(report)),
                 Err(error) => Ending::Failed(format!("{error:#}")),
             }
         }
-        Err(Error::Unavailable(reason)) => Ending::Skipped(reason),
+        Err(Error::Unavailable(reason)) => Ending::Skipped(reason.clone()),
         Err(error @ Error::NotPermitted(_)) => Ending::NotPermitted(error.to_string()),
         Err(error) => Ending::Failed(error.to_string()),
     };
     say(&Word::End(ending));
-    // The kernel takes the machine down faster than it can be taken apart here.
     std::process::exit(0);
 }
 
