@@ -24,6 +24,14 @@ pub enum Error {
     #[error("{0}")]
     Refused(String),
 
+    /// This user may not do it here; the text says how it can be allowed.
+    #[error("not permitted to {0}")]
+    NotPermitted(String),
+
+    /// It cannot be done on this machine; the text says what is missing.
+    #[error("{0}")]
+    Unavailable(String),
+
     /// More descriptors are needed than this process may have.
     #[error(
         "{needed} file descriptors are needed and RLIMIT_NOFILE allows {allowed}: ask for fewer sockets, \

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{Shutdown, SocketFlags};
+use rustix::net::{SendFlags, Shutdown, SocketFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::netns::NetNs;
@@ -47,6 +47,29 @@ impl Held {
             Side::Client => self.client.clear(),
             Side::Server => self.server.clear(),
         }
+    }
+
+    /// Sends from one side until the other, which does not read, takes no more: its window is zero.
+    ///
+    /// # Errors
+    /// When a connection has failed.
+    pub fn stuff(&self, side: Side) -> Result<()> {
+        let bytes = [b'.'; 64 * 1024];
+        let sockets = match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        };
+        for socket in sockets {
+            loop {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                match rustix::net::send(socket, &bytes, flags) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => break,
+                    Err(error) => return Err(error).context("send on", "a connection"),
+                }
+            }
+        }
+        Ok(())
     }
 }
 

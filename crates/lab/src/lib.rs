@@ -1,7 +1,7 @@
 //! Private network namespaces, servers and clients that make TCP trouble on purpose, and clean up.
 //!
 //! [`NetNs`] is a namespace held by a descriptor, [`Lab`] joins [`Host`]s by wires, [`Server`] answers in
-//! one of five ways, [`Path`] says from where to where, and makes the load: TIME_WAIT, CLOSE_WAIT,
+//! one of seven ways, [`Path`] says from where to where, and makes the load: TIME_WAIT, CLOSE_WAIT,
 //! FIN_WAIT2, SYN_SENT, NEW_SYN_RECV, ESTABLISHED, or a steady [`Churn`]. Nothing touches the host's own
 //! network: settings are written only in namespaces made here, and everything goes when the values are
 //! dropped or the process ends.
@@ -21,20 +21,26 @@
 //!
 //! Without root, call [`enter`] first in `main`, or wrap a test in [`isolated`].
 
+mod actor;
 mod churn;
+mod conntrack;
 mod error;
 mod fill;
 mod half_open;
 mod held;
 mod host;
+mod machine;
 mod netlink;
 mod netns;
 mod path;
 mod privilege;
+mod repeat;
+mod scenario;
 mod server;
 mod socket;
 mod tally;
 
+pub use actor::Actor;
 pub use churn::{Churn, ChurnOptions, ChurnReport, Closer};
 pub use error::{Error, Result};
 pub use fill::Filled;
@@ -43,5 +49,7 @@ pub use host::{Host, Lab};
 pub use netns::NetNs;
 pub use path::Path;
 pub use privilege::{Privilege, enter, isolated, scaled, skip};
+pub use repeat::{Repeat, Repeated};
+pub use scenario::{Expectation, Judgement, Lens, Scenario, Stage};
 pub use server::{Policy, Server, ServerOptions};
 pub use tally::Sockstat;

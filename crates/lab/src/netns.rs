@@ -104,6 +104,13 @@ impl NetNs {
         NetNs::from_descriptor(current_descriptor()?, false, None)
     }
 
+    /// The namespace that this process has just been given by [`crate::machine`]: it counts as made here. Brings its
+    /// loopback up.
+    pub(crate) fn own_machine() -> Result<NetNs> {
+        netlink::Route::open()?.bring_up("lo")?;
+        NetNs::from_descriptor(current_descriptor()?, true, None)
+    }
+
     fn from_descriptor(descriptor: OwnedFd, made_here: bool, mounted: Option<PathBuf>) -> Result<NetNs> {
         let inode = rustix::fs::fstat(&descriptor).context("examine", "a network namespace")?.st_ino;
         Ok(NetNs(Arc::new(Inner { descriptor, inode, made_here, mounted })))

@@ -7,7 +7,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 
 use rustix::io::Errno;
-use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, unshare_unsafe};
+use rustix::process::setpriority_process;
+use rustix::thread::{
+    CapabilitySet, CpuSet, UnshareFlags, capabilities, sched_getaffinity, sched_setaffinity, unshare_unsafe,
+};
 
 use crate::error::{Context, Error, Result};
 
@@ -22,6 +25,9 @@ pub enum Privilege {
     /// It is root in a user namespace of its own now.
     UserNamespace,
 }
+
+/// The user and the group that own nothing.
+const NOBODY: u32 = 65_534;
 
 /// Makes sure that this process can make network namespaces: without root it becomes root of a new user
 /// namespace.
@@ -104,28 +110,66 @@ fn run_isolated(name: &str) -> Result<Option<ExitStatus>> {
     command.status().map(Some).context("start in a user namespace", name)
 }
 
+/// Makes the command run as nobody, in a user namespace of its own: its files are those of the present user.
+pub(crate) fn as_nobody(command: &mut Command) {
+    let namespace = UserNamespace::prepare_as(NOBODY);
+    // SAFETY: only system calls on memory prepared before the fork; no allocation and no lock.
+    unsafe {
+        command.pre_exec(move || Ok(namespace.unshare(UnshareFlags::NEWUSER)?));
+    }
+}
+
+/// Makes the command take the first processor, whatever others are free; `behind` the others there, if it is to give way.
+///
+/// The two ends of a wire answer each other within microseconds here. Where the order of their closes matters, this has the one in
+/// front close first, as it would over a real network.
+pub(crate) fn on_first_processor(command: &mut Command, behind: bool) -> Result<()> {
+    let allowed = sched_getaffinity(None).context("ask for", "the processors of this process")?;
+    let mut first = CpuSet::new();
+    if let Some(processor) = (0..CpuSet::MAX_CPU).find(|processor| allowed.is_set(*processor)) {
+        first.set(processor);
+    }
+    // SAFETY: only system calls on memory prepared before the fork; no allocation and no lock.
+    unsafe {
+        command.pre_exec(move || {
+            sched_setaffinity(None, &first)?;
+            if behind {
+                setpriority_process(None, 19)?;
+            }
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
 /// Whether this process may make and change network namespaces.
-fn privileged() -> bool {
+pub(crate) fn privileged() -> bool {
     let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
     capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 
 /// What has to be written into a new user namespace, put together beforehand.
-struct UserNamespace {
+pub(crate) struct UserNamespace {
     uid_map: String,
     gid_map: String,
 }
 
 impl UserNamespace {
-    fn prepare() -> UserNamespace {
+    /// For this user to be root in.
+    pub(crate) fn prepare() -> UserNamespace {
+        UserNamespace::prepare_as(0)
+    }
+
+    /// For this user to have another number in.
+    fn prepare_as(number: u32) -> UserNamespace {
         UserNamespace {
-            uid_map: format!("0 {} 1", rustix::process::geteuid().as_raw()),
-            gid_map: format!("0 {} 1", rustix::process::getegid().as_raw()),
+            uid_map: format!("{number} {} 1", rustix::process::geteuid().as_raw()),
+            gid_map: format!("{number} {} 1", rustix::process::getegid().as_raw()),
         }
     }
 
     /// Moves this process, which must have a single thread, into new namespaces, and makes it root there.
-    fn unshare(&self, flags: UnshareFlags) -> rustix::io::Result<()> {
+    pub(crate) fn unshare(&self, flags: UnshareFlags) -> rustix::io::Result<()> {
         // SAFETY: without UnshareFlags::FILES no descriptor changes its meaning for any thread.
         unsafe { unshare_unsafe(flags) }?;
         // Without it the kernel refuses a group map to the unprivileged (user_namespaces(7)).

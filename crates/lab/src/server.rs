@@ -1,13 +1,13 @@
 //! Servers: one thread that accepts at some addresses and treats each connection by one policy.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, epoll, eventfd};
@@ -23,15 +23,59 @@ use crate::socket;
 pub enum Policy {
     /// Reads and throws away, and closes when the client has closed: the client keeps the TIME_WAIT.
     CloseAfterPeer,
+    /// Reads and throws away, and closes a second after the client has closed, as a program does that has to finish first.
+    CloseLater,
     /// Closes at once and waits for the client to follow: the server keeps the TIME_WAIT.
     CloseFirst,
     /// Sends back what comes, and closes when the client has closed.
     Echo,
+    /// Answers each request like a small HTTP server that allows keep-alive, and closes when the client has closed.
+    Http,
     /// Never closes: each connection that the client ends stays in CLOSE_WAIT.
     NeverClose,
     /// Never accepts: the accept queue fills up, and then the kernel drops SYNs.
     NeverAccept,
 }
+
+impl Policy {
+    /// Every policy.
+    pub(crate) const ALL: [Policy; 7] = [
+        Policy::CloseAfterPeer,
+        Policy::CloseLater,
+        Policy::CloseFirst,
+        Policy::Echo,
+        Policy::Http,
+        Policy::NeverClose,
+        Policy::NeverAccept,
+    ];
+
+    /// Its name on a command line.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Policy::CloseAfterPeer => "close-after-peer",
+            Policy::CloseLater => "close-later",
+            Policy::CloseFirst => "close-first",
+            Policy::Echo => "echo",
+            Policy::Http => "http",
+            Policy::NeverClose => "never-close",
+            Policy::NeverAccept => "never-accept",
+        }
+    }
+
+    /// The policy of a name.
+    pub(crate) fn from_word(word: &str) -> Option<Policy> {
+        Policy::ALL.into_iter().find(|policy| policy.word() == word)
+    }
+}
+
+/// What an HTTP server of the lab says to every request; a request is taken to come in one piece.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok";
+
+/// A request for this path is never answered.
+const SLOW: &[u8] = b"GET /slow";
+
+/// How long [`Policy::CloseLater`] takes.
+const LATER: Duration = Duration::from_secs(1);
 
 /// How a server listens.
 #[derive(Debug, Clone, Copy)]
@@ -42,12 +86,14 @@ pub struct ServerOptions {
     pub backlog: i32,
     /// Whether IPv6 addresses take IPv4 clients as well, who then show as v4-mapped.
     pub dual_stack: bool,
+    /// Sets SO_KEEPALIVE on its connections, with the first probe after this time.
+    pub keepalive: Option<Duration>,
 }
 
 impl ServerOptions {
     /// The policy, with an accept queue of 4096 and each family by itself.
     pub fn new(policy: Policy) -> ServerOptions {
-        ServerOptions { policy, backlog: 4096, dual_stack: false }
+        ServerOptions { policy, backlog: 4096, dual_stack: false, keepalive: None }
     }
 }
 
@@ -87,7 +133,12 @@ impl Server {
             for &address in addresses {
                 let listener = socket::listen(address, options.backlog, options.dual_stack)
                     .and_then(|listener| Ok(rustix::io::ioctl_fionbio(&listener, true).map(|()| listener)?));
-                listeners.push(listener.context("listen at", address)?);
+                let listener = listener.context("listen at", address)?;
+                if let Some(idle) = options.keepalive {
+                    // Connections inherit both from their listener.
+                    socket::keep_alive(&listener, idle).context("set SO_KEEPALIVE at", address)?;
+                }
+                listeners.push(listener);
             }
             Ok::<_, crate::Error>(())
         })??;
@@ -133,6 +184,8 @@ struct Serving {
     listeners: Vec<OwnedFd>,
     /// Connections by what their events are called.
     connections: HashMap<u64, OwnedFd>,
+    /// When connections are to be closed whose clients have closed, the earliest first.
+    later: VecDeque<(Instant, u64)>,
     next: u64,
     policy: Policy,
     counts: Arc<Counts>,
@@ -155,7 +208,8 @@ impl Serving {
             }
         }
         let next = listeners.len() as u64 + 1;
-        Ok(Serving { epoll, listeners, connections: HashMap::new(), next, policy, counts, _stop: stop })
+        let (connections, later) = (HashMap::new(), VecDeque::new());
+        Ok(Serving { epoll, listeners, connections, later, next, policy, counts, _stop: stop })
     }
 
     fn run(mut self) {
@@ -163,9 +217,17 @@ impl Serving {
         let mut stopped = false;
         while !stopped {
             events.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+            let pause = self.later.front().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+            let pause = pause.and_then(|pause| rustix::event::Timespec::try_from(pause).ok());
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), pause.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => break,
+            }
+            while let Some(&(due, name)) = self.later.front()
+                && due <= Instant::now()
+            {
+                self.later.pop_front();
+                self.forget(name);
             }
             for event in &events {
                 match event.data.u64() {
@@ -204,7 +266,7 @@ impl Serving {
             let _ = rustix::net::shutdown(&connection, Shutdown::Write);
         }
         // A client in a hurry has closed already: then epoll need not hear of the connection.
-        if self.policy != Policy::NeverClose && self.is_over(&connection) {
+        if !matches!(self.policy, Policy::NeverClose | Policy::CloseLater) && self.is_over(&connection) {
             return;
         }
         let name = self.next;
@@ -220,11 +282,20 @@ impl Serving {
 
     fn serve(&mut self, name: u64) {
         let over = self.connections.get(&name).is_some_and(|connection| self.is_over(connection));
-        if over {
-            // Closing takes it out of epoll.
-            self.connections.remove(&name);
-            self.counts.open.fetch_sub(1, Ordering::Relaxed);
+        if over && self.policy == Policy::CloseLater {
+            if let Some(connection) = self.connections.get(&name) {
+                let _ = epoll::delete(&self.epoll, connection);
+            }
+            self.later.push_back((Instant::now() + LATER, name));
+        } else if over {
+            self.forget(name);
         }
+    }
+
+    /// Closes a connection, which takes it out of epoll too.
+    fn forget(&mut self, name: u64) {
+        self.connections.remove(&name);
+        self.counts.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Reads what is there. True when the client has closed or the connection has failed.
@@ -233,9 +304,14 @@ impl Serving {
         loop {
             match rustix::io::read(connection, &mut buffer) {
                 Ok(0) => return true,
-                Ok(length) if self.policy == Policy::Echo => {
+                Ok(length) if matches!(self.policy, Policy::Echo | Policy::Http) => {
+                    let said = &buffer[..length];
+                    if self.policy == Policy::Http && said.starts_with(SLOW) {
+                        continue;
+                    }
+                    let answer = if self.policy == Policy::Http { ANSWER } else { said };
                     // What the client's window does not take now is dropped: a load, not a protocol.
-                    match rustix::net::send(connection, &buffer[..length], SendFlags::NOSIGNAL) {
+                    match rustix::net::send(connection, answer, SendFlags::NOSIGNAL) {
                         Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
                         Err(_) => return true,
                     }

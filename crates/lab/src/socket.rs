@@ -75,6 +75,12 @@ pub(crate) fn set_patience(socket: &OwnedFd, id: sockopt::Timeout, patience: Dur
     Ok(sockopt::set_socket_timeout(socket, id, Some(patience))?)
 }
 
+/// SO_KEEPALIVE, with the first probe after `idle` of silence.
+pub(crate) fn keep_alive(socket: &OwnedFd, idle: Duration) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    Ok(sockopt::set_tcp_keepidle(socket, idle)?)
+}
+
 /// Makes the coming close a reset, which leaves no state behind on either side.
 pub(crate) fn abort_on_close(socket: impl AsFd) {
     // On a socket that is gone already there is nothing to abort.

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod observation;
 pub mod ports;
 pub mod report;
+pub mod scenario;
 pub mod state;
 
 pub use address::{AddressFilter, Endpoint};

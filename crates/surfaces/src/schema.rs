@@ -4,6 +4,7 @@ use schemars::{JsonSchema, schema_for};
 use tidewait_model::capacity::Capacity;
 use tidewait_model::doctor::Checkup;
 use tidewait_model::report::Report;
+use tidewait_model::scenario::LabRun;
 
 /// The schema of `tidewait report --json`.
 pub fn report() -> String {
@@ -20,12 +21,18 @@ pub fn capacity() -> String {
     pretty::<Capacity>()
 }
 
+/// The schema of `tidewait lab run --json`.
+pub fn lab() -> String {
+    pretty::<LabRun>()
+}
+
 /// Every schema with the name of the file that holds it under docs/schema.
 pub fn all() -> Vec<(&'static str, String)> {
     vec![
         ("tidewait.report-1.json", report()),
         ("tidewait.doctor-1.json", doctor()),
         ("tidewait.capacity-1.json", capacity()),
+        ("tidewait.lab-1.json", lab()),
     ]
 }
 
@@ -63,6 +70,7 @@ mod tests {
             assert_valid(&report(), &sample);
         }
         assert_valid(&doctor(), &samples::checkup());
+        assert_valid(&lab(), &crate::text::lab_sample());
         let wanted = Quantities { rate_per_second: Some(2_000.0), ..Quantities::default() };
         let question = Question::new(wanted, 28_232, 60.0, "this machine");
         assert_valid(&capacity(), &question.answers().unwrap());

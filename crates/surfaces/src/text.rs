@@ -17,11 +17,13 @@ pub(crate) mod number;
 pub(crate) mod owner;
 mod page;
 mod presets;
+mod scenarios;
 pub(crate) mod verdict;
 
 use tidewait_model::capacity::{Capacity, Preset};
 use tidewait_model::doctor::Checkup;
 use tidewait_model::report::Report;
+use tidewait_model::scenario::{LabRun, ScenarioResult};
 
 pub use page::Page;
 use page::Paper;
@@ -57,5 +59,28 @@ pub fn presets(presets: &[Preset], page: &Page) -> String {
     paper.finish()
 }
 
+/// The line of one scenario that has ended: what came of it, and why where that is not as expected.
+pub fn scenario(result: &ScenarioResult, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    scenarios::one(&mut paper, result);
+    paper.finish()
+}
+
+/// The close of `tidewait lab run`: which scenario gave which finding, and how many were as expected.
+pub fn lab(run: &LabRun, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    scenarios::write(&mut paper, run);
+    paper.finish()
+}
+
+/// The page of `tidewait lab list`: name and sentence of every scenario.
+pub fn scenario_list<'a>(list: impl IntoIterator<Item = (&'a str, &'a str)>, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    scenarios::list(&mut paper, list);
+    paper.finish()
+}
+
+#[cfg(test)]
+pub(crate) use scenarios::tests::sample as lab_sample;
 #[cfg(test)]
 mod tests;

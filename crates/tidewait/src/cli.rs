@@ -34,6 +34,8 @@ pub enum Command {
     Check(Check),
     /// What this kernel and these privileges allow, each thing tried in a namespace of its own
     Doctor(Doctor),
+    /// Make each kind of trouble on the real kernel, in a machine of its own, and see what tidewait says of it
+    Lab(Lab),
     /// Print the completion script for a shell
     Completions {
         /// The shell.
@@ -180,6 +182,56 @@ pub struct Doctor {
     /// How to print it.
     #[command(flatten)]
     pub format: Format,
+}
+
+/// Options of `lab`.
+#[derive(Clone, Debug, Args)]
+pub struct Lab {
+    /// What to do.
+    #[command(subcommand)]
+    pub errand: LabErrand,
+}
+
+/// What `lab` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LabErrand {
+    /// List the scenarios
+    List {
+        /// How to print it.
+        #[arg(long)]
+        ascii: bool,
+    },
+    /// Run scenarios and compare what tidewait says with what it has to say. Exit code 1: something is wrong
+    Run(LabRun),
+    /// Make one scenario and look at it: what `run` starts for each.
+    #[command(hide = true)]
+    Stage {
+        /// Its name.
+        scenario: String,
+    },
+    /// A server in a scenario.
+    #[command(hide = true)]
+    Actor {
+        /// What it is to do.
+        words: Vec<String>,
+    },
+}
+
+/// Options of `lab run`.
+#[derive(Clone, Debug, Args)]
+pub struct LabRun {
+    /// How to print it.
+    #[command(flatten)]
+    pub format: Format,
+    /// Names from `tidewait lab list`, or 'all'
+    #[arg(required = true, value_name = "NAME|all")]
+    pub names: Vec<String>,
+    /// Print the whole report of each scenario
+    #[arg(long, conflicts_with = "json")]
+    pub report: bool,
+    /// Run so many at a time
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub jobs: u8,
 }
 
 fn interval(text: &str) -> Result<f64, String> {

@@ -4,6 +4,7 @@ mod capacity;
 pub mod check;
 mod doctor;
 mod generate;
+mod lab;
 mod report;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Report(options)) => report::run(&options),
         Some(Command::Capacity(options)) => capacity::run(&options),
         Some(Command::Doctor(options)) => doctor::run(options),
+        Some(Command::Lab(options)) => lab::run(&options),
         Some(Command::Completions { shell }) => generate::completions(shell),
         Some(Command::Man { command }) => generate::man(command.as_deref()),
     })

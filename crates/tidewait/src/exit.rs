@@ -17,6 +17,18 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// What this user may not do here, and how it can be allowed. Ends with 77.
+#[derive(Debug)]
+pub struct NotPermitted(pub String);
+
+impl std::fmt::Display for NotPermitted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotPermitted {}
+
 /// The exit code for a result: 0 done, 1 failed, 2 wrong usage, 77 not permitted. A reader that went away
 /// (`| head`) is no failure.
 pub fn code(result: anyhow::Result<()>) -> ExitCode {
@@ -28,6 +40,8 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
     anstream::eprintln!("tidewait: {message}");
     ExitCode::from(if error.is::<Usage>() {
         2
+    } else if error.is::<NotPermitted>() {
+        77
     } else {
         match error.downcast_ref::<PlaceError>() {
             Some(error) if error.is_permission() => 77,

@@ -1,0 +1,243 @@
+//! `tidewait lab`: makes trouble on purpose, each kind in a machine of its own, and compares what tidewait says of it.
+
+mod progress;
+mod stage;
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
+
+use anyhow::{Result, bail};
+use tidewait_lab::{Actor, Judgement, Scenario};
+use tidewait_model::report::{Host, Report};
+use tidewait_model::scenario::{Expected, Given, LabRun, SCHEMA, ScenarioResult, ScenarioVerdict};
+use tidewait_surfaces::text::{self, Page};
+
+use crate::cli::{Format, Lab, LabErrand, LabRun as Options};
+use crate::exit::{NotPermitted, Usage};
+use crate::output;
+use progress::Progress;
+use stage::Ending;
+
+/// Near names that are offered for one that is unknown.
+const NEAR: usize = 3;
+
+/// Runs the command.
+pub fn run(options: &Lab) -> Result<()> {
+    match &options.errand {
+        LabErrand::List { ascii } => list(*ascii),
+        LabErrand::Run(options) => run_scenarios(options),
+        LabErrand::Stage { scenario } => stage::play(scenario),
+        LabErrand::Actor { words } => match Actor::play(words)? {},
+    }
+}
+
+fn list(ascii: bool) -> Result<()> {
+    let scenarios = Scenario::all();
+    let page = output::page(Format { json: false, ascii }, usize::MAX);
+    let names = scenarios.iter().map(|scenario| (scenario.name, scenario.about));
+    output::text(&text::scenario_list(names, &page))?;
+    Ok(())
+}
+
+fn run_scenarios(options: &Options) -> Result<()> {
+    let scenarios = choose(&options.names)?;
+    let page = output::page(options.format, usize::MAX);
+    let results = run_all(&scenarios, options, &page)?;
+    let run = LabRun { schema: SCHEMA.to_owned(), host: this_host(), results };
+    if options.format.json {
+        output::json(&run, false)?;
+    } else {
+        output::text(&text::lab(&run, &page))?;
+    }
+    let (_, wrong, _) = run.tally();
+    match wrong {
+        0 => Ok(()),
+        1 => bail!("1 scenario is not as expected"),
+        wrong => bail!("{wrong} scenarios are not as expected"),
+    }
+}
+
+/// What happens to a scenario, for whoever shows it.
+enum Event {
+    /// It is doing this now.
+    Step(&'static str, String),
+    /// It has ended.
+    Ended(usize, Box<ScenarioResult>, Option<Box<Report>>),
+    /// It may not be made here, and so may none.
+    NotPermitted(String),
+}
+
+/// Runs them, some at a time, and shows each as it ends; the results in the order of the scenarios.
+fn run_all(scenarios: &[Scenario], options: &Options, page: &Page) -> Result<Vec<ScenarioResult>> {
+    let queue: Mutex<VecDeque<(usize, Scenario)>> =
+        Mutex::new(scenarios.iter().copied().enumerate().collect());
+    let (tell, hear) = mpsc::channel();
+    let mut results: Vec<Option<ScenarioResult>> = vec![None; scenarios.len()];
+    thread::scope(|scope| {
+        for _ in 0..options.jobs {
+            let (tell, queue) = (tell.clone(), &queue);
+            scope.spawn(move || {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some((index, scenario)) = next else { return };
+                    // Nobody hears when the run has been given up.
+                    if tell.send(one(index, &scenario, &tell)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(tell);
+        let mut progress = Progress::new();
+        let end = show(&hear, &mut progress, &mut results, options, page);
+        if end.is_err() {
+            queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        progress.clear();
+        end
+    })?;
+    Ok(results.into_iter().flatten().collect())
+}
+
+/// Shows what is heard until all have ended.
+fn show(
+    hear: &mpsc::Receiver<Event>,
+    progress: &mut Progress,
+    results: &mut [Option<ScenarioResult>],
+    options: &Options,
+    page: &Page,
+) -> Result<()> {
+    loop {
+        match hear.recv_timeout(progress::TICK) {
+            Ok(Event::Step(scenario, step)) => progress.step(scenario, &step),
+            Ok(Event::Ended(index, result, report)) => {
+                progress.end(&result.scenario);
+                let line = text::scenario(&result, page);
+                if options.format.json {
+                    progress.say(&line);
+                } else {
+                    progress.clear();
+                    output::text(&line)?;
+                }
+                if let (true, Some(report)) = (options.report, report) {
+                    output::text(&format!(
+                        "\n{}\n",
+                        text::report(&report, &Page { top: 10, ..page.clone() })
+                    ))?;
+                }
+                results[index] = Some(*result);
+            }
+            Ok(Event::NotPermitted(reason)) => return Err(NotPermitted(reason).into()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        progress.draw();
+    }
+}
+
+/// Runs one scenario to its end.
+fn one(index: usize, scenario: &Scenario, tell: &mpsc::Sender<Event>) -> Event {
+    let step = |step: String| {
+        // Nobody hears when the run has been given up.
+        let _ = tell.send(Event::Step(scenario.name, step));
+    };
+    let (ending, seconds) = stage::watch(scenario.name, step);
+    let (verdict, reason, report) = match ending {
+        Ending::Report(report) => match scenario.judge(&report.findings) {
+            Judgement::AsExpected => (ScenarioVerdict::AsExpected, None, Some(report)),
+            Judgement::Missed(reason) => (ScenarioVerdict::Missed, Some(reason), Some(report)),
+            Judgement::FalseAlarm(reason) => (ScenarioVerdict::FalseAlarm, Some(reason), Some(report)),
+        },
+        Ending::Skipped(reason) => (ScenarioVerdict::Skipped, Some(reason), None),
+        Ending::Failed(reason) => (ScenarioVerdict::Failed, Some(reason), None),
+        Ending::NotPermitted(reason) => return Event::NotPermitted(reason),
+    };
+    let given = report.iter().flat_map(|report| &report.findings).map(|finding| Given {
+        id: finding.id.clone(),
+        severity: finding.severity,
+        summary: finding.summary.clone(),
+    });
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let expected = scenario.expects.iter().map(|expected| Expected {
+        id: expected.id.to_owned(),
+        severity: expected.severity,
+        says: owned(expected.says),
+        leads: owned(expected.leads),
+    });
+    let result = ScenarioResult {
+        scenario: scenario.name.to_owned(),
+        about: scenario.about.to_owned(),
+        expected: expected.collect(),
+        given: given.collect(),
+        verdict,
+        reason,
+        seconds,
+    };
+    Event::Ended(index, Box::new(result), report)
+}
+
+/// The scenarios of these names, in the order of the list, each once.
+fn choose(names: &[String]) -> Result<Vec<Scenario>> {
+    let all = Scenario::all();
+    if let Some(unknown) =
+        names.iter().find(|name| *name != "all" && !all.iter().any(|scenario| scenario.name == **name))
+    {
+        return Err(Usage(format!(
+            "no scenario is called {unknown:?}; near are {}; `tidewait lab list` shows all",
+            near(unknown, &all).join(", ")
+        ))
+        .into());
+    }
+    let everything = names.iter().any(|name| name == "all");
+    Ok(all
+        .into_iter()
+        .filter(|scenario| everything || names.iter().any(|name| name == scenario.name))
+        .collect())
+}
+
+/// The names that are most like an unknown one.
+fn near<'a>(unknown: &str, all: &'a [Scenario]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = all.iter().map(|scenario| scenario.name).collect();
+    let likeness = |name: &str| {
+        let contains = if name.contains(unknown) { 1.0 } else { 0.0 };
+        contains + strsim::jaro_winkler(unknown, name)
+    };
+    names.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
+    names.truncate(NEAR);
+    names
+}
+
+fn this_host() -> Host {
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    Host { hostname: read("hostname"), kernel: read("osrelease") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_chosen_once_and_in_the_order_of_the_list() {
+        let names = |names: &[&str]| -> Vec<&'static str> {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            choose(&names).unwrap().iter().map(|scenario| scenario.name).collect()
+        };
+        assert_eq!(
+            names(&["bind-pool-exhausted", "ports-exhausted", "bind-pool-exhausted"]),
+            ["ports-exhausted", "bind-pool-exhausted"]
+        );
+        assert_eq!(names(&["ports-exhausted", "all"]).len(), Scenario::all().len());
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_near_ones() {
+        let said = choose(&["port-exhausted".to_owned()]).unwrap_err().to_string();
+        assert!(said.contains("\"port-exhausted\"") && said.contains("near are ports-exhausted"), "{said}");
+        let said = choose(&["squid".to_owned()]).unwrap_err().to_string();
+        assert!(said.contains("near are bind-pool-squid"), "{said}");
+    }
+}
