@@ -24,7 +24,7 @@ mod ports;
 mod time_wait;
 mod words;
 
-pub use accepts::{Accepts, Choice, Gap, Objection, Refusal, Span};
+pub use accepts::{Accepts, Choice, Gap, Objection, Refusal, SECONDS, Span};
 pub use counters::COUNTERS;
 pub use keepalive::seconds_until_dropped;
 pub use obsolete::{Obsolete, obsolete};
@@ -226,7 +226,8 @@ impl Setting {
         self.defaults.iter().rev().find(reached).map(|default| default.value)
     }
 
-    /// Whether `text` may be written into the setting.
+    /// Whether `text` may be written into the setting, with a line end after it as sysctl(8) writes: the kernel is
+    /// not even asked when nothing at all is written.
     ///
     /// # Errors
     /// What the kernel refuses, what it would turn into something else, and what does not do what it seems to; see

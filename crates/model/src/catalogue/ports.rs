@@ -71,13 +71,14 @@ pub const LOCAL_RESERVED_PORTS: Setting = Setting {
         "Only the automatic choice leaves them out. Whoever names such a port in bind() gets it.",
     )],
     trap: Some(
-        "A list longer than 4095 letters is read in pieces, and a number may be torn in two: ports are reserved that nobody \
-         named, and no error tells. Write ranges. What is written replaces the whole list.",
+        "What is written replaces the whole list; a lone line end empties it, and writing no letter at all changes nothing. The \
+         kernel takes 4095 letters at a time: sysctl(8) leaves out the rest of a longer list, and echo in bash, which writes 1024 at \
+         a time, reserves ports that nobody named. No error tells of either. Write ranges.",
     ),
     risk: "Every reserved port inside the range is one connection less per destination. The ports just above a long reserved \
            block are chosen more often than others.",
     sources: &[
-        "kernel/sysctl.c proc_do_large_bitmap (6.18; the torn list was seen on 6.18)",
+        "kernel/sysctl.c proc_do_large_bitmap (6.18; sysctl of procps 4.0.2 and bash 5.2 seen)",
         "net/ipv4/inet_hashtables.c inet_is_local_reserved_port (6.18)",
         "Documentation/networking/ip-sysctl.rst",
     ],
