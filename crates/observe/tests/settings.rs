@@ -53,20 +53,24 @@ fn settings_are_there_or_not_as_their_rows_say() {
     const TEST: &str = "settings_are_there_or_not_as_their_rows_say";
     isolated(TEST, || {
         let fresh = all(&NetNs::new().unwrap());
+        let (mut not_loaded, mut ported_back) = (Vec::new(), Vec::new());
         for row in SETTINGS {
             let there = fresh.text(row.name).is_some();
             let name = row.name;
             match row.expected_on(kernel()) {
                 _ if row.in_namespace == InNamespace::Absent => assert!(!there, "{name} is in a namespace"),
-                Expected::Present if !there && row.module.is_some() => {
-                    skip(TEST, format_args!("{name}: the module {} is not loaded", row.module.unwrap()));
-                }
+                Expected::Present if !there && row.module.is_some() => not_loaded.push(name),
                 Expected::Present => assert!(there, "{name} is missing"),
-                Expected::NotYet if there => {
-                    skip(TEST, format_args!("{name}: this kernel has it ported back"));
-                }
+                Expected::NotYet if there => ported_back.push(name),
                 Expected::Gone => assert!(!there, "{name} is not gone"),
                 Expected::NotYet | Expected::VendorOnly => {}
+            }
+        }
+        for (rows, why) in
+            [(not_loaded, "their module is not loaded"), (ported_back, "this kernel has them ported back")]
+        {
+            if !rows.is_empty() {
+                skip(TEST, format_args!("{}: {why}", rows.join(", ")));
             }
         }
     });
