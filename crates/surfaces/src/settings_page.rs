@@ -281,7 +281,7 @@ mod tests {
     fn the_traps_and_the_beliefs_are_there() {
         let page = page();
         for words in ["70 gives 20 s", "but not 61 to 119", "| net.ipv4.tcp_tw_recycle", "2 from 4.19 on"] {
-            assert!(page.replace('`', "").replace('[', "").contains(words), "{words}");
+            assert!(page.replace(['`', '['], "").contains(words), "{words}");
         }
     }
 

@@ -17,7 +17,7 @@ pub const LOCAL_PORT_RANGE: Setting = Setting {
         "How many sockets bind(address, port 0) can serve: one per port and address, whatever the destination.",
         "How early connect() gets slow: it looks through the half of the range that has the parity of the lower end first, \
          and through the other half only when all of those are in use. From just above one half in use, each connect() looks \
-         through thousands of ports. An even lower end and an odd upper end make the halves equal.",
+         through thousands of ports. Ends of different parity make the halves equal.",
         "IPv6 as well as IPv4.",
     ],
     does_not: &[
