@@ -251,7 +251,10 @@ impl Setting {
         let value = value.trim();
         let said = match self.meaning {
             Meaning::Text(say) => say(value, kernel),
-            Meaning::Number(say) => value.parse().ok().map(|number| say(number, kernel)),
+            Meaning::Number(say) => {
+                let number = value.parse().ok().filter(|number| self.accepts.can_hold(*number));
+                number.map(|number| say(number, kernel))
+            }
             Meaning::Choice => {
                 value.parse().ok().and_then(|number| self.accepts.word(number)).map(str::to_owned)
             }

@@ -97,6 +97,18 @@ impl Accepts {
         let Accepts::Choice { choices, .. } = self else { return None };
         choices.iter().find(|choice| choice.value == number).map(|choice| choice.word)
     }
+
+    /// Whether the kernel can have stored this number. What only can be read is believed.
+    pub(super) fn can_hold(&self, number: i64) -> bool {
+        match self {
+            // The lowest HZ allows for ten times what every kernel takes.
+            Accepts::Number { kernel, .. } if *kernel == SECONDS => {
+                number.unsigned_abs() <= 10 * SECONDS.max.unsigned_abs()
+            }
+            Accepts::Number { kernel, .. } | Accepts::Choice { kernel, .. } => kernel.contains(number),
+            Accepts::PortRange | Accepts::PortList | Accepts::Pages | Accepts::Nothing => true,
+        }
+    }
 }
 
 impl fmt::Display for Accepts {
