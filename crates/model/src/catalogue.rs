@@ -24,7 +24,7 @@ mod ports;
 mod time_wait;
 mod words;
 
-pub use accepts::{Accepts, Choice, Gap, Objection, Refusal, Span};
+pub use accepts::{Accepts, Choice, Gap, Objection, Refusal, SECONDS, Span};
 pub use counters::COUNTERS;
 pub use keepalive::seconds_until_dropped;
 pub use obsolete::{Obsolete, obsolete};
@@ -226,7 +226,8 @@ impl Setting {
         self.defaults.iter().rev().find(reached).map(|default| default.value)
     }
 
-    /// Whether `text` may be written into the setting.
+    /// Whether `text` may be written into the setting, with a line end after it as sysctl(8) writes: the kernel is
+    /// not even asked when nothing at all is written.
     ///
     /// # Errors
     /// What the kernel refuses, what it would turn into something else, and what does not do what it seems to; see
@@ -250,7 +251,10 @@ impl Setting {
         let value = value.trim();
         let said = match self.meaning {
             Meaning::Text(say) => say(value, kernel),
-            Meaning::Number(say) => value.parse().ok().map(|number| say(number, kernel)),
+            Meaning::Number(say) => {
+                let number = value.parse().ok().filter(|number| self.accepts.can_hold(*number));
+                number.map(|number| say(number, kernel))
+            }
             Meaning::Choice => {
                 value.parse().ok().and_then(|number| self.accepts.word(number)).map(str::to_owned)
             }

@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use tidewait_model::Limit;
-use tidewait_model::catalogue::{SETTINGS, setting};
+use tidewait_model::catalogue::{SETTINGS, obsolete, setting};
 use tidewait_model::machine::Configured;
 
 use crate::procfs::printable;
@@ -27,8 +27,6 @@ const DIRECTORIES: [&str; 5] =
 const LAST: &str = "etc/sysctl.conf";
 /// A file of this many bytes or more is no sysctl file.
 const LONGEST: u64 = 1 << 20;
-/// Names that the kernel had once and files still have: `net.ipv4.tcp_tw_recycle` went in 4.12.
-const OBSOLETE: [&str; 1] = ["net.ipv4.tcp_tw_recycle"];
 
 /// What the files of a machine say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -162,7 +160,7 @@ fn means_a_setting(words: &str) -> bool {
 
 /// Whether a setting, dots between its parts, is looked for in the files.
 fn is_of_interest(name: &str) -> bool {
-    setting(name).is_some() || OBSOLETE.contains(&name)
+    setting(name).is_some() || obsolete(name).is_some()
 }
 
 /// What the lines set of what is of interest, in the order in which it is applied.
@@ -173,7 +171,6 @@ fn settings(lines: &[Placed]) -> Vec<Configured> {
             Line::Assignment { key, .. } | Line::Exclusion(key) | Line::Broken(key) => key.as_str(),
         })
         .collect();
-    let every = || SETTINGS.iter().map(|setting| setting.name).chain(OBSOLETE);
     let mut configured = Vec::new();
     for Placed { file, number, line } in lines {
         let Line::Assignment { key, value } = line else { continue };
@@ -187,7 +184,7 @@ fn settings(lines: &[Placed]) -> Vec<Configured> {
         };
         if is_pattern(key) {
             let free = |name: &&str| !named.contains(name.replace('.', "/").as_str()) && matches(key, name);
-            every().filter(free).for_each(|name| set(name.to_owned()));
+            SETTINGS.iter().map(|setting| setting.name).filter(free).for_each(|name| set(name.to_owned()));
         } else {
             let name = key.replace('/', ".");
             if is_of_interest(&name) {

@@ -2,6 +2,7 @@
 
 pub mod plugin;
 pub mod schema;
+pub mod settings_page;
 pub mod text;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ fn outputs(workspace: &Workspace) -> Result<Vec<(String, String)>> {
     let mut outputs = vec![(map::MAP.to_owned(), map::rendered(workspace)?)];
     let schemas = tidewait_surfaces::schema::all();
     outputs.extend(schemas.into_iter().map(|(name, schema)| (format!("docs/schema/{name}"), schema)));
+    outputs.push(("docs/settings.md".to_owned(), tidewait_surfaces::settings_page::page()));
     Ok(outputs)
 }
 

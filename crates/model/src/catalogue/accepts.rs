@@ -38,7 +38,7 @@ pub(crate) const BYTE: Span = span(0, u8::MAX as i64);
 
 /// The seconds that every kernel takes where it keeps them in ticks: `INT_MAX / HZ`, with the highest HZ, 1000
 /// (`proc_dointvec_jiffies`).
-pub(crate) const SECONDS: Span = span(-2_147_483, 2_147_483);
+pub const SECONDS: Span = span(-2_147_483, 2_147_483);
 
 /// One of a few values, and what it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -97,6 +97,18 @@ impl Accepts {
         let Accepts::Choice { choices, .. } = self else { return None };
         choices.iter().find(|choice| choice.value == number).map(|choice| choice.word)
     }
+
+    /// Whether the kernel can have stored this number. What only can be read is believed.
+    pub(super) fn can_hold(&self, number: i64) -> bool {
+        match self {
+            // The lowest HZ allows for ten times what every kernel takes.
+            Accepts::Number { kernel, .. } if *kernel == SECONDS => {
+                number.unsigned_abs() <= 10 * SECONDS.max.unsigned_abs()
+            }
+            Accepts::Number { kernel, .. } | Accepts::Choice { kernel, .. } => kernel.contains(number),
+            Accepts::PortRange | Accepts::PortList | Accepts::Pages | Accepts::Nothing => true,
+        }
+    }
 }
 
 impl fmt::Display for Accepts {
@@ -135,7 +147,7 @@ impl fmt::Display for Accepts {
 pub enum Objection {
     /// The kernel refuses it (EINVAL), or some kernels do.
     Refused,
-    /// The kernel takes it and stores something else.
+    /// The kernel takes it and stores something else, or part of it.
     Changed,
     /// The kernel stores it, and it does not do what it says.
     Meaningless,
@@ -158,9 +170,9 @@ pub struct Refusal {
 /// An objection and its words.
 type Problem = (Objection, String);
 
-/// A page of memory less the byte at its end: the kernel reads a longer list in pieces and may tear a number apart
-/// (`proc_do_large_bitmap`; seen on 6.18: ports that nobody named).
-const LONGEST_LIST: usize = 4095;
+/// What the kernel takes in one write, a page less its last byte, with room for the line end (`proc_do_large_bitmap`).
+/// sysctl(8) writes once and leaves out the rest.
+const LONGEST_LIST: usize = 4094;
 
 pub(super) fn check(setting: &Setting, text: &str) -> Result<(), Refusal> {
     let problem = match setting.accepts {
@@ -307,14 +319,15 @@ fn port_list(text: &str) -> Result<(), Problem> {
     }
     if text.len() > LONGEST_LIST {
         let why = format!(
-            "it has {} letters, and the kernel reads {LONGEST_LIST} at a time and may tear a number in two; write ranges \
-             such as 9000-9009 instead of single ports",
+            "it has {} letters, and sysctl leaves out what is beyond {LONGEST_LIST}; write ranges such as 9000-9009 instead \
+             of single ports",
             text.len()
         );
         return Err((Objection::Changed, why));
     }
     let form = "write ports and ranges with commas between and no spaces, as in 8080,9000-9009";
-    for part in text.split(',') {
+    // One comma at the end is taken as none.
+    for part in text.strip_suffix(',').unwrap_or(text).split(',') {
         let (low, high) = part.split_once('-').unwrap_or((part, part));
         let (low, high) = (port(low, form)?, port(high, form)?);
         if low > high {

@@ -49,7 +49,7 @@ pub const FIN_TIMEOUT: Setting = Setting {
            TIME_WAIT in sockstat.",
     sources: &[
         "net/ipv4/tcp.c __tcp_close (4.1 to 7.1)",
-        "net/ipv4/tcp_timer.c tcp_keepalive_timer (4.1 to 7.1; 62 and 70 seen at work on 6.18)",
+        "net/ipv4/tcp_timer.c tcp_keepalive_timer (4.1 to 7.1; 62, 70 and 150 seen at work on 6.18)",
         "net/ipv4/tcp_minisocks.c tcp_timewait_state_process (6.18)",
         "net/ipv4/sysctl_net_ipv4.c (host-wide in 4.5, per namespace in 4.6)",
         "Documentation/networking/ip-sysctl.rst",

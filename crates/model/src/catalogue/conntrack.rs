@@ -36,7 +36,7 @@ pub const MAX: Setting = Setting {
         ),
     ],
     trap: Some("In a network namespace it can be read and not written: raise it on the host."),
-    risk: "Memory, some 300 bytes an entry. Without more buckets (nf_conntrack_buckets) look-ups get slower.",
+    risk: "Memory, 256 bytes an entry and more. Without more buckets (nf_conntrack_buckets) look-ups get slower.",
     sources: &[
         "net/netfilter/nf_conntrack_core.c __nf_conntrack_alloc, nf_conntrack_init_start (7.1; defaults also 4.4 to 5.12)",
         "net/netfilter/nf_conntrack_standalone.c (7.1; in a namespace of the host's users writable in 5.6, read-only in 5.12)",

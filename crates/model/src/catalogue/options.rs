@@ -188,10 +188,12 @@ const LINGER: SocketOption = SocketOption {
         "The peer gets ECONNRESET and may lose data that it has received and not read; late segments find no TIME_WAIT. What \
          saves the port is to let the other side close first, or tcp_tw_reuse.",
     )],
-    trap: Some("On a non-blocking socket close() does not wait; the seconds then count for nothing."),
+    trap: Some(
+        "With more than 0 s close() waits on a non-blocking socket as well, and an event loop stands still meanwhile.",
+    ),
     risk: "Zero seconds: lost data, errors at the peer.",
     sources: &[
-        "net/ipv4/tcp.c __tcp_close, tcp_disconnect (6.18; RST and no TIME_WAIT seen)",
+        "net/ipv4/tcp.c __tcp_close, tcp_disconnect (6.18; RST without TIME_WAIT seen, and the wait of a non-blocking socket)",
         "RFC 9293 section 3.10.4",
         "socket(7)",
     ],
@@ -216,7 +218,10 @@ const LINGER2: SocketOption = SocketOption {
         "From 61 to 119 the orphan lives 2 * (N - 60) s, as with tcp_fin_timeout. More than 120 is cut to 120 (from 5.8 on).",
     ),
     risk: "Short: what the peer still sends is answered with RST.",
-    sources: &["net/ipv4/tcp.c do_tcp_setsockopt, __tcp_close (7.1)", "tcp(7): since 2.4"],
+    sources: &[
+        "net/ipv4/tcp.c do_tcp_setsockopt, __tcp_close (7.1; 61 and 500 seen on 6.18)",
+        "tcp(7): since 2.4",
+    ],
     see_also: &["net.ipv4.tcp_fin_timeout", "SO_LINGER"],
 };
 
@@ -349,6 +354,9 @@ const DEFER_ACCEPT: SocketOption = SocketOption {
         "After the time the connection is not dropped: the next ACK of the client makes it an open one.",
     ),
     risk: "Protocols in which the server speaks first stall for the time given.",
-    sources: &["net/ipv4/tcp_minisocks.c tcp_check_req (7.1)", "tcp(7): since 2.4"],
+    sources: &[
+        "net/ipv4/tcp_minisocks.c tcp_check_req (7.1; a silent client accepted after the time seen on 6.18)",
+        "tcp(7): since 2.4",
+    ],
     see_also: &["net.ipv4.tcp_synack_retries", "net.core.somaxconn"],
 };

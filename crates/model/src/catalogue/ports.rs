@@ -17,7 +17,7 @@ pub const LOCAL_PORT_RANGE: Setting = Setting {
         "How many sockets bind(address, port 0) can serve: one per port and address, whatever the destination.",
         "How early connect() gets slow: it looks through the half of the range that has the parity of the lower end first, \
          and through the other half only when all of those are in use. From just above one half in use, each connect() looks \
-         through thousands of ports. An even lower end and an odd upper end make the halves equal.",
+         through thousands of ports. Ends of different parity make the halves equal.",
         "IPv6 as well as IPv4.",
     ],
     does_not: &[
@@ -71,13 +71,14 @@ pub const LOCAL_RESERVED_PORTS: Setting = Setting {
         "Only the automatic choice leaves them out. Whoever names such a port in bind() gets it.",
     )],
     trap: Some(
-        "A list longer than 4095 letters is read in pieces, and a number may be torn in two: ports are reserved that nobody \
-         named, and no error tells. Write ranges. What is written replaces the whole list.",
+        "What is written replaces the whole list; a lone line end empties it, and writing no letter at all changes nothing. The \
+         kernel takes 4095 letters at a time: sysctl(8) leaves out the rest of a longer list, and echo in bash, which writes 1024 at \
+         a time, reserves ports that nobody named. No error tells of either. Write ranges.",
     ),
     risk: "Every reserved port inside the range is one connection less per destination. The ports just above a long reserved \
            block are chosen more often than others.",
     sources: &[
-        "kernel/sysctl.c proc_do_large_bitmap (6.18; the torn list was seen on 6.18)",
+        "kernel/sysctl.c proc_do_large_bitmap (6.18; sysctl of procps 4.0.2 and bash 5.2 seen)",
         "net/ipv4/inet_hashtables.c inet_is_local_reserved_port (6.18)",
         "Documentation/networking/ip-sysctl.rst",
     ],

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn kernel(text: &str) -> Version {
@@ -261,5 +263,31 @@ fn rows_print_as_json_of_their_schema() {
     let schema = schemars::schema_for!(Setting).to_value();
     for key in value.as_object().unwrap().keys() {
         assert!(schema["properties"].get(key).is_some(), "{key}");
+    }
+}
+
+fn written() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        any::<i64>().prop_map(|number| number.to_string()),
+        (-300_i64..300).prop_map(|number| number.to_string()),
+        "[0-9]{1,6}[ \t,-][0-9]{1,6}([ \t,-][0-9]{1,6})?",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_can_be_written_is_trouble(text in written()) {
+        let others = Settings::default();
+        for setting in SETTINGS {
+            if let Err(refusal) = setting.check_beside(&text, &others) {
+                prop_assert!(!refusal.why.is_empty());
+            } else if let Accepts::Number { kernel, sensible, .. } = setting.accepts {
+                let number: i64 = text.trim().parse().unwrap();
+                prop_assert!(kernel.contains(number) && sensible.contains(number));
+            }
+            prop_assert!(!setting.meaning(&text, kernel("6.12")).is_empty());
+        }
+        obsolete(&text);
     }
 }

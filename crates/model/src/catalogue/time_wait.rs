@@ -275,8 +275,7 @@ pub const RECYCLE: Setting = Setting {
         "It is gone since 4.12. A line in a sysctl file that sets it has no effect but an error at boot: remove it.",
     )],
     trap: Some(
-        "From 4.10, when timestamps began at random, it refused connections from any address that had connected before, NAT or \
-         not.",
+        "From 4.10 on, when timestamps began to start at random, it broke connections from any address, NAT or not.",
     ),
     risk: "Where it exists: all but one of the clients behind a NAT address are refused, silently.",
     sources: &["commit 4396e46187ca (4.12)", "net/ipv4/sysctl_net_ipv4.c (there in 4.11, absent in 4.12)"],

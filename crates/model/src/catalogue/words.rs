@@ -8,6 +8,9 @@ const RTO_MIN: f64 = 0.2;
 
 /// A time in words, in the two largest units: `2 h`, `11 min 15 s`, `5 days`.
 pub fn seconds(seconds: i64) -> String {
+    if seconds < 0 {
+        return format!("{seconds} s");
+    }
     let parts = [
         ("days", seconds / 86_400),
         ("h", seconds / 3_600 % 24),
