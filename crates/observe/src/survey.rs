@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tidewait_model::{AddressFilter, Limit, NamespaceFacts, Observation, Timing};
 
 use crate::owners::{Holders, Search};
-use crate::places::{self, Place, PlaceError, Scope};
+use crate::places::{self, Kind, Place, PlaceError, Scope};
 use crate::procfs;
 use crate::sysctl_files::sysctl_files;
 use lingering::Close;
@@ -101,7 +101,11 @@ pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
     limits.extend(seen);
 
     let processes_begin = Instant::now();
-    let everywhere = !matches!(question.scope, Scope::One(_));
+    let everywhere = match question.scope {
+        Scope::All => true,
+        Scope::Auto => found.places.iter().any(|place| place.kind == Kind::Host),
+        Scope::One(_) => false,
+    };
     let machine = &mut observation.machine;
     machine.processes =
         processes::processes(&question.root, &found.busy, &namespaces, unconnected.as_ref(), everywhere);
