@@ -11,7 +11,7 @@ mod unconnected;
 mod watch;
 mod whose;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,7 @@ pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
     let found = places::find(&question.root, &question.scope)?;
     let mut limits = Limits::default();
     limits.extend(found.limits);
+    limits.extend(processes::uncounted(found.uncounted));
     observation.timings.push(timing("namespaces", begin, found.places.len() as u64));
 
     let settings_begin = Instant::now();
@@ -225,7 +226,7 @@ fn attribute(
     close: Vec<Close>,
     connected: Option<Connected>,
     timings: &mut Vec<Timing>,
-) -> (Option<HashMap<u32, u64>>, Vec<Limit>) {
+) -> (Option<unconnected::Counts>, Vec<Limit>) {
     let always = question.owners == Owners::Always;
     let destinations = always || namespaces.iter().any(|(_, facts)| near_limit(facts));
     let stuck = || {
