@@ -11,14 +11,14 @@ mod unconnected;
 mod watch;
 mod whose;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tidewait_model::{AddressFilter, Limit, NamespaceFacts, Observation, Timing};
 
 use crate::owners::{Holders, Search};
-use crate::places::{self, Place, PlaceError, Scope};
+use crate::places::{self, Kind, Place, PlaceError, Scope};
 use crate::procfs;
 use crate::sysctl_files::sysctl_files;
 use lingering::Close;
@@ -74,6 +74,7 @@ pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
     let found = places::find(&question.root, &question.scope)?;
     let mut limits = Limits::default();
     limits.extend(found.limits);
+    limits.extend(processes::uncounted(found.uncounted));
     observation.timings.push(timing("namespaces", begin, found.places.len() as u64));
 
     let settings_begin = Instant::now();
@@ -101,7 +102,11 @@ pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
     limits.extend(seen);
 
     let processes_begin = Instant::now();
-    let everywhere = !matches!(question.scope, Scope::One(_));
+    let everywhere = match question.scope {
+        Scope::All => true,
+        Scope::Auto => found.places.iter().any(|place| place.kind == Kind::Host),
+        Scope::One(_) => false,
+    };
     let machine = &mut observation.machine;
     machine.processes =
         processes::processes(&question.root, &found.busy, &namespaces, unconnected.as_ref(), everywhere);
@@ -221,7 +226,7 @@ fn attribute(
     close: Vec<Close>,
     connected: Option<Connected>,
     timings: &mut Vec<Timing>,
-) -> (Option<HashMap<u32, u64>>, Vec<Limit>) {
+) -> (Option<unconnected::Counts>, Vec<Limit>) {
     let always = question.owners == Owners::Always;
     let destinations = always || namespaces.iter().any(|(_, facts)| near_limit(facts));
     let stuck = || {

@@ -264,7 +264,8 @@ fn describe(state: State, held: bool, samples: &[Sample], peers: &Peers) -> Ling
         unread_end: count(&|sample| ended && sample.unread == 1),
         unread_data: count(&|sample| data(sample) > 0),
         unread_bytes: samples.iter().map(|sample| u64::from(data(sample))).sum(),
-        keepalive: count(&|sample| matches!(sample.timer, Timer::Keepalive(_))),
+        // The same timer ends an orphan in FIN_WAIT2 whose tcp_fin_timeout is above 60 s.
+        keepalive: count(&|sample| held && matches!(sample.timer, Timer::Keepalive(_))),
         retransmitting: count(&|sample| retransmits(sample) > 0),
         zero_window: count(&|sample| matches!(sample.timer, Timer::Probe(_))),
         retransmits_max: samples.iter().map(|sample| u32::from(retransmits(sample))).max().unwrap_or(0),

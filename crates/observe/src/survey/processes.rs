@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::thread::CapabilitySet;
 use tidewait_model::machine::Process;
-use tidewait_model::{Lingering, NamespaceFacts, OwnerBasis};
+use tidewait_model::{Limit, Lingering, NamespaceFacts, OwnerBasis};
 
-use super::unconnected::MANY;
+use super::unconnected::{Counts, MANY};
 use crate::owners;
 use crate::places::{Busy, Place};
-use crate::procfs::{Proc, Users, link_inode};
+use crate::procfs::{Proc, Users, link_inode, why_denied};
 
 /// The share of its limit of open files from which a process is told of, in percent: at the usual limit of 1024 the
 /// rest is a few seconds' worth of connections.
@@ -25,14 +26,14 @@ pub(super) fn processes(
     root: &Path,
     busy: &[Busy],
     namespaces: &[(&Place, NamespaceFacts)],
-    unconnected: Option<&HashMap<u32, u64>>,
+    unconnected: Option<&Counts>,
     everywhere: bool,
 ) -> Vec<Process> {
     let names: HashMap<u64, &str> =
         namespaces.iter().map(|(place, facts)| (place.inode, facts.name.as_str())).collect();
     let Ok(mut proc) = Proc::open(root) else { return Vec::new() };
     let lingering = namespaces.iter().flat_map(|(_, facts)| &facts.lingering).filter_map(holder);
-    let many = unconnected.into_iter().flatten().filter(|(_, sockets)| **sockets >= MANY);
+    let many = unconnected.into_iter().flatten().filter(|(_, sockets)| **sockets >= Some(MANY));
     let matter: HashSet<u32> = lingering.chain(many.map(|(pid, _)| *pid)).collect();
     // By process, so that each is told once: its namespace and its descriptors, where they are known already.
     let mut found: BTreeMap<u32, Option<Busy>> = matter.iter().map(|pid| (*pid, None)).collect();
@@ -63,7 +64,7 @@ pub(super) fn processes(
             sockets_without_connection: namespace
                 .as_ref()
                 .and(unconnected)
-                .map(|counts| counts.get(&pid).copied().unwrap_or(0)),
+                .and_then(|counts| counts.get(&pid).copied().unwrap_or(Some(0))),
             namespace,
             descriptors,
             descriptor_limit: soft,
@@ -73,6 +74,17 @@ pub(super) fn processes(
     processes.sort_by_key(|process| (Reverse(process.descriptors), process.owner.pid));
     processes.truncate(TOLD);
     processes
+}
+
+/// What is said where processes do not let their open files be counted.
+pub(super) fn uncounted(processes: u64) -> Option<Limit> {
+    let what = match processes {
+        0 => return None,
+        1 => "how many files 1 process has open".to_owned(),
+        many => format!("how many files {many} processes have open"),
+    };
+    let (why, remedy) = why_denied(CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH);
+    Some(Limit::new(what, format!("{why}; kernels from 6.2 on tell everybody")).remedy(remedy))
 }
 
 /// The network namespace that the sysctl files of this root are applied to at boot: that of process 1, if this /etc is
