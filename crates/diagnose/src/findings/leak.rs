@@ -14,8 +14,9 @@ use crate::programs::Need;
 pub(super) const SOME: u64 = 20;
 /// From this many on, what grows is more than a nuisance.
 const MANY: u64 = 50;
-/// Seconds after which half of a group has been in its state for too long to be on its way through it.
-pub(super) const SETTLED: f64 = 5.0;
+/// Seconds after which half of a group has been in its state for too long to be on its way through it: what passes in
+/// five seconds has a median of half of that, as long as it comes steadily.
+const SETTLED: f64 = 2.5;
 /// Descriptors that run out within this many minutes are as good as gone.
 const SOON: f64 = 10.0;
 /// Descriptors that last longer than this many minutes, a week, are no worry.

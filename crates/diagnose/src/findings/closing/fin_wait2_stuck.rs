@@ -68,7 +68,7 @@ fn held(view: &View<'_>, group: &Lingering) -> Option<Found> {
         "the kernel's timer (tcp_fin_timeout) then ends what the peer does not",
     );
     Some(
-        view.found(&KIND, leak.severity(false), holder, summary)
+        view.found(&KIND, leak.severity(true), holder, summary)
             .evidence(evidence)
             .owner(group.owner.as_ref())
             .remedies([
