@@ -12,7 +12,7 @@ pub mod programs;
 
 pub use kind::Kind;
 use tidewait_model::Observation;
-use tidewait_model::report::{Host, Report, SCHEMA};
+use tidewait_model::report::{Host, Namespace, Report, SCHEMA};
 
 /// How the report is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -25,19 +25,16 @@ pub struct Options {
 
 /// The report that an observation gives.
 pub fn assess(observation: &Observation, options: &Options) -> Report {
-    let mut findings = Vec::new();
-    let mut namespaces = Vec::new();
-    for facts in &observation.namespaces {
-        let mut namespace = namespace::describe(facts, &observation.kernel);
-        findings.extend(findings::find(facts, &namespace));
-        if options.top > 0 {
+    let mut namespaces: Vec<Namespace> =
+        observation.namespaces.iter().map(|facts| namespace::describe(facts, &observation.kernel)).collect();
+    let findings = findings::find(observation, &namespaces);
+    if options.top > 0 {
+        for namespace in &mut namespaces {
             namespace.destinations.truncate(options.top);
             namespace.incoming.truncate(options.top);
             namespace.listeners.truncate(options.top);
         }
-        namespaces.push(namespace);
     }
-    findings.sort_by_key(|finding| finding.severity);
     let mut limits = observation.limits.clone();
     limits.extend(observation.namespaces.iter().flat_map(namespace::limits));
     Report {

@@ -1,11 +1,11 @@
 //! `ports-running-out`: at the present rate a destination has no local port left within a TIME_WAIT's time.
 
-use tidewait_model::report::{Finding, Severity};
+use tidewait_model::report::Severity;
 
-use super::{Case, figure, pool_word, port_evidence};
+use super::{Case, Found, evidence, figure, pool_word};
 use crate::Kind;
 
-pub(super) const KIND: Kind = Kind {
+pub(in crate::findings) const KIND: Kind = Kind {
     id: "ports-running-out",
     title: "a destination will have no local port left within a minute or so",
     means: "Connections come faster than TIME_WAIT lets go of their ports. Once all are held, connect() or bind() fails.",
@@ -21,7 +21,7 @@ pub(super) const KIND: Kind = Kind {
     sources: &["net/ipv4/tcp_minisocks.c tcp_time_wait (6.18)", "include/net/tcp.h TCP_TIMEWAIT_LEN"],
 };
 
-pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
+pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     let seconds = case.destination.seconds_to_exhaustion?;
     let summary = format!(
         "{} runs out of local ports in {} s: {} connections a second, the ports carry {} (chosen by {})",
@@ -31,5 +31,5 @@ pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
         figure(case.limit),
         pool_word(case.destination.pool)
     );
-    Some(case.finding("ports-running-out", Severity::Critical, summary, port_evidence(case)))
+    Some(case.finding(&KIND, Severity::Critical, summary, evidence(case)))
 }

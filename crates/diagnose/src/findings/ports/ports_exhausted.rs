@@ -1,11 +1,11 @@
 //! `ports-exhausted`: connect() finds no local port for a destination and fails with EADDRNOTAVAIL.
 
-use tidewait_model::report::{Finding, Pool, Severity};
+use tidewait_model::report::{Pool, Severity};
 
-use super::{Case, count, figure, port_evidence};
+use super::{Case, Found, count, evidence, figure};
 use crate::Kind;
 
-pub(super) const KIND: Kind = Kind {
+pub(in crate::findings) const KIND: Kind = Kind {
     id: "ports-exhausted",
     title: "no local port is left for a destination",
     means: "connect() fails with EADDRNOTAVAIL (99, \"Cannot assign requested address\") for this source address and this \
@@ -29,7 +29,7 @@ pub(super) const KIND: Kind = Kind {
     sources: &["net/ipv4/inet_hashtables.c __inet_hash_connect (6.18)", "RFC 6056"],
 };
 
-pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
+pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     if case.destination.pool == Pool::Bind || !case.exhausted() {
         return None;
     }
@@ -49,7 +49,7 @@ pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
             case.subject()
         )
     };
-    let mut evidence = port_evidence(case);
+    let mut evidence = evidence(case);
     if case.destination.rate_now_per_second > 0.0 {
         evidence.push(format!(
             "a port comes free {} times a second; every connection beyond that is refused",
@@ -66,5 +66,5 @@ pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
         );
     }
     let severity = if perhaps { Severity::Warning } else { Severity::Critical };
-    Some(case.finding("ports-exhausted", severity, summary, evidence))
+    Some(case.finding(&KIND, severity, summary, evidence))
 }

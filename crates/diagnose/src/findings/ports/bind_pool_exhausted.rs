@@ -1,11 +1,11 @@
 //! `bind-pool-exhausted`: bind(address, port 0) finds no port that no connection of the address holds: EADDRINUSE.
 
-use tidewait_model::report::{Finding, Pool, Severity};
+use tidewait_model::report::{Pool, Severity};
 
-use super::{Case, count, port_evidence};
+use super::{Case, Found, count, evidence};
 use crate::Kind;
 
-pub(super) const KIND: Kind = Kind {
+pub(in crate::findings) const KIND: Kind = Kind {
     id: "bind-pool-exhausted",
     title: "bind() finds no port for a source address",
     means: "bind(address, port 0) before connect() fails with EADDRINUSE (98, \"Address already in use\"), whatever the destination: \
@@ -18,7 +18,7 @@ pub(super) const KIND: Kind = Kind {
     sources: &["net/ipv4/inet_connection_sock.c inet_csk_find_open_port (6.18)"],
 };
 
-pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
+pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     let destination = case.destination;
     if destination.pool != Pool::Bind || !case.exhausted() {
         return None;
@@ -30,11 +30,11 @@ pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
         count(destination.ports_used),
         count(case.usable)
     );
-    let mut evidence = port_evidence(case);
+    let mut evidence = evidence(case);
     evidence.push(
         "bind(address, port 0) before connect() needs a port that is free for every destination; connect() alone needs \
          one that is free for this destination"
             .to_owned(),
     );
-    Some(case.finding("bind-pool-exhausted", Severity::Critical, summary, evidence))
+    Some(case.finding(&KIND, Severity::Critical, summary, evidence))
 }

@@ -4,12 +4,12 @@
 //! first parity is full, and each call walks it in vain: about 1.5 ms of CPU on the stock range, where it took
 //! microseconds before. No error is returned.
 
-use tidewait_model::report::{Finding, Pool, Severity};
+use tidewait_model::report::{Pool, Severity};
 
-use super::{Case, figure, port_evidence};
+use super::{Case, Found, evidence, figure};
 use crate::Kind;
 
-pub(super) const KIND: Kind = Kind {
+pub(in crate::findings) const KIND: Kind = Kind {
     id: "port-search-cliff",
     title: "more than half of the ports are in the way, and each connect() searches at length",
     means: "No connection fails, but each connect() walks through one half of the range in vain before it finds a port in the \
@@ -30,7 +30,7 @@ const PER_PORT: f64 = 1.0e-7;
 /// From this share of a core on, the search is felt.
 const FELT: f64 = 0.05;
 
-pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
+pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     let destination = case.destination;
     if destination.pool == Pool::Bind {
         return None;
@@ -59,7 +59,7 @@ pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
         );
         (Severity::Warning, summary)
     };
-    let mut evidence = port_evidence(case);
+    let mut evidence = evidence(case);
     if destination.rate_now_per_second > 0.0 {
         evidence.push(format!(
             "at {} connects a second the search takes about {:.0} % of a core",
@@ -67,5 +67,5 @@ pub(super) fn check(case: &Case<'_>) -> Option<Finding> {
             share * 100.0
         ));
     }
-    Some(case.finding("port-search-cliff", severity, summary, evidence))
+    Some(case.finding(&KIND, severity, summary, evidence))
 }

@@ -1,0 +1,299 @@
+//! What helps against a lack of ports, in the order to try it, with its effect in this case; and what does not.
+//!
+//! The order: find and fix the program, more ports, less time, reuse, more addresses. One step is taken out of it:
+//! reuse goes before a shorter TIME_WAIT, because a connection that takes a port over keeps sequence numbers and
+//! timestamps above those of the old one, and one that finds the port free does not (net/ipv4/tcp_ipv4.c
+//! `tcp_twsk_unique`).
+
+use tidewait_model::report::{NoHelp, Pool};
+use tidewait_model::{PortRange, PortSet, State};
+
+use super::Case;
+use crate::accounting::Range;
+use crate::findings::remedy::{Step, advice, recycle, setting};
+use crate::findings::words::{count, figure, who};
+use crate::programs::Need;
+
+/// A wider range that keeps clear of the ports where services usually listen.
+const WIDER: PortRange = PortRange { low: 10_240, high: 65_535 };
+
+/// The remedies, first things first.
+pub(super) fn for_ports(case: &Case<'_>) -> [Option<Step>; 6] {
+    [
+        reuse_connections(case),
+        bind_no_port(case),
+        wider_range(case),
+        tw_reuse(case),
+        less_time(case),
+        more_addresses(case),
+    ]
+}
+
+fn reuse_connections(case: &Case<'_>) -> Option<Step> {
+    let owner = case.destination.owners.first();
+    let name = owner.map_or_else(|| "the program that connects".to_owned(), who);
+    let rate = case.destination.rate_now_per_second;
+    let open = case.destination.states[State::Established];
+    let effect = if rate > 0.0 {
+        format!("each connection kept saves its share of {} new ports a second", figure(rate))
+    } else if open > 0 && !case.mostly_closed() {
+        format!("{} connections are open: as many ports come free as can be closed or shared", count(open))
+    } else {
+        "ports are used for as long as work is done, not for a minute each".to_owned()
+    };
+    let summary =
+        format!("let {name} keep connections open and use them again (keep-alive, a connection pool)");
+    Some(
+        Step::new("reuse-connections", summary, effect)
+            .configuration(owner, Need::ReuseConnections)
+            .risk("none for the kernel; the peer has to allow long connections"),
+    )
+}
+
+fn bind_no_port(case: &Case<'_>) -> Option<Step> {
+    (case.destination.pool == Pool::Bind).then(|| {
+        Step::new(
+            "bind-address-no-port",
+            "let the program set IP_BIND_ADDRESS_NO_PORT before bind(address, 0), or bind no address where routing \
+             gives the same one",
+            format!(
+                "the port is then chosen by connect(): {ports} ports for each destination instead of {ports} for all \
+                 together, and tcp_tw_reuse starts to apply",
+                ports = count(case.usable)
+            ),
+        )
+        .configuration(case.destination.owners.first(), Need::PortAtConnect)
+        .risk("needs a program or a release that has the option")
+    })
+}
+
+/// Seconds for which a closed connection keeps its port, as the limit has it.
+fn hold(case: &Case<'_>) -> f64 {
+    let time_wait = f64::from(case.view.namespace.time_wait_seconds);
+    // A limit that the length of TIME_WAIT does not explain rests on ports being taken over earlier.
+    if case.limit * time_wait <= f64::from(case.usable) * 1.01 {
+        time_wait
+    } else {
+        f64::from(case.usable) / case.limit
+    }
+}
+
+fn wider_range(case: &Case<'_>) -> Option<Step> {
+    let (facts, settings) = (case.view.facts, &case.view.facts.settings);
+    let now = case.view.namespace.ports?;
+    let present = PortRange { low: now.low, high: now.high };
+    let start =
+        case.view.number("net.ipv4.ip_unprivileged_port_start").and_then(|port| u16::try_from(port).ok());
+    let wider = PortRange { low: WIDER.low.max(start.unwrap_or(0)).min(now.low), high: WIDER.high };
+    if wider.size() <= present.size() {
+        return None;
+    }
+    let added = |port: &u16| wider.contains(*port) && !present.contains(*port);
+    let reserved = settings.reserved();
+    let listening: PortSet = facts
+        .census
+        .listeners
+        .iter()
+        .map(|listener| listener.local.port)
+        .filter(|port| added(port) && !reserved.contains(*port))
+        .collect();
+    let more = added_ports(case, wider, present)?;
+    let range = format!("net.ipv4.ip_local_port_range=\"{} {}\"", wider.low, wider.high);
+    let (command, risk) = match listening.iter().next() {
+        None => (
+            format!("sysctl -w {range}"),
+            "nothing listens in the added ports now; a service that starts later on one of them may find it taken"
+                .to_owned(),
+        ),
+        Some(first) => {
+            let mut merged = reserved;
+            merged.union(&listening);
+            (
+                format!("sysctl -w net.ipv4.ip_local_reserved_ports=\"{merged}\" {range}"),
+                format!(
+                    "services listen on {} of the added ports (the first is {first}): the command reserves them first, so \
+                     that they are free after a restart of the service",
+                    count(listening.len())
+                ),
+            )
+        }
+    };
+    let effect = format!(
+        "{} to {} ports: {} to {} connections a second",
+        count(case.usable),
+        count(case.usable + more),
+        figure(case.limit),
+        figure(case.limit + f64::from(more) / hold(case))
+    );
+    let summary = format!("widen net.ipv4.ip_local_port_range to {} {}", wider.low, wider.high);
+    Some(Step::new("wider-range", summary, effect).command(case.view.inside(&command)).risk(risk))
+}
+
+/// Ports that a connection gains by the wider range: those that are neither reserved nor bound.
+fn added_ports(case: &Case<'_>, wider: PortRange, present: PortRange) -> Option<u32> {
+    let size = |range: PortRange| {
+        let mut facts = case.view.facts.clone();
+        let text = format!("{} {}", range.low, range.high);
+        facts.settings.0.insert("net.ipv4.ip_local_port_range".to_owned(), text);
+        Range::of(&facts).map(|range| range.usable())
+    };
+    Some(size(wider)?.saturating_sub(size(present)?)).filter(|more| *more > 0)
+}
+
+/// Whether tcp_tw_reuse=1 would let connect() take over ports of this destination that it cannot take over now.
+fn reuse_would_help(case: &Case<'_>) -> bool {
+    case.destination.pool != Pool::Bind
+        && case.destination.reusable == 0
+        && !case.reuse_is_on()
+        && case.view.number("net.ipv4.tcp_tw_reuse").is_some()
+        && case.view.number("net.ipv4.tcp_timestamps").is_some_and(|value| value != 0)
+        && case.destination.states[State::TimeWait] > 0
+        && peer_timestamps(case) != Some(false)
+}
+
+/// Whether the peer sends timestamps, as seen on a live connection.
+fn peer_timestamps(case: &Case<'_>) -> Option<bool> {
+    let row = case.destination;
+    let seen = case.view.facts.census.destinations.iter();
+    seen.filter(|seen| seen.source.to_string() == row.source && seen.peer.to_string() == row.destination)
+        .find_map(|seen| seen.peer_timestamps)
+}
+
+fn tw_reuse(case: &Case<'_>) -> Option<Step> {
+    if !reuse_would_help(case) {
+        return None;
+    }
+    let delay = case.view.quantity("net.ipv4.tcp_tw_reuse_delay").filter(|delay| *delay > 0).unwrap_or(1_000)
+        as f64
+        / 1e3;
+    let closed = u32::try_from(case.destination.states[State::TimeWait]).unwrap_or(u32::MAX);
+    let open = case.destination.ports_used.saturating_sub(closed);
+    let ports = case.usable.saturating_sub(open);
+    let mut effect = format!(
+        "a port is held for {} s instead of {} s: at most {} connections a second instead of {}, and the search for a \
+         port stays short",
+        figure(delay),
+        case.view.namespace.time_wait_seconds,
+        figure(f64::from(ports) / delay),
+        figure(case.limit)
+    );
+    if case.destination.pool == Pool::Unknown {
+        effect.push_str("; if connect() chose the ports, which could not be told");
+    }
+    let risk = match peer_timestamps(case) {
+        Some(true) => {
+            "little: the peer sends TCP timestamps (seen), and they and the sequence numbers keep old segments out"
+        }
+        _ => {
+            "needs a peer that sends TCP timestamps: not seen on a live connection, so not known; sequence numbers and \
+             timestamps keep old segments out"
+        }
+    };
+    let step = Step::new(
+        "tw-reuse",
+        "let connect() take over sockets in TIME_WAIT: net.ipv4.tcp_tw_reuse = 1",
+        effect,
+    );
+    Some(step.command(case.view.sysctl("net.ipv4.tcp_tw_reuse", 1)).risk(risk))
+}
+
+/// A shorter TIME_WAIT, on the kernels that have a setting for it.
+fn less_time(case: &Case<'_>) -> Option<Step> {
+    const SHORTER: u32 = 15;
+    let now = case.view.quantity("net.ipv4.tcp_tw_timeout")?;
+    if now <= u64::from(SHORTER) || !case.mostly_closed() {
+        return None;
+    }
+    let effect = format!(
+        "a port is held for {SHORTER} s instead of {now} s: at most {} connections a second instead of {}",
+        figure(case.limit * now as f64 / f64::from(SHORTER)),
+        figure(case.limit)
+    );
+    let step = Step::new(
+        "less-time",
+        format!("shorten TIME_WAIT: net.ipv4.tcp_tw_timeout = {SHORTER} (this vendor's kernel has it)"),
+        effect,
+    );
+    Some(
+        step.command(case.view.sysctl("net.ipv4.tcp_tw_timeout", SHORTER))
+            .risk("late segments of an old connection can reach a new one; sockets already in TIME_WAIT keep their time"),
+    )
+}
+
+fn more_addresses(case: &Case<'_>) -> Option<Step> {
+    let effect = format!(
+        "each further one brings as many ports again: {} connections a second more",
+        figure(case.limit)
+    );
+    let summary = "use more source addresses, or more addresses or ports of the destination";
+    Some(
+        Step::new("more-addresses", summary, effect)
+            .configuration(case.destination.owners.first(), Need::MoreSources)
+            .risk("peers that filter by address have to know the new ones"),
+    )
+}
+
+/// Popular advice that does nothing in this case.
+pub(super) fn no_help(case: &Case<'_>) -> Vec<Option<NoHelp>> {
+    let (view, states) = (case.view, &case.destination.states);
+    let closed = case.mostly_closed();
+    // Orphans in FIN_WAIT2 hold ports too, and these it would end earlier.
+    let fin_wait2 = states[State::FinWait2] * 20 >= states.total();
+    vec![
+        why_no_reuse(case).and_then(|why| setting(view, "net.ipv4.tcp_tw_reuse", why)),
+        (!fin_wait2)
+            .then(|| setting(view, "net.ipv4.tcp_fin_timeout", "it ends orphaned sockets in FIN_WAIT2; TIME_WAIT stays as long as it is"))
+            .flatten(),
+        (closed && view.facts.settings.text("net.ipv4.tcp_tw_timeout").is_none())
+            .then(|| {
+                advice(
+                    "a sysctl for the length of TIME_WAIT (net.ipv4.tcp_tw_timeout)",
+                    "60 s are compiled in (TCP_TIMEWAIT_LEN); only some vendors' kernels have the setting, this one does not",
+                )
+            })
+            .flatten(),
+        closed
+            .then(|| {
+                advice(
+                    "net.ipv4.tcp_keepalive_time, _intvl, _probes",
+                    "a socket in TIME_WAIT is closed already; keepalive looks after open connections that asked for it",
+                )
+            })
+            .flatten(),
+        recycle(view),
+        (case.destination.pool == Pool::Bind)
+            .then(|| {
+                advice(
+                    "SO_REUSEADDR",
+                    "on its own it does not let bind(address, 0) share a port with a connection of the same address",
+                )
+            })
+            .flatten(),
+        advice(
+            "net.core.somaxconn, net.ipv4.tcp_max_syn_backlog",
+            "queues of connections that come in; these go out",
+        ),
+    ]
+}
+
+/// Why tcp_tw_reuse=1 changes nothing here; `None` where it would.
+fn why_no_reuse(case: &Case<'_>) -> Option<&'static str> {
+    if case.destination.pool == Pool::Bind {
+        Some(
+            "bind() chose the port before connect(); bind() never looks at tcp_tw_reuse, so TIME_WAIT blocks the port",
+        )
+    } else if reuse_would_help(case) {
+        None
+    } else if case.view.number("net.ipv4.tcp_timestamps") == Some(0) {
+        Some("it needs TCP timestamps, and net.ipv4.tcp_timestamps is 0")
+    } else if peer_timestamps(case) == Some(false) {
+        Some("it needs TCP timestamps, and the peer sends none (seen on a live connection)")
+    } else if case.destination.states[State::TimeWait] == 0 {
+        Some("none of the ports is in TIME_WAIT")
+    } else if case.destination.reusable > 0 || (case.reuse_is_on() && case.destination.pool == Pool::Connect)
+    {
+        Some("it is in effect for this destination already, and is reckoned in")
+    } else {
+        None
+    }
+}
