@@ -4,6 +4,7 @@
 //! uses, [`forecast`] how fast and how long that can go on, [`findings`] what is wrong and what helps.
 
 pub mod accounting;
+pub mod explain;
 pub mod findings;
 pub mod forecast;
 mod kind;

@@ -1,9 +1,13 @@
 //! Programs and what to write into their configuration: recipes, verified against each program's own documentation.
 
+mod clients;
+mod databases;
+mod proxies;
+
 use tidewait_model::report::Configuration;
 
 /// What a recipe brings about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// Connections are kept open and used again.
     ReuseConnections,
@@ -17,6 +21,30 @@ pub enum Need {
     MoreDescriptors,
     /// Connections whose peer has gone are noticed and closed.
     NoticeDeadPeers,
+}
+
+impl Need {
+    /// Every need, in the order in which a remedy for lack of ports would be tried.
+    pub const ALL: [Need; 6] = [
+        Need::ReuseConnections,
+        Need::PortAtConnect,
+        Need::MoreSources,
+        Need::LongerBacklog,
+        Need::MoreDescriptors,
+        Need::NoticeDeadPeers,
+    ];
+
+    /// What it is for, in a few words: the heading over the lines of a program.
+    pub fn words(self) -> &'static str {
+        match self {
+            Need::ReuseConnections => "reuse connections",
+            Need::PortAtConnect => "leave the port to connect()",
+            Need::MoreSources => "spread over source addresses",
+            Need::LongerBacklog => "a longer accept queue",
+            Need::MoreDescriptors => "more open files",
+            Need::NoticeDeadPeers => "notice dead peers",
+        }
+    }
 }
 
 /// Lines for one need.
@@ -39,6 +67,8 @@ pub struct Program {
     pub id: &'static str,
     /// The name as its makers write it.
     pub name: &'static str,
+    /// Other names it is asked for by.
+    pub aliases: &'static [&'static str],
     /// How its process is called (/proc/PID/comm): whole names; one that ends in `*` stands for all that begin so.
     /// Empty where the name tells nothing.
     pub commands: &'static [&'static str],
@@ -52,12 +82,21 @@ impl Program {
     /// The lines for `need`, where there are any.
     pub fn configuration(&self, need: Need) -> Option<Configuration> {
         let recipe = self.recipes.iter().find(|recipe| recipe.need == need)?;
-        Some(Configuration {
+        Some(self.lines(recipe))
+    }
+
+    /// The lines for everything that is known of it.
+    pub fn configurations(&self) -> Vec<Configuration> {
+        self.recipes.iter().map(|recipe| self.lines(recipe)).collect()
+    }
+
+    fn lines(&self, recipe: &Recipe) -> Configuration {
+        Configuration {
             program: self.name.to_owned(),
             about: recipe.about.to_owned(),
             lines: recipe.lines.iter().map(|line| (*line).to_owned()).collect(),
             source: recipe.source.to_owned(),
-        })
+        }
     }
 
     fn is_called(&self, command: &str) -> bool {
@@ -73,26 +112,36 @@ pub fn of(command: &str) -> Option<&'static Program> {
     PROGRAMS.iter().find(|program| program.is_called(command))
 }
 
-/// Every program that is known.
-pub const PROGRAMS: &[Program] = &[Program {
-    id: "nginx",
-    name: "nginx",
-    commands: &["nginx"],
-    about: "Before 1.29.7 it opens a connection to the upstream for every request unless `keepalive` is set.",
-    recipes: &[Recipe {
-        need: Need::ReuseConnections,
-        about: "keeps idle connections to the upstream open, as many per worker process as the number says",
-        lines: &[
-            "upstream backend {",
-            "    server 10.0.2.9:8080;",
-            "    keepalive 64;",
-            "}",
-            "location / {",
-            "    proxy_pass http://backend;",
-            "    proxy_http_version 1.1;",
-            "    proxy_set_header Connection \"\";",
-            "}",
-        ],
-        source: "nginx.org/en/docs/http/ngx_http_upstream_module.html#keepalive",
-    }],
-}];
+/// The program called `name`, by its id, its name or an alias.
+pub fn named(name: &str) -> Option<&'static Program> {
+    let is = |other: &str| other.eq_ignore_ascii_case(name);
+    PROGRAMS
+        .iter()
+        .find(|program| is(program.id) || is(program.name) || program.aliases.iter().any(|alias| is(alias)))
+}
+
+/// Every program that is known: proxies, then databases and caches, then what programs are written with.
+pub const PROGRAMS: &[Program] = &[
+    proxies::NGINX,
+    proxies::HAPROXY,
+    proxies::SQUID,
+    proxies::ENVOY,
+    proxies::HTTPD,
+    databases::PHP,
+    databases::MYSQL,
+    databases::PGBOUNCER,
+    databases::REDIS,
+    databases::MEMCACHED,
+    clients::GO_HTTP,
+    clients::GO_SQL,
+    clients::JAVA,
+    clients::HIKARI,
+    clients::APACHE_HTTPCLIENT,
+    clients::REQUESTS,
+    clients::URLLIB3,
+    clients::HTTPX,
+    clients::NODE,
+    clients::UNDICI,
+    clients::CURL,
+    clients::SYSTEMD,
+];

@@ -3,6 +3,7 @@
 use schemars::{JsonSchema, schema_for};
 use tidewait_model::capacity::Capacity;
 use tidewait_model::doctor::Checkup;
+use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::LabRun;
 
@@ -26,6 +27,16 @@ pub fn lab() -> String {
     pretty::<LabRun>()
 }
 
+/// The schema of `tidewait explain TOPIC --json`.
+pub fn explain() -> String {
+    pretty::<Explanation>()
+}
+
+/// The schema of `tidewait explain --list --json`.
+pub fn topics() -> String {
+    pretty::<Topics>()
+}
+
 /// Every schema with the name of the file that holds it under docs/schema.
 pub fn all() -> Vec<(&'static str, String)> {
     vec![
@@ -33,6 +44,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.doctor-1.json", doctor()),
         ("tidewait.capacity-1.json", capacity()),
         ("tidewait.lab-1.json", lab()),
+        ("tidewait.explain-1.json", explain()),
+        ("tidewait.topics-1.json", topics()),
     ]
 }
 

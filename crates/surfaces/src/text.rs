@@ -1,4 +1,4 @@
-//! Text for people: the report, the checkup and the capacity answer, as lines no wider than the page.
+//! Text for people: the report, the checkup, the capacity answer and explanations, as lines no wider than the page.
 //!
 //! Nothing here decides what is wrong: the findings come with the report. What is decided here is what a
 //! tired reader sees first. Text that came from outside (process names, namespace names) is cleaned of
@@ -9,6 +9,7 @@ mod capacity;
 mod checkup;
 mod counters;
 mod destinations;
+mod explain;
 mod findings;
 mod limits;
 pub(crate) mod line;
@@ -22,6 +23,7 @@ pub(crate) mod verdict;
 
 use tidewait_model::capacity::{Capacity, Preset};
 use tidewait_model::doctor::Checkup;
+use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabRun, ScenarioResult};
 
@@ -77,6 +79,20 @@ pub fn lab(run: &LabRun, page: &Page) -> String {
 pub fn scenario_list<'a>(list: impl IntoIterator<Item = (&'a str, &'a str)>, page: &Page) -> String {
     let mut paper = Paper::new(page);
     scenarios::list(&mut paper, list);
+    paper.finish()
+}
+
+/// The page of `tidewait explain TOPIC`: the answer, how it is here, what to do, what is often said.
+pub fn explanation(explanation: &Explanation, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    explain::write(&mut paper, explanation);
+    paper.finish()
+}
+
+/// The page of `tidewait explain --list`: every topic in a line.
+pub fn topics(topics: &Topics, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    explain::list(&mut paper, topics);
     paper.finish()
 }
 

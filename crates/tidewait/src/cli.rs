@@ -32,6 +32,8 @@ pub enum Command {
     /// Nagios, Icinga or Checkmk plugin over the findings of `report`
     #[command(version, after_help = CHECK_CODES)]
     Check(Check),
+    /// What a state, a setting, a finding or an error message means, in general and on this machine
+    Explain(Explain),
     /// What this kernel and these privileges allow, each thing tried in a namespace of its own
     Doctor(Doctor),
     /// Make each kind of trouble on the real kernel, in a machine of its own, and see what tidewait says of it
@@ -174,6 +176,24 @@ pub struct Check {
     /// Only connections with this peer
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub to: Option<AddressFilter>,
+}
+
+/// Options of `explain`.
+#[derive(Clone, Debug, Args)]
+pub struct Explain {
+    /// How to print it.
+    #[command(flatten)]
+    pub format: Format,
+    /// A state, a setting, a socket option, a finding, a concept, a program, or an error message as it was
+    /// logged; several words are one topic, '-' reads it from standard input
+    #[arg(value_name = "TOPIC", required_unless_present = "list", allow_hyphen_values = true)]
+    pub topic: Vec<String>,
+    /// List every topic
+    #[arg(long, conflicts_with = "topic")]
+    pub list: bool,
+    /// Say how it is in this network namespace, as in `report`
+    #[arg(long, value_name = "NAME|PID|all")]
+    pub netns: Option<String>,
 }
 
 /// Options of `doctor`.

@@ -3,6 +3,7 @@
 mod capacity;
 pub mod check;
 mod doctor;
+mod explain;
 mod generate;
 mod lab;
 mod report;
@@ -19,6 +20,7 @@ pub fn run(cli: Cli) -> ExitCode {
         None => report::run(&cli.report),
         Some(Command::Report(options)) => report::run(&options),
         Some(Command::Capacity(options)) => capacity::run(&options),
+        Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::Lab(options)) => lab::run(&options),
         Some(Command::Completions { shell }) => generate::completions(shell),

@@ -57,7 +57,8 @@ pub fn run(options: &Report) -> anyhow::Result<()> {
     }
 }
 
-fn scope(netns: Option<&str>) -> Scope {
+/// The namespaces that `--netns` asks for.
+pub fn scope(netns: Option<&str>) -> Scope {
     match netns {
         None => Scope::Auto,
         Some("all") => Scope::All,
