@@ -10,13 +10,16 @@ mod checkup;
 mod counters;
 mod destinations;
 mod findings;
-mod limits;
+pub(crate) mod limits;
 pub(crate) mod line;
+mod lingering;
+mod listeners;
 mod namespaces;
 pub(crate) mod number;
 pub(crate) mod owner;
 mod page;
 mod presets;
+mod processes;
 pub(crate) mod verdict;
 
 use tidewait_model::capacity::{Capacity, Preset};
@@ -26,11 +29,12 @@ use tidewait_model::report::Report;
 pub use page::Page;
 use page::Paper;
 
-/// The page of `tidewait report`: verdict, destinations, incoming services, findings, what was not seen.
+/// The page of `tidewait report`: verdict, namespaces, processes, findings, what was not seen.
 pub fn report(report: &Report, page: &Page) -> String {
     let mut paper = Paper::new(page);
     verdict::write(&mut paper, report);
     namespaces::write(&mut paper, report);
+    processes::write(&mut paper, &report.processes);
     findings::write(&mut paper, &report.findings);
     limits::write(&mut paper, report);
     paper.finish()
