@@ -13,7 +13,7 @@ mod ports;
 mod remedy;
 mod setup;
 mod view;
-mod words;
+pub(crate) mod words;
 
 use tidewait_model::Observation;
 use tidewait_model::report::{Finding, Namespace};

@@ -10,9 +10,13 @@ mod range;
 use tidewait_model::Hides;
 use tidewait_model::report::{Finding, Namespace, Remedy, Report, Severity};
 
-use crate::text::{line, number, owner, verdict};
+use crate::text::{limits, line, number, owner, verdict};
 pub use metrics::{Absent, METRICS, Metric, metric, plain};
 pub use range::{Range, RangeError};
+
+/// Findings and limits that are told at length. Nobody reads more in a notification, and Nagios cuts it.
+const FINDINGS: usize = 10;
+const LIMITS: usize = 5;
 
 /// What the exit code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,10 +130,14 @@ pub fn answer(report: &Report, wanted: &Wanted) -> Answer {
         .map(|(_, words)| words.as_str())
         .collect();
     let mut text = first_line(status, &words.join("; "), &performance(report, wanted));
-    for finding in &counting {
-        tell(&mut text, finding, wanted.verbosity);
-    }
     if wanted.verbosity > 0 {
+        for finding in counting.iter().take(FINDINGS) {
+            tell(&mut text, finding, wanted.verbosity);
+        }
+        if counting.len() > FINDINGS {
+            let more = number::count((counting.len() - FINDINGS) as u64);
+            push(&mut text, &format!("and {more} more findings, which `tidewait report` lists"));
+        }
         closing_lines(&mut text, report, wanted);
     }
     Answer { status, text }
@@ -274,9 +282,6 @@ fn performance(report: &Report, wanted: &Wanted) -> String {
 
 /// A finding on lines of its own, as much as is wanted.
 fn tell(text: &mut String, finding: &Finding, verbosity: u8) {
-    if verbosity == 0 {
-        return;
-    }
     let (_, word) = verdict::severity(finding.severity);
     push(text, &format!("{word} {} [{}]", verdict::sentence(finding), finding.id));
     if verbosity > 1 {
@@ -321,22 +326,20 @@ fn tell(text: &mut String, finding: &Finding, verbosity: u8) {
 
 /// Limits, and what the metric of the thresholds is and is not.
 fn closing_lines(text: &mut String, report: &Report, wanted: &Wanted) {
-    /// More than this nobody reads in a notification.
-    const LIMITS: usize = 5;
     if let Some(Thresholds { metric, .. }) = &wanted.thresholds {
         push(text, &format!("{}: {}", metric.name, metric.about));
         if let Some(caution) = metric.caution {
             push(text, &format!("  {caution}"));
         }
     }
-    let limits: Vec<_> =
-        report.limits.iter().filter(|limit| wanted.verbosity > 1 || limit.hides == Hides::Trouble).collect();
-    for limit in limits.iter().take(LIMITS) {
+    let told = report.limits.iter().filter(|limit| wanted.verbosity > 1 || limit.hides == Hides::Trouble);
+    let groups = limits::grouped(told);
+    for (limit, what) in groups.iter().take(LIMITS) {
         let remedy = limit.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        push(text, &format!("not seen: {}: {}{remedy}", limit.what, limit.why));
+        push(text, &format!("not seen: {what}: {}{remedy}", limit.why));
     }
-    if limits.len() > LIMITS {
-        let more = number::count((limits.len() - LIMITS) as u64);
+    if groups.len() > LIMITS {
+        let more = number::count((groups.len() - LIMITS) as u64);
         push(text, &format!("not seen: and {more} more, which `tidewait report --json` lists"));
     }
 }

@@ -11,13 +11,16 @@ mod counters;
 mod destinations;
 mod explain;
 mod findings;
-mod limits;
+pub(crate) mod limits;
 pub(crate) mod line;
+mod lingering;
+mod listeners;
 mod namespaces;
 pub(crate) mod number;
 pub(crate) mod owner;
 mod page;
 mod presets;
+mod processes;
 mod scenarios;
 pub(crate) mod verdict;
 
@@ -30,11 +33,12 @@ use tidewait_model::scenario::{LabRun, ScenarioResult};
 pub use page::Page;
 use page::Paper;
 
-/// The page of `tidewait report`: verdict, destinations, incoming services, findings, what was not seen.
+/// The page of `tidewait report`: verdict, namespaces, processes, findings, what was not seen.
 pub fn report(report: &Report, page: &Page) -> String {
     let mut paper = Paper::new(page);
     verdict::write(&mut paper, report);
     namespaces::write(&mut paper, report);
+    processes::write(&mut paper, &report.processes);
     findings::write(&mut paper, &report.findings);
     limits::write(&mut paper, report);
     paper.finish()

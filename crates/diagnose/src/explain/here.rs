@@ -5,7 +5,7 @@ use tidewait_model::explain::Fact;
 use tidewait_model::report::{Destination, Namespace, Pool, Report, Severity};
 use tidewait_model::{State, Version};
 
-use crate::findings::{count, figure, pool_word};
+use crate::findings::words::{count, figure, pool_word};
 
 /// Something to look up in the report.
 #[derive(Clone, Copy, Debug)]

@@ -66,7 +66,7 @@ pub(super) fn entries() -> Vec<Entry> {
     articles
         .chain(SETTINGS.iter().map(Page::Setting))
         .chain(OPTIONS.iter().map(Page::Option))
-        .chain(KINDS.iter().map(Page::Finding))
+        .chain(KINDS.iter().copied().map(Page::Finding))
         .chain(PROGRAMS.iter().map(Page::Program))
         .map(Entry::new)
         .collect()

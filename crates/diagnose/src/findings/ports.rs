@@ -10,7 +10,7 @@ use tidewait_model::State;
 use tidewait_model::report::{Destination, Pool, Severity};
 
 use super::view::{Found, Ties, View};
-use super::words::{count, figure};
+use super::words::{count, figure, pool_word};
 use crate::Kind;
 
 /// The kinds that are found here.
@@ -135,13 +135,4 @@ fn evidence(case: &Case<'_>) -> Vec<String> {
         evidence.push(format!("ports chosen by {} ({})", pool_word(destination.pool), destination.pool_how));
     }
     evidence
-}
-
-/// The call that chose the ports of a pool.
-fn pool_word(pool: Pool) -> &'static str {
-    match pool {
-        Pool::Connect => "connect()",
-        Pool::Bind => "bind()",
-        Pool::Unknown => "an unknown way",
-    }
 }

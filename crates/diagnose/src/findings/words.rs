@@ -1,6 +1,7 @@
 //! Numbers and names as the sentences of findings have them.
 
 use tidewait_model::Owner;
+use tidewait_model::report::Pool;
 
 /// A count with its thousands set apart.
 pub(crate) fn count(number: impl Into<u64>) -> String {
@@ -65,6 +66,15 @@ pub(crate) fn who(owner: &Owner) -> String {
         (Some(pid), _) => format!("{}[{pid}]", owner.command),
         (None, Some(unit)) if !unit.starts_with(&owner.command) => format!("{} ({unit})", owner.command),
         (None, _) => owner.command.clone(),
+    }
+}
+
+/// The call that chose the ports of a pool.
+pub(crate) fn pool_word(pool: Pool) -> &'static str {
+    match pool {
+        Pool::Connect => "connect()",
+        Pool::Bind => "bind()",
+        Pool::Unknown => "an unknown way",
     }
 }
 

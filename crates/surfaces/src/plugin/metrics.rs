@@ -62,7 +62,7 @@ pub const METRICS: &[Metric] = &[
         value: |report| {
             rows(report)
                 .filter_map(|row| row.seconds_to_exhaustion)
-                .filter(|value| value.is_finite())
+                .filter(|value| value.is_finite() && *value >= 0.0)
                 .min_by(f64::total_cmp)
         },
         max: nothing,
@@ -131,11 +131,11 @@ pub const METRICS: &[Metric] = &[
                 .namespaces
                 .iter()
                 .flat_map(|namespace| &namespace.listeners)
-                .filter(|listener| listener.limit > 0)
-                .map(|listener| percent(listener.queue.into(), listener.limit.into()));
+                // The kernel takes one more than the limit says (sk_acceptq_is_full, include/net/sock.h).
+                .map(|listener| percent(listener.queue.into(), f64::from(listener.limit) + 1.0));
             fills.max_by(f64::total_cmp).or_else(|| (!report.namespaces.is_empty()).then_some(0.0))
         },
-        max: nothing,
+        max: hundred,
     },
     Metric {
         name: "conntrack_fill",
@@ -198,10 +198,15 @@ fn rows(report: &Report) -> impl Iterator<Item = &Destination> {
 
 /// The fill of the fullest of the rows. 0 where there are none though the ports are known.
 fn fullest(report: &Report, which: fn(&Destination) -> bool) -> Option<f64> {
-    let fills =
-        rows(report).filter(|row| which(row)).filter_map(|row| row.fill).filter(|fill| fill.is_finite());
     let known = report.namespaces.iter().any(|namespace| namespace.ports.is_some());
-    fills.max_by(f64::total_cmp).map(|fill| fill * 100.0).or_else(|| known.then_some(0.0))
+    let mut rows = rows(report).filter(|row| which(row)).peekable();
+    if rows.peek().is_none() {
+        return known.then_some(0.0);
+    }
+    rows.filter_map(|row| row.fill)
+        .filter(|fill| fill.is_finite())
+        .max_by(f64::total_cmp)
+        .map(|fill| fill * 100.0)
 }
 
 fn sockets(report: &Report, state: State) -> Option<f64> {

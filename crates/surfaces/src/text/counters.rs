@@ -26,8 +26,22 @@ pub fn write(paper: &mut Paper<'_>, namespace: &Namespace) {
         if value > 0 {
             let short = name.rsplit('.').next().unwrap_or(name);
             let lead = Line::plain("  ").with(Paint::Warning, format!("{short} {}  ", number::signed(value)));
-            paper.prose(lead, Paint::Plain, &format!("{meaning}, since the counters began"));
+            paper.prose(
+                lead,
+                Paint::Plain,
+                &format!("{meaning}, since the counters began{}", grown(namespace, name)),
+            );
         }
+    }
+}
+
+/// `, 12 of them in the last 10 s`, where the counters were watched.
+fn grown(namespace: &Namespace, name: &str) -> String {
+    let Some(growth) = &namespace.growth else { return String::new() };
+    let span = number::duration(growth.seconds);
+    match growth.counters.get(name).copied().unwrap_or(0) {
+        0 => format!(", none in the last {span}"),
+        grown => format!(", {} of them in the last {span}", number::signed(grown)),
     }
 }
 

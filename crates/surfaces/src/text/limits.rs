@@ -26,11 +26,9 @@ pub fn write(paper: &mut Paper<'_>, report: &Report) {
     }
 }
 
-/// Limits with the same cause and remedy are one: two hundred namespaces lack the same capability.
-fn limits(paper: &mut Paper<'_>, limits: &[Limit]) {
-    if limits.is_empty() {
-        return;
-    }
+/// Limits with the same cause and remedy are one: two hundred namespaces lack the same capability. Each with what they
+/// are about, in words.
+pub fn grouped<'a>(limits: impl IntoIterator<Item = &'a Limit>) -> Vec<(&'a Limit, String)> {
     let mut groups: Vec<(&Limit, Vec<&str>)> = Vec::new();
     for limit in limits {
         match groups.iter_mut().find(|(first, _)| first.why == limit.why && first.remedy == limit.remedy) {
@@ -38,15 +36,23 @@ fn limits(paper: &mut Paper<'_>, limits: &[Limit]) {
             None => groups.push((limit, vec![&limit.what])),
         }
     }
+    let words = |whats: Vec<&str>| match whats[..] {
+        [a, b, c, ref rest @ ..] if !rest.is_empty() => {
+            format!("{a}, {b}, {c} and {} more", number::count(rest.len() as u64))
+        }
+        _ => whats.join(", "),
+    };
+    groups.into_iter().map(|(first, whats)| (first, words(whats))).collect()
+}
+
+fn limits(paper: &mut Paper<'_>, limits: &[Limit]) {
+    if limits.is_empty() {
+        return;
+    }
+    let groups = grouped(limits);
     paper.heading("Not seen");
     let top = paper.page().top;
-    for (first, whats) in groups.iter().take(top) {
-        let what = match whats[..] {
-            [a, b, c, ref rest @ ..] if !rest.is_empty() => {
-                format!("{a}, {b}, {c} and {} more", number::count(rest.len() as u64))
-            }
-            _ => whats.join(", "),
-        };
+    for (first, what) in groups.iter().take(top) {
         paper.prose(Line::of(Paint::Warning, "  - "), Paint::Plain, &format!("{what}: {}", first.why));
         if let Some(remedy) = &first.remedy {
             paper.prose(Line::plain("    "), Paint::Faint, remedy);

@@ -7,7 +7,7 @@ use tidewait_model::report::{Incoming, Namespace, Ports, Report, Severity};
 
 use super::line::{Line, Paint};
 use super::page::Paper;
-use super::{counters, destinations, number, owner};
+use super::{counters, destinations, lingering, listeners, number, owner};
 
 /// With more busy namespaces than this, calm ones get one line.
 const MANY: usize = 4;
@@ -80,7 +80,8 @@ fn is_calm(report: &Report, namespace: &Namespace) -> bool {
             || destination.seconds_to_exhaustion.is_some()
             || destination.ports_usable.is_none()
     });
-    !found && !in_sight && !counters::any(namespace) && fullest(namespace).unwrap_or(0.0) < CALM
+    let held_up = namespace.listeners.iter().any(listeners::has_queue) || !namespace.lingering.is_empty();
+    !found && !in_sight && !held_up && !counters::any(namespace) && fullest(namespace).unwrap_or(0.0) < CALM
 }
 
 fn fullest(namespace: &Namespace) -> Option<f64> {
@@ -116,6 +117,8 @@ fn section(paper: &mut Paper<'_>, namespace: &Namespace) {
     sockets(paper, namespace);
     destinations::write(paper, &namespace.destinations, namespace.destinations_total);
     incoming(paper, &namespace.incoming);
+    listeners::write(paper, &namespace.listeners);
+    lingering::write(paper, &namespace.lingering);
     closed_here(paper, namespace);
     counters::write(paper, namespace);
 }

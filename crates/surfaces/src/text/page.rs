@@ -149,6 +149,22 @@ impl<'a> Paper<'a> {
         }
     }
 
+    /// A line of a file to be copied: kept as it is, indentation and all. Where it does not fit it is wrapped without a
+    /// mark, since there is none that every file understands, further to the right.
+    pub fn verbatim(&mut self, indent: usize, text: &str) {
+        let width = self.width();
+        let own = text.len() - text.trim_start_matches(' ').len();
+        let indent = (indent.min(width / 4) + own).min(width / 2);
+        let lines = wrap(text, width - indent, width - indent - 4);
+        for (index, line) in lines.iter().enumerate() {
+            let indent = if index == 0 { indent } else { indent + 4 };
+            self.line(Line::plain(" ".repeat(indent)).with(Paint::Strong, line));
+        }
+        if lines.is_empty() {
+            self.line(Line::new());
+        }
+    }
+
     /// The text.
     pub fn finish(self) -> String {
         self.out

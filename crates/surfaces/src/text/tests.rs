@@ -25,6 +25,10 @@ fn samples() -> Vec<(&'static str, Report)> {
         ("unprivileged", samples::unprivileged()),
         ("many_limits", samples::many_limits()),
         ("ipv6", samples::ipv6()),
+        ("leak", samples::leak()),
+        ("accept_queue", samples::accept_queue()),
+        ("conntrack_full", samples::conntrack_full()),
+        ("combined", samples::combined()),
         ("hostile", samples::hostile()),
         ("empty", samples::report(vec![])),
         ("quiet", samples::report(vec![samples::namespace("host", vec![])])),
@@ -118,18 +122,18 @@ fn the_verdict_does_not_call_a_full_destination_calm() {
     assert!(text.starts_with("NOTICE host: 10.0.0.5 -> 10.0.2.9:3306 has 96 %"), "{text}");
     sample.namespaces[0].destinations[0].fill = Some(0.6);
     let text = report(&sample, &page(80));
-    assert!(text.starts_with("OK nothing is short of ports; the fullest destination,"), "{text}");
+    assert!(text.starts_with("OK no trouble found; the fullest destination,"), "{text}");
 }
 
 #[test]
 fn only_limits_that_can_hide_trouble_weaken_the_verdict() {
     let all = report(&samples::unprivileged(), &page(80));
-    assert!(all.starts_with("OK of what could be seen, nothing is short"), "{all}");
+    assert!(all.starts_with("OK no trouble found in what could be seen;"), "{all}");
     let mut owners_only = samples::unprivileged();
     owners_only.limits.retain(|limit| limit.hides == Hides::Detail);
     assert!(!owners_only.limits.is_empty());
     let text = report(&owners_only, &page(80));
-    assert!(text.starts_with("OK nothing is short of ports"), "{text}");
+    assert!(text.starts_with("OK no trouble found;"), "{text}");
 }
 
 #[test]

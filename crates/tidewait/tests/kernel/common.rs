@@ -61,3 +61,8 @@ pub fn failure(mut command: Command, code: i32) -> String {
     assert!(!words.contains("panicked"), "{words}");
     words
 }
+
+/// Whether the test is run by the real root.
+pub fn is_root() -> bool {
+    std::fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t0\t")
+}

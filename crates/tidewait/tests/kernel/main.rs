@@ -1,6 +1,7 @@
 //! The binary on the running kernel, in namespaces of its own.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+mod check;
 mod common;
 mod report;
 mod trouble;

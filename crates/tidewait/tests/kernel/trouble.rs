@@ -1,7 +1,7 @@
 //! Bad input and trouble: clear words, the right exit code, and whatever can still be told.
 use std::process::{Command, Stdio};
 
-use crate::common::{TIDEWAIT, failure, json, only, report, run};
+use crate::common::{TIDEWAIT, failure, is_root, json, only, report, run};
 use tidewait_lab::{Lab, NetNs, Path, isolated, skip};
 
 fn tidewait(args: &[&str]) -> Command {
@@ -103,10 +103,6 @@ fn without_privilege_it_tells_what_it_can_and_what_is_missing() {
         let limits = report["limits"].to_string();
         assert!(limits.contains("CAP_SYS_PTRACE"), "{limits}");
     });
-}
-
-fn is_root() -> bool {
-    std::fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t0\t")
 }
 
 #[test]
