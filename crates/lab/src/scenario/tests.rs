@@ -1,3 +1,5 @@
+//! The judgement of a scenario: told as it has to be, missed, or a false alarm.
+
 use std::collections::BTreeSet;
 
 use tidewait_model::report::Consequence;
