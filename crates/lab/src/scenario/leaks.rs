@@ -15,6 +15,9 @@ use crate::held::Held;
 use crate::host::Host;
 use crate::server::Policy;
 
+/// Seconds after which nobody takes sockets for being on their way through a state.
+pub(super) const SETTLED: u64 = 7;
+
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "close-wait-leak",
@@ -66,7 +69,7 @@ fn leak(stage: &mut Stage) -> Result<()> {
     let peer = stage.peer()?;
     stage.act(&Actor::new("leaky-app", ours(6379), Policy::NeverClose))?;
     connect_and_close(stage, &peer, 400)?;
-    stage.wait(3, "leaving them be");
+    stage.wait(SETTLED, "leaving them be");
     Ok(())
 }
 
@@ -85,7 +88,7 @@ fn leak_to_limit(stage: &mut Stage) -> Result<()> {
     let actor = Actor { descriptors: Some(400), ..Actor::new("leaky-app", ours(6379), Policy::NeverClose) };
     stage.act(&actor)?;
     connect_and_close(stage, &peer, 380)?;
-    stage.wait(3, "leaving them be");
+    stage.wait(SETTLED, "leaving them be");
     Ok(())
 }
 
