@@ -1,7 +1,7 @@
 //! Connections that stay half closed: FIN_WAIT2, LAST_ACK, FIN_WAIT1.
 
 use tidewait_model::State;
-use tidewait_model::report::Severity::{Notice, Warning};
+use tidewait_model::report::Severity::Notice;
 
 use super::leaks::SETTLED;
 use super::stage::{ours, their_address, theirs};
@@ -14,7 +14,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "fin-wait2-stuck-open",
         about: "a program has shut down its half of 300 connections and holds them; the peer never closes its half",
-        expects: &[Expectation::of("fin-wait2-stuck", Warning)],
+        expects: &[Expectation::of("fin-wait2-stuck", Notice)],
         tolerates: &[],
         needs: &[],
         prepare: open,

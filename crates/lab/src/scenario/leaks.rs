@@ -21,7 +21,7 @@ pub(super) const SETTLED: u64 = 7;
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "close-wait-leak",
-        about: "a server never closes what its clients have closed: 400 sockets in CLOSE_WAIT",
+        about: "a server forgets to close what its clients have closed: 400 sockets in CLOSE_WAIT, and ever more",
         expects: &[Expectation::of("close-wait-leak", Warning).says(&["leaky-app"])],
         tolerates: &[],
         needs: &[],
@@ -67,9 +67,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 fn leak(stage: &mut Stage) -> Result<()> {
     let peer = stage.peer()?;
-    stage.act(&Actor::new("leaky-app", ours(6379), Policy::NeverClose))?;
+    stage.act(&Actor::new("leaky-app", ours(6379), Policy::Forget))?;
     connect_and_close(stage, &peer, 400)?;
-    stage.wait(SETTLED, "leaving them be");
+    let more = stage.inward(&peer, 6379).churn(steady(10))?;
+    stage.keep(more);
+    stage.wait(SETTLED, "and ten more a second");
     Ok(())
 }
 
