@@ -1,7 +1,7 @@
 //! Private network namespaces, servers and clients that make TCP trouble on purpose, and clean up.
 //!
 //! [`NetNs`] is a namespace held by a descriptor, [`Lab`] joins [`Host`]s by wires, [`Server`] answers in
-//! one of seven ways, [`Path`] says from where to where, and makes the load: TIME_WAIT, CLOSE_WAIT,
+//! one of eight ways, [`Path`] says from where to where, and makes the load: TIME_WAIT, CLOSE_WAIT,
 //! FIN_WAIT2, SYN_SENT, NEW_SYN_RECV, ESTABLISHED, or a steady [`Churn`]. Nothing touches the host's own
 //! network: settings are written only in namespaces made here, and everything goes when the values are
 //! dropped or the process ends.

@@ -31,21 +31,24 @@ pub enum Policy {
     Echo,
     /// Answers each request like a small HTTP server that allows keep-alive, and closes when the client has closed.
     Http,
-    /// Never closes: each connection that the client ends stays in CLOSE_WAIT.
+    /// Never looks at its connections, nor closes them: each that the client ends stays in CLOSE_WAIT, its end unread.
     NeverClose,
+    /// Reads to the end, and then forgets to close: each connection that the client ends stays in CLOSE_WAIT.
+    Forget,
     /// Never accepts: the accept queue fills up, and then the kernel drops SYNs.
     NeverAccept,
 }
 
 impl Policy {
     /// Every policy.
-    pub(crate) const ALL: [Policy; 7] = [
+    pub(crate) const ALL: [Policy; 8] = [
         Policy::CloseAfterPeer,
         Policy::CloseLater,
         Policy::CloseFirst,
         Policy::Echo,
         Policy::Http,
         Policy::NeverClose,
+        Policy::Forget,
         Policy::NeverAccept,
     ];
 
@@ -58,6 +61,7 @@ impl Policy {
             Policy::Echo => "echo",
             Policy::Http => "http",
             Policy::NeverClose => "never-close",
+            Policy::Forget => "forget",
             Policy::NeverAccept => "never-accept",
         }
     }
@@ -227,7 +231,7 @@ impl Serving {
                 && due <= Instant::now()
             {
                 self.later.pop_front();
-                self.forget(name);
+                self.close(name);
             }
             for event in &events {
                 match event.data.u64() {
@@ -266,7 +270,8 @@ impl Serving {
             let _ = rustix::net::shutdown(&connection, Shutdown::Write);
         }
         // A client in a hurry has closed already: then epoll need not hear of the connection.
-        if !matches!(self.policy, Policy::NeverClose | Policy::CloseLater) && self.is_over(&connection) {
+        let keeps = matches!(self.policy, Policy::NeverClose | Policy::Forget | Policy::CloseLater);
+        if !keeps && self.is_over(&connection) {
             return;
         }
         let name = self.next;
@@ -282,18 +287,23 @@ impl Serving {
 
     fn serve(&mut self, name: u64) {
         let over = self.connections.get(&name).is_some_and(|connection| self.is_over(connection));
-        if over && self.policy == Policy::CloseLater {
-            if let Some(connection) = self.connections.get(&name) {
-                let _ = epoll::delete(&self.epoll, connection);
-            }
+        if !over {
+            return;
+        }
+        if !matches!(self.policy, Policy::CloseLater | Policy::Forget) {
+            return self.close(name);
+        }
+        if let Some(connection) = self.connections.get(&name) {
+            // Its end would be told again and again.
+            let _ = epoll::delete(&self.epoll, connection);
+        }
+        if self.policy == Policy::CloseLater {
             self.later.push_back((Instant::now() + LATER, name));
-        } else if over {
-            self.forget(name);
         }
     }
 
     /// Closes a connection, which takes it out of epoll too.
-    fn forget(&mut self, name: u64) {
+    fn close(&mut self, name: u64) {
         self.connections.remove(&name);
         self.counts.open.fetch_sub(1, Ordering::Relaxed);
     }

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::workspace::Workspace;
 
+pub mod diagnosis;
 mod edges;
 pub mod map;
 mod readme;
@@ -19,6 +20,7 @@ pub fn complaints(workspace: &Workspace) -> Result<Vec<String>> {
             eprintln!("warning: {warning}");
         }
     }
+    complaints.extend(diagnosis::complaints(&workspace.read(diagnosis::PAGE)?));
     complaints.extend(map::complaints(workspace)?);
     complaints.extend(readme::complaints(&workspace.read("README.md")?));
     Ok(complaints)

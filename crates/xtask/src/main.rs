@@ -10,6 +10,7 @@ use crate::workspace::Workspace;
 
 mod bench;
 mod check;
+mod diagnosis;
 mod gate;
 mod generate;
 mod policy;
@@ -42,6 +43,8 @@ enum Chore {
     Vm(vm::Options),
     /// Measure `tidewait report` beside its peers and write docs/benchmarks.md
     Bench(bench::Options),
+    /// Run every scenario of the lab and write docs/diagnosis.md: each finding, what proves it, and the measured matrix
+    Diagnosis,
     /// Run the workspace's kernel tests in emulated machines
     VmTest(vm::suite::Options),
 }
@@ -61,6 +64,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
     let complaints = match chore {
         Chore::Gate(options) => return gate::run(&workspace, &options),
         Chore::Bench(options) => return bench::run(&workspace, &options),
+        Chore::Diagnosis => return diagnosis::run(&workspace),
         Chore::Vm(options) => return vm::run(&workspace, &options),
         Chore::VmTest(options) => return vm::suite::run(&workspace, &options),
         Chore::Check => check::complaints(&workspace)?,

@@ -1,8 +1,9 @@
 //! Connections that stay half closed: FIN_WAIT2, LAST_ACK, FIN_WAIT1.
 
 use tidewait_model::State;
-use tidewait_model::report::Severity::{Notice, Warning};
+use tidewait_model::report::Severity::Notice;
 
+use super::leaks::SETTLED;
 use super::stage::{ours, their_address, theirs};
 use super::{Expectation, Scenario, Stage};
 use crate::error::Result;
@@ -13,7 +14,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "fin-wait2-stuck-open",
         about: "a program has shut down its half of 300 connections and holds them; the peer never closes its half",
-        expects: &[Expectation::of("fin-wait2-stuck", Warning)],
+        expects: &[Expectation::of("fin-wait2-stuck", Notice)],
         tolerates: &[],
         needs: &[],
         prepare: open,
@@ -56,7 +57,7 @@ fn open(stage: &mut Stage) -> Result<()> {
     let peer = stage.peer()?;
     let held = stage.out(&peer, 5432).hold_fin_wait2(300)?;
     stage.keep(held);
-    stage.wait(3, "nothing happens");
+    stage.wait(SETTLED, "nothing happens");
     Ok(())
 }
 
@@ -64,7 +65,7 @@ fn orphaned(stage: &mut Stage) -> Result<()> {
     let peer = stage.peer()?;
     let held = stage.out(&peer, 5432).orphan_fin_wait2(300)?;
     stage.keep(held);
-    stage.wait(3, "nothing happens");
+    stage.wait(SETTLED, "nothing happens");
     Ok(())
 }
 
@@ -76,7 +77,7 @@ fn last_ack(stage: &mut Stage) -> Result<()> {
     stage.host().blackhole(their_address())?;
     held.close(Side::Server);
     stage.keep(held);
-    stage.wait(5, "the last ACK does not come");
+    stage.wait(SETTLED, "the last ACK does not come");
     Ok(())
 }
 
@@ -89,7 +90,7 @@ fn zero_window(stage: &mut Stage) -> Result<()> {
     held.stuff(Side::Client)?;
     held.close(Side::Client);
     stage.keep(held);
-    stage.wait(5, "nobody reads");
+    stage.wait(SETTLED, "nobody reads");
     Ok(())
 }
 
@@ -99,6 +100,6 @@ fn silent(stage: &mut Stage) -> Result<()> {
     stage.host().blackhole(their_address())?;
     held.close(Side::Client);
     stage.keep(held);
-    stage.wait(5, "the peer is silent");
+    stage.wait(SETTLED, "the peer is silent");
     Ok(())
 }

@@ -6,7 +6,8 @@ use super::programs::{proxy_load, start_haproxy, start_nginx};
 use super::stage::ours;
 use super::{Need, Scenario, Stage};
 use crate::actor::Actor;
-use crate::error::Result;
+use crate::churn::Churn;
+use crate::error::{Error, Result};
 use crate::netns::NetNs;
 use crate::path::Path;
 use crate::privilege::scaled;
@@ -28,9 +29,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     healthy("many-namespaces", "200 network namespaces, a few of them with a little traffic", namespaces),
     healthy(
         "reuse-carries-on",
-        "every port is in TIME_WAIT, and tcp_tw_reuse lets connect() take them over",
+        "tcp_tw_reuse lets connect() take ports over, at more connections a second than they carry otherwise",
         reuse,
     ),
+    Scenario {
+        // Whether connect() or bind() has filled a range cannot be told from one that is full.
+        tolerates: &["ports-exhausted"],
+        ..healthy(
+            "reuse-switched-on",
+            "every port was in TIME_WAIT when tcp_tw_reuse was switched on, and connections go on",
+            reuse_late,
+        )
+    },
     healthy("idle-keepalive-proxies", "3,000 open connections on which nothing happens", idle),
     healthy(
         "shutdown-in-progress",
@@ -110,21 +120,39 @@ fn namespaces(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
+/// connect() takes over from the half of the range that it tries first; the other half stays empty.
 fn reuse(stage: &mut Stage) -> Result<()> {
     let peer = stage.peer()?;
     let ports = stage.ports(4_000)?;
     stage.host().set("net.ipv4.tcp_tw_reuse", "1")?;
+    stage.answer(&peer, 3306, Policy::CloseAfterPeer)?;
+    // More than the ports carry, each for a minute; less than they carry when each is taken over after a second.
+    let churn = stage.out(&peer, 3306).churn(steady((ports / 6) as u32))?;
+    stage.wait(6, "connecting");
+    keep_going(stage, churn)
+}
+
+/// The range was full before.
+fn reuse_late(stage: &mut Stage) -> Result<()> {
+    let peer = stage.peer()?;
+    let ports = stage.ports(4_000)?;
     stage.say(format!("filling {ports} ports"));
     stage.out(&peer, 3306).fill_time_wait(ports)?;
+    stage.host().set("net.ipv4.tcp_tw_reuse", "1")?;
     stage.answer(&peer, 3306, Policy::CloseAfterPeer)?;
     stage.wait(2, "until they may be taken over");
     let churn = stage.out(&peer, 3306).churn(steady(200))?;
     stage.wait(4, "200 connections a second");
+    keep_going(stage, churn)
+}
+
+/// Keeps a churn that has not failed once.
+fn keep_going(stage: &mut Stage, churn: Churn) -> Result<()> {
     let report = churn.report();
-    stage.keep(churn);
     if report.failures() > 0 {
-        return Err(crate::error::Error::Refused(format!("connections failed: {:?}", report.failed)));
+        return Err(Error::Refused(format!("connections failed: {:?}", report.failed)));
     }
+    stage.keep(churn);
     Ok(())
 }
 

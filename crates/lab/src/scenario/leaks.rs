@@ -15,10 +15,13 @@ use crate::held::Held;
 use crate::host::Host;
 use crate::server::Policy;
 
+/// Seconds after which nobody takes sockets for being on their way through a state.
+pub(super) const SETTLED: u64 = 7;
+
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "close-wait-leak",
-        about: "a server never closes what its clients have closed: 400 sockets in CLOSE_WAIT",
+        about: "a server forgets to close what its clients have closed: 400 sockets in CLOSE_WAIT, and ever more",
         expects: &[Expectation::of("close-wait-leak", Warning).says(&["leaky-app"])],
         tolerates: &[],
         needs: &[],
@@ -64,9 +67,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 fn leak(stage: &mut Stage) -> Result<()> {
     let peer = stage.peer()?;
-    stage.act(&Actor::new("leaky-app", ours(6379), Policy::NeverClose))?;
+    stage.act(&Actor::new("leaky-app", ours(6379), Policy::Forget))?;
     connect_and_close(stage, &peer, 400)?;
-    stage.wait(3, "leaving them be");
+    let more = stage.inward(&peer, 6379).churn(steady(10))?;
+    stage.keep(more);
+    stage.wait(SETTLED, "and ten more a second");
     Ok(())
 }
 
@@ -85,7 +90,7 @@ fn leak_to_limit(stage: &mut Stage) -> Result<()> {
     let actor = Actor { descriptors: Some(400), ..Actor::new("leaky-app", ours(6379), Policy::NeverClose) };
     stage.act(&actor)?;
     connect_and_close(stage, &peer, 380)?;
-    stage.wait(3, "leaving them be");
+    stage.wait(SETTLED, "leaving them be");
     Ok(())
 }
 
@@ -103,8 +108,13 @@ fn limit_and_queue(stage: &mut Stage) -> Result<()> {
     let actor =
         Actor { descriptors: Some(200), backlog: 32, ..Actor::new("app-server", ours(8080), Policy::Echo) };
     stage.act(&actor)?;
-    let clients = connected(stage, &peer, 8080, 190)?;
-    stage.keep(clients);
+    // A few at a time: the queue is short.
+    for number in 1..=19 {
+        let clients = stage.inward(&peer, 8080).syn_sent(10)?;
+        stage.keep(clients);
+        stage
+            .until("190 clients connect", 10, |host| Ok(host.states()?[State::Established] >= number * 10))?;
+    }
     // These find the queue with room, then full.
     let waiting = stage.inward(&peer, 8080).syn_sent(100)?;
     stage.keep(waiting);

@@ -85,9 +85,11 @@ fn squid(stage: &mut Stage) -> Result<()> {
     stage.serve(&host, "squid", &["-N", "-f", &config], ours(3128))?;
     stage.keep(peer.request(SLOWLY, ours(3128), &request("http://10.77.0.2/slow"))?);
     stage.say(format!("clients ask for more than {ports} pages"));
-    let how = Repeat { rate: 130, threads: 1 };
-    let pages =
-        SEVERAL.map(|port| peer.request(how, ours(3128), &request(&format!("http://10.77.0.2:{port}/"))));
+    // Half of them of one host, as people are.
+    let pages = SEVERAL.map(|port| {
+        let how = Repeat { rate: if port == SEVERAL[0] { 360 } else { 120 }, threads: 1 };
+        peer.request(how, ours(3128), &request(&format!("http://10.77.0.2:{port}/")))
+    });
     let loads = pages.into_iter().collect::<Result<Vec<Repeated>>>()?;
     stage.until("until it has no port for them", 30, |_| Ok(loads.iter().all(|load| load.failed() >= 10)))?;
     for load in loads {

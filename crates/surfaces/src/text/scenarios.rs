@@ -8,7 +8,7 @@ use super::number;
 use super::page::Paper;
 
 /// Columns for the name of a scenario.
-const NAME: usize = 27;
+const NAME: usize = 28;
 
 /// One scenario that has ended.
 pub fn one(paper: &mut Paper<'_>, result: &ScenarioResult) {
