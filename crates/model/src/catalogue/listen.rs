@@ -104,7 +104,7 @@ pub const MAX_SYN_BACKLOG: Setting = Setting {
         "the hash of connections' buckets / 128, at least 128 (up to 4.20: / 256): 2048 on machines with 16 GB and more",
     )],
     affects: &[
-        "With tcp_syncookies = 0: when three quarters of it are half-open, SYNs of peers that the machine has not spoken to \
+        "With tcp_syncookies = 0: when more than three quarters of it are half-open, SYNs of peers that the machine has not spoken to \
          before are dropped.",
     ],
     does_not: &[
@@ -120,7 +120,7 @@ pub const MAX_SYN_BACKLOG: Setting = Setting {
     ],
     risk: "None with SYN cookies on.",
     sources: &[
-        "net/ipv4/tcp_input.c tcp_conn_request (4.4 and 7.1)",
+        "net/ipv4/tcp_input.c tcp_conn_request (4.4 and 7.1; with and without cookies seen on 6.18)",
         "include/net/inet_connection_sock.h inet_csk_reqsk_queue_is_full (4.4 and 7.1)",
         "net/ipv4/tcp_ipv4.c tcp_set_hashinfo (/ 256 in 4.4 and 4.20, / 128 in 5.6)",
         "net/ipv4/sysctl_net_ipv4.c (host-wide in 4.10, per namespace in 4.11)",
@@ -160,7 +160,7 @@ pub const SOMAXCONN: Setting = Setting {
     ),
     risk: "A long queue hides a program that is too slow: clients wait and give up in the queue instead of being told.",
     sources: &[
-        "net/socket.c __sys_listen (6.18)",
+        "net/socket.c __sys_listen (6.18; a running listener seen to keep its backlog)",
         "include/net/sock.h sk_acceptq_is_full (4.4 to 7.1)",
         "net/core/sysctl_net_core.c (4.4 to 7.1)",
         "commit 19f92a030ca6 (5.4: 4096)",
@@ -227,7 +227,7 @@ fn max_syn_backlog(connections: i64, _: Version) -> String {
     format!(
         "without SYN cookies, unknown clients are dropped once {} connections of a listener are half-open; with them it is not \
          read",
-        connections - connections / 4
+        connections - connections / 4 + 1
     )
 }
 

@@ -224,6 +224,9 @@ fn what_a_value_means_is_said_of_this_value() {
         ("net.ipv4.tcp_max_tw_buckets", "60000", "1000 closes a second"),
         ("net.ipv4.tcp_mem", "186000 248000 372000", "1453 MiB"),
         ("net.core.somaxconn", "4096", "4097"),
+        // Seen on 6.18: of 60 SYNs, 31 and 4 were kept.
+        ("net.ipv4.tcp_max_syn_backlog", "40", "once 31 connections"),
+        ("net.ipv4.tcp_max_syn_backlog", "4", "once 4 connections"),
         ("net.netfilter.nf_conntrack_tcp_timeout_established", "432000", "after 5 days"),
     ];
     for (name, value, words) in cases {
