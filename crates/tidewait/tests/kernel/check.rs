@@ -22,7 +22,7 @@ fn answer(output: &Output) -> (i32, String) {
 }
 
 fn check(netns: &NetNs, args: &[&str]) -> (i32, String) {
-    answer(&run(netns, &[&["check"], args].concat()))
+    answer(&run(netns, &[&["check", "--for", "0.1"], args].concat()))
 }
 
 /// The value of a label in the performance data.
@@ -124,6 +124,7 @@ fn wrong_usage_is_unknown_and_said_on_stdout() {
         (&["--ignore", "no-such-finding"], &["no-such-finding", "ports-exhausted"]),
         (&["--only=ports-exhausted", "--ignore=ports-exhausted"], &["contradict", "ports-exhausted"]),
         (&["-t", "0"], &["'0'", "0.1 to 3600"]),
+        (&["-t", "5", "--for", "5"], &["--for 5", "-t 5"]),
         (&["--to", "db.example:3306"], &["db.example", "host names are not looked up"]),
         (&["--netns", "no-such-namespace"], &["no-such-namespace", "/run/netns"]),
         (&["--netns", "4194303999"], &["4194303999"]),

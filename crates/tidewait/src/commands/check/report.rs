@@ -13,6 +13,9 @@ use crate::cli::Check;
 
 /// This program as it runs, whatever became of its file since.
 const THIS: &str = "/proc/self/exe";
+/// Seconds that counters are watched if nothing else is asked for, and the least that `report` takes.
+const WATCH_FOR: f64 = 1.0;
+const SHORTEST: f64 = 0.1;
 /// How often it is looked whether a process that closed its output is gone.
 const POLL: Duration = Duration::from_millis(1);
 
@@ -43,7 +46,8 @@ pub fn look(options: &Check, end: Instant) -> Result<Report, Failure> {
 
 fn command(options: &Check) -> Command {
     let mut command = Command::new(THIS);
-    command.args(["report", "--json"]);
+    let watch_for = options.watch_for.unwrap_or_else(|| WATCH_FOR.min(options.timeout / 2.0).max(SHORTEST));
+    command.args(["report", "--json", "--for", &watch_for.to_string()]);
     if let Some(netns) = &options.netns {
         command.arg("--netns").arg(netns);
     }
