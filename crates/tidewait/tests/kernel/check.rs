@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use crate::common::{TIDEWAIT, is_root, run};
 use tidewait_lab::{ChurnOptions, Host, Lab, NetNs, Path, Policy, Server, isolated, skip};
@@ -160,7 +160,8 @@ fn a_look_that_hangs_is_left_behind_in_time() {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("nobody-writes");
         // Opening a pipe that nobody writes to waits for ever.
-        let script = "mkfifo \"$1\" && mount --bind \"$1\" /etc/passwd && exec \"$0\" check -t 1";
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let script = "mount --bind \"$1\" /etc/passwd && exec \"$0\" check -t 1";
         let mut command = client.command("unshare");
         command.args(["--mount", "sh", "-c", script, TIDEWAIT]).arg(&fifo);
         let begin = Instant::now();
