@@ -1,6 +1,7 @@
 //! The look at the machine, in a process of its own that can be left behind.
 
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -46,6 +47,7 @@ pub fn look(options: &Check, end: Instant) -> Result<Report, Failure> {
 
 fn command(options: &Check) -> Command {
     let mut command = Command::new(THIS);
+    command.arg0("tidewait");
     let watch_for = options.watch_for.unwrap_or_else(|| WATCH_FOR.min(options.timeout / 2.0).max(SHORTEST));
     command.args(["report", "--json", "--for", &watch_for.to_string()]);
     if let Some(netns) = &options.netns {
