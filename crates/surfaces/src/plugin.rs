@@ -167,7 +167,8 @@ fn by_findings(findings: &[&Finding]) -> Option<(Status, String)> {
         Severity::Notice => return None,
     };
     let mut words = verdict::sentence(worst);
-    if let Some(owner) = &worst.owner {
+    // Most sentences name who it is.
+    if let Some(owner) = worst.owner.as_ref().filter(|owner| !words.contains(&owner.command)) {
         words.push_str(&format!(", by {}", owner::name(owner)));
     }
     let more = findings.iter().skip(1).filter(|finding| finding.severity < Severity::Notice).count() as u64;
@@ -184,12 +185,9 @@ fn without_findings(
     notices: &[&Finding],
     left_out: &[&Finding],
 ) -> (Status, String) {
-    if let Some(unseen) = uncounted(report) {
-        let words = format!(
-            "{}: the kernel has sockets there, but they could not be counted; see the limits with -v",
-            unseen.name
-        );
-        return (Status::Unknown, words);
+    if nothing_counted(report) {
+        let words = "the kernel has sockets, but none of them could be counted; see the limits with -v";
+        return (Status::Unknown, words.to_owned());
     }
     let calm = verdict::calm(report);
     if calm.level == verdict::Level::Unknown {
@@ -226,13 +224,15 @@ fn ids(findings: &[&Finding]) -> String {
     ids.join(", ")
 }
 
-/// A namespace whose sockets the kernel counts while none was seen, where the report says that something is missing.
-fn uncounted(report: &Report) -> Option<&Namespace> {
+/// Whether the kernel has sockets and none was seen in any namespace, where the report says that something is missing. One
+/// namespace alone may have ended while it was looked at.
+fn nothing_counted(report: &Report) -> bool {
     let missing = report.limits.iter().any(|limit| limit.hides == Hides::Trouble);
-    report.namespaces.iter().find(|namespace| {
-        let kernel = namespace.counters.get("sockstat.TCP.inuse").is_some_and(|count| *count > 0);
-        missing && kernel && namespace.states.total() == 0
-    })
+    let in_use =
+        |namespace: &Namespace| namespace.counters.get("sockstat.TCP.inuse").is_some_and(|count| *count > 0);
+    missing
+        && report.namespaces.iter().any(in_use)
+        && report.namespaces.iter().all(|namespace| namespace.states.total() == 0)
 }
 
 fn by_threshold(report: &Report, thresholds: &Thresholds) -> (Status, String) {

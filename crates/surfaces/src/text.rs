@@ -38,7 +38,7 @@ pub fn report(report: &Report, page: &Page) -> String {
     let mut paper = Paper::new(page);
     verdict::write(&mut paper, report);
     namespaces::write(&mut paper, report);
-    processes::write(&mut paper, &report.processes);
+    processes::write(&mut paper, &report.processes, report.namespaces.len());
     findings::write(&mut paper, &report.findings);
     limits::write(&mut paper, report);
     paper.finish()

@@ -163,6 +163,10 @@ pub struct Check {
     /// Answer UNKNOWN after so many seconds
     #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = up_to_an_hour)]
     pub timeout: f64,
+    /// Watch the kernel's counters for so many seconds, to tell what is dropped now from what was long ago;
+    /// default 1, or half the time-out if that is less
+    #[arg(long = "for", value_name = "SECONDS", value_parser = up_to_an_hour)]
+    pub watch_for: Option<f64>,
     /// The machine that is meant; it has to be this one
     #[arg(short = 'H', long, value_name = "HOST")]
     pub hostname: Option<String>,

@@ -1,7 +1,7 @@
 //! Sockets in states that ought to pass: how many, who holds them, how long they have been silent, what nobody read.
 
-use tidewait_model::Lingering;
 use tidewait_model::lingering::{Peer, Silence};
+use tidewait_model::{Lingering, State};
 
 use super::line::{Line, Paint};
 use super::page::Paper;
@@ -85,7 +85,9 @@ fn details(group: &Lingering) -> Vec<String> {
     if group.zero_window > 0 {
         details.push(format!("{} with a peer that takes no more data", number::count(group.zero_window)));
     }
-    if group.held && group.looked_at > 0 {
+    // Where a program holds its end open, keepalive is what could find a dead peer.
+    let keepalive_counts = matches!(group.state, State::CloseWait | State::FinWait2);
+    if group.held && keepalive_counts && group.looked_at > 0 {
         details.push(match group.keepalive {
             0 => "none with keepalive".to_owned(),
             some => format!("{} with keepalive", number::count(some)),

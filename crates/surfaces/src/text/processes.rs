@@ -10,7 +10,8 @@ use super::{number, owner};
 const NEAR: f64 = 0.8;
 
 /// Those that the report names, one a line.
-pub fn write(paper: &mut Paper<'_>, processes: &[Process]) {
+/// `namespaces`: how many the report is about; where it is one, nobody has to be told which.
+pub fn write(paper: &mut Paper<'_>, processes: &[Process], namespaces: usize) {
     if processes.is_empty() {
         return;
     }
@@ -28,7 +29,7 @@ pub fn write(paper: &mut Paper<'_>, processes: &[Process]) {
             let text = number::of(sockets, "socket without a connection", "sockets without a connection");
             facts.push(Line::of(Paint::Warning, text));
         }
-        if let Some(namespace) = &process.namespace {
+        if let Some(namespace) = process.namespace.as_ref().filter(|_| namespaces > 1) {
             facts.push(Line::of(Paint::Faint, format!("in {namespace}")));
         }
         paper.flow(4, facts);

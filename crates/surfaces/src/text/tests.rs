@@ -3,6 +3,8 @@
 use insta::{allow_duplicates, assert_snapshot};
 use proptest::prelude::*;
 use tidewait_model::capacity::{PRESETS, Quantities, Question, preset};
+use tidewait_model::lingering::Silence;
+use tidewait_model::observation::Growth;
 use tidewait_model::report::Report;
 use tidewait_model::{Hides, State, StateCounts};
 use unicode_width::UnicodeWidthStr;
@@ -168,7 +170,7 @@ prop_compose! {
         some in any::<u32>(),
         repeat in 0_usize..4,
     ) -> Report {
-        let mut report = samples::running_out();
+        let mut report = samples::combined();
         let keep = |bit: u32| some >> bit & 1 == 1;
         let row = &mut report.namespaces[0].destinations[0];
         row.source.clone_from(&words[0]);
@@ -192,6 +194,20 @@ prop_compose! {
         report.namespaces[0].destinations_total = counts[5].into();
         report.findings[0].summary.clone_from(&words[5]);
         report.findings[0].remedies[1].command = Some(words[6].clone());
+        report.findings[0].consequences[0].summary.clone_from(&words[2]);
+        let configuration = &mut report.findings[0].remedies[0].configuration[0];
+        configuration.lines = vec![words[6].clone(), format!("{:1$}", words[3], repeat * 40)];
+        configuration.source.clone_from(&words[7]);
+        let silence = Silence { shortest: numbers[0], median: numbers[1], longest: numbers[2], last_minute: 1 };
+        let group = &mut report.namespaces[0].lingering[0];
+        group.silence = keep(5).then_some(silence);
+        group.sockets = counts[0].into();
+        group.peers[0].peer.clone_from(&words[1]);
+        report.namespaces[0].listeners[0].local.clone_from(&words[0]);
+        report.namespaces[0].listeners[0].queue = counts[1];
+        report.namespaces[0].growth = keep(6).then(|| Growth { seconds: numbers[3], ..Growth::default() });
+        report.processes[0].owner.command.clone_from(&words[5]);
+        report.processes[0].descriptor_limit = keep(7).then_some(counts[2].into());
         report.limits = vec![tidewait_model::Limit::new(words[7].clone(), words[0].clone())];
         report.duration_seconds = numbers[0];
         let namespace = report.namespaces[0].clone();

@@ -76,6 +76,12 @@ fn wanted(options: &Check) -> Result<Wanted, String> {
     if let Some(id) = both {
         return Err(format!("--only {id} and --ignore {id} contradict each other: leave one out"));
     }
+    if let Some(seconds) = options.watch_for.filter(|seconds| *seconds >= options.timeout) {
+        return Err(format!(
+            "--for {seconds} does not fit into -t {}: watch for a shorter time, or give it more",
+            options.timeout
+        ));
+    }
     let bounds = (&options.warning, &options.critical);
     if let (Some(warning), Some(critical)) = bounds
         && warning.is_drowned_by(critical)

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use crate::common::{TIDEWAIT, is_root, run};
 use tidewait_lab::{ChurnOptions, Host, Lab, NetNs, Path, Policy, Server, isolated, skip};
@@ -22,7 +22,7 @@ fn answer(output: &Output) -> (i32, String) {
 }
 
 fn check(netns: &NetNs, args: &[&str]) -> (i32, String) {
-    answer(&run(netns, &[&["check"], args].concat()))
+    answer(&run(netns, &[&["check", "--for", "0.1"], args].concat()))
 }
 
 /// The value of a label in the performance data.
@@ -124,6 +124,7 @@ fn wrong_usage_is_unknown_and_said_on_stdout() {
         (&["--ignore", "no-such-finding"], &["no-such-finding", "ports-exhausted"]),
         (&["--only=ports-exhausted", "--ignore=ports-exhausted"], &["contradict", "ports-exhausted"]),
         (&["-t", "0"], &["'0'", "0.1 to 3600"]),
+        (&["-t", "5", "--for", "5"], &["--for 5", "-t 5"]),
         (&["--to", "db.example:3306"], &["db.example", "host names are not looked up"]),
         (&["--netns", "no-such-namespace"], &["no-such-namespace", "/run/netns"]),
         (&["--netns", "4194303999"], &["4194303999"]),
@@ -159,7 +160,8 @@ fn a_look_that_hangs_is_left_behind_in_time() {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("nobody-writes");
         // Opening a pipe that nobody writes to waits for ever.
-        let script = "mkfifo \"$1\" && mount --bind \"$1\" /etc/passwd && exec \"$0\" check -t 1";
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let script = "mount --bind \"$1\" /etc/passwd && exec \"$0\" check -t 1";
         let mut command = client.command("unshare");
         command.args(["--mount", "sh", "-c", script, TIDEWAIT]).arg(&fifo);
         let begin = Instant::now();

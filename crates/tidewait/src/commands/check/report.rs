@@ -1,6 +1,7 @@
 //! The look at the machine, in a process of its own that can be left behind.
 
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -13,6 +14,9 @@ use crate::cli::Check;
 
 /// This program as it runs, whatever became of its file since.
 const THIS: &str = "/proc/self/exe";
+/// Seconds that counters are watched if nothing else is asked for, and the least that `report` takes.
+const WATCH_FOR: f64 = 1.0;
+const SHORTEST: f64 = 0.1;
 /// How often it is looked whether a process that closed its output is gone.
 const POLL: Duration = Duration::from_millis(1);
 
@@ -43,7 +47,9 @@ pub fn look(options: &Check, end: Instant) -> Result<Report, Failure> {
 
 fn command(options: &Check) -> Command {
     let mut command = Command::new(THIS);
-    command.args(["report", "--json"]);
+    command.arg0("tidewait");
+    let watch_for = options.watch_for.unwrap_or_else(|| WATCH_FOR.min(options.timeout / 2.0).max(SHORTEST));
+    command.args(["report", "--json", "--for", &watch_for.to_string()]);
     if let Some(netns) = &options.netns {
         command.arg("--netns").arg(netns);
     }
