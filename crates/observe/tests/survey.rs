@@ -288,12 +288,7 @@ fn sockets_whose_connection_was_reset_are_found_in_the_process_that_keeps_them()
         drop(held);
         let observation = seen_by(&client, &question());
         let process = holder.found_in(&observation).unwrap_or_else(|| panic!("{:?}", observation.timings));
-        // Kernels before 6.8 do not show which sockets are bound.
-        let shows_bound = facts(&observation).census.states[State::BoundInactive] == 30;
-        let expected = if shows_bound { 60 } else { 90 };
-        assert_eq!(process.sockets_without_connection, Some(expected));
-        let said = observation.limits.iter().any(|limit| limit.what.contains("are bound to a port"));
-        assert_eq!(said, !shows_bound, "{:?}", observation.limits);
+        assert_eq!(process.sockets_without_connection, Some(60));
         assert_eq!(process.namespace.as_ref(), Some(&facts(&observation).name));
         drop(alive);
     });

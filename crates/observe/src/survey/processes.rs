@@ -2,9 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::stat;
+use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use tidewait_model::machine::Process;
 use tidewait_model::{Limit, Lingering, NamespaceFacts, OwnerBasis};
@@ -61,10 +62,10 @@ pub(super) fn processes(
         let Some(process) = proc.process(pid, &users) else { continue };
         processes.push(Process {
             owner: owners::owner(&process, true, 1.0, OwnerBasis::OpenFiles),
-            sockets_without_connection: namespace
-                .as_ref()
-                .and(unconnected)
-                .and_then(|counts| counts.get(&pid).copied().unwrap_or(Some(0))),
+            sockets_without_connection: unconnected.and_then(|counts| match counts.get(&pid) {
+                Some(count) => *count,
+                None => proc.shows_descriptors(pid).then_some(0),
+            }),
             namespace,
             descriptors,
             descriptor_limit: soft,
@@ -88,16 +89,26 @@ pub(super) fn uncounted(processes: u64) -> Option<Limit> {
 }
 
 /// The network namespace that the sysctl files of this root are applied to at boot: that of process 1, if this /etc is
-/// also process 1's, as far as both can be seen.
-pub(super) fn configured_namespace(root: &Path) -> Option<u64> {
-    let identity = |path: &str| {
-        let metadata = std::fs::metadata(root.join(path)).ok()?;
-        Some((metadata.dev(), metadata.ino()))
+/// also process 1's.
+///
+/// # Errors
+/// What to say where process 1 does not show the one or the other.
+pub(super) fn configured_namespace(root: &Path) -> Result<Option<u64>, Limit> {
+    let refused = |error: Errno| {
+        let (why, remedy) = match error {
+            Errno::ACCESS | Errno::PERM => why_denied(CapabilitySet::SYS_PTRACE),
+            other => (other.to_string(), "mount /proc".to_owned()),
+        };
+        Limit::new("settings that differ from what the sysctl files set", format!("process 1: {why}"))
+            .remedy(remedy)
+            .of_detail()
     };
-    let ours = identity("etc")?;
-    let mut proc = Proc::open(root).ok()?;
-    let namespace = link_inode(proc.link(1, "ns/net", &mut [0; 64]).ok()?, "net");
-    namespace.filter(|_| identity("proc/1/root/etc") == Some(ours))
+    let identity = |path: &str| stat(root.join(path)).map(|file| (file.st_dev, file.st_ino));
+    let Ok(ours) = identity("etc") else { return Ok(None) };
+    let mut proc = Proc::open(root).map_err(refused)?;
+    let namespace = link_inode(proc.link(1, "ns/net", &mut [0; 64]).map_err(refused)?, "net");
+    let theirs = identity("proc/1/root/etc").map_err(refused)?;
+    Ok(namespace.filter(|_| theirs == ours))
 }
 
 /// The one process that holds these sockets.
