@@ -1,7 +1,8 @@
 //! Puts an observation together: finds the namespaces, reads each one's settings and counters, counts its sockets.
 //!
 //! Two rounds through the namespaces. The first reads what is cheap; from its counters follows which socket tables
-//! can be left out because they are proven empty (see `plan`). The second dumps the rest.
+//! can be left out because they are proven empty (see `plan`). The second dumps the rest. What the census then shows
+//! decides on the dearer looks: at sockets that linger, and through all open files, once for all who ask.
 
 mod lingering;
 mod plan;
