@@ -1,7 +1,8 @@
 //! Puts an observation together: finds the namespaces, reads each one's settings and counters, counts its sockets.
 //!
 //! Two rounds through the namespaces. The first reads what is cheap; from its counters follows which socket tables
-//! can be left out because they are proven empty (see `plan`). The second dumps the rest.
+//! can be left out because they are proven empty (see `plan`). The second dumps the rest. What the census then shows
+//! decides on the dearer looks: at sockets that linger, and through all open files, once for all who ask.
 
 mod lingering;
 mod plan;
@@ -120,8 +121,10 @@ pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
     machine.not_applied = files.not_applied;
     machine.applied_by = files.applied_by;
     observation.timings.push(timing("sysctl files", files_begin, machine.configured.len() as u64));
-    if let Some(inode) = processes::configured_namespace(&question.root) {
-        namespaces.iter_mut().for_each(|(_, facts)| facts.configured = facts.inode == inode);
+    match processes::configured_namespace(&question.root) {
+        Ok(home) => namespaces.iter_mut().for_each(|(_, facts)| facts.configured = Some(facts.inode) == home),
+        Err(limit) if !machine.configured.is_empty() => limits.extend([limit]),
+        Err(_) => {}
     }
     if let Some(least) = question.watch_for {
         let watch_begin = Instant::now();
@@ -248,10 +251,10 @@ fn attribute(
             let begin = Instant::now();
             let candidates = std::mem::take(&mut holders.unconnected);
             let count = candidates.len() as u64;
-            unconnected =
-                unconnected::confirm(&question.root, candidates, namespaces.iter().map(|(place, _)| *place));
+            let (counts, refused) = unconnected::confirm(candidates);
+            unconnected = Some(counts);
+            limits.extend(refused);
             timings.push(timing("sockets without a connection", begin, count));
-            limits.extend(unconnected.as_ref().and_then(unconnected::limit));
         }
     }
     for ((_, facts), close) in namespaces.iter_mut().zip(close) {

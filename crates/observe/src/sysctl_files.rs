@@ -27,6 +27,8 @@ const DIRECTORIES: [&str; 5] =
 const LAST: &str = "etc/sysctl.conf";
 /// A file of this many bytes or more is no sysctl file.
 const LONGEST: u64 = 1 << 20;
+/// A second name of a setting (net/netfilter/nf_conntrack_standalone.c `nf_ct_netfilter_table`), and the first.
+const ALIAS: (&str, &str) = ("net.nf_conntrack_max", "net.netfilter.nf_conntrack_max");
 
 /// What the files of a machine say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -160,7 +162,7 @@ fn means_a_setting(words: &str) -> bool {
 
 /// Whether a setting, dots between its parts, is looked for in the files.
 fn is_of_interest(name: &str) -> bool {
-    setting(name).is_some() || obsolete(name).is_some()
+    name == ALIAS.0 || setting(name).is_some() || obsolete(name).is_some()
 }
 
 /// What the lines set of what is of interest, in the order in which it is applied.
@@ -178,7 +180,7 @@ fn settings(lines: &[Placed]) -> Vec<Configured> {
             configured.push(Configured {
                 file: shown(file),
                 line: *number,
-                setting,
+                setting: if setting == ALIAS.0 { ALIAS.1.to_owned() } else { setting },
                 value: printable(value),
             });
         };

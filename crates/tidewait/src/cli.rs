@@ -77,7 +77,7 @@ pub struct Report {
     /// Only connections with this peer
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub to: Option<AddressFilter>,
-    /// Look for the processes behind the connections: always, never, or where ports are short
+    /// Look for the processes behind the connections: always, never, or where something is wrong
     #[arg(long, value_enum, default_value_t = Owners::Near, num_args = 0..=1, default_missing_value = "always", require_equals = true)]
     pub owners: Owners,
     /// Look again every so many seconds, and redraw
@@ -96,7 +96,7 @@ pub struct Report {
 pub enum Owners {
     /// For everything listed; reads every process's open files
     Always,
-    /// Where a destination uses 40 % of its ports or more
+    /// Where a destination uses 40 % of its ports or more, sockets linger, or an accept queue is full
     Near,
     /// Never
     Never,

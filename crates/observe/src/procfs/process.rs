@@ -117,6 +117,12 @@ impl Proc {
         Ok(Some(count))
     }
 
+    /// Whether process `pid` shows its descriptors.
+    pub(crate) fn shows_descriptors(&mut self, pid: u32) -> bool {
+        self.path(pid, "fd");
+        self.directory.directory(&self.path).is_ok()
+    }
+
     /// How many descriptors process `pid` may have, and how far it may raise that by itself: RLIMIT_NOFILE, soft
     /// and hard. Everybody may read it.
     pub(crate) fn descriptor_limits(&mut self, pid: u32) -> (Option<u64>, Option<u64>) {

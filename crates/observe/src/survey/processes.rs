@@ -2,16 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::stat;
+use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use tidewait_model::machine::Process;
 use tidewait_model::{Limit, Lingering, NamespaceFacts, OwnerBasis};
 
 use super::unconnected::{Counts, MANY};
 use crate::owners;
-use crate::places::{Busy, Place};
+use crate::places::{Busy, INITIAL_PID_NAMESPACE, Place};
 use crate::procfs::{Proc, Users, link_inode, why_denied};
 
 /// The share of its limit of open files from which a process is told of, in percent: at the usual limit of 1024 the
@@ -61,10 +62,10 @@ pub(super) fn processes(
         let Some(process) = proc.process(pid, &users) else { continue };
         processes.push(Process {
             owner: owners::owner(&process, true, 1.0, OwnerBasis::OpenFiles),
-            sockets_without_connection: namespace
-                .as_ref()
-                .and(unconnected)
-                .and_then(|counts| counts.get(&pid).copied().unwrap_or(Some(0))),
+            sockets_without_connection: unconnected.and_then(|counts| match counts.get(&pid) {
+                Some(count) => *count,
+                None => proc.shows_descriptors(pid).then_some(0),
+            }),
             namespace,
             descriptors,
             descriptor_limit: soft,
@@ -88,19 +89,96 @@ pub(super) fn uncounted(processes: u64) -> Option<Limit> {
 }
 
 /// The network namespace that the sysctl files of this root are applied to at boot: that of process 1, if this /etc is
-/// also process 1's, as far as both can be seen.
-pub(super) fn configured_namespace(root: &Path) -> Option<u64> {
-    let identity = |path: &str| {
-        let metadata = std::fs::metadata(root.join(path)).ok()?;
-        Some((metadata.dev(), metadata.ino()))
+/// also process 1's. In a container nothing applies them, unless systemd runs there.
+///
+/// # Errors
+/// What to say where process 1 does not show the one or the other.
+pub(super) fn configured_namespace(root: &Path) -> Result<Option<u64>, Limit> {
+    let refused = |error: Errno| {
+        let (why, remedy) = match error {
+            Errno::ACCESS | Errno::PERM => why_denied(CapabilitySet::SYS_PTRACE),
+            other => (other.to_string(), "mount /proc".to_owned()),
+        };
+        Limit::new("settings that differ from what the sysctl files set", format!("process 1: {why}"))
+            .remedy(remedy)
+            .of_detail()
     };
-    let ours = identity("etc")?;
-    let mut proc = Proc::open(root).ok()?;
-    let namespace = link_inode(proc.link(1, "ns/net", &mut [0; 64]).ok()?, "net");
-    namespace.filter(|_| identity("proc/1/root/etc") == Some(ours))
+    let identity = |path: &str| stat(root.join(path)).map(|file| (file.st_dev, file.st_ino));
+    let Ok(ours) = identity("etc") else { return Ok(None) };
+    let mut proc = Proc::open(root).map_err(refused)?;
+    let mut buffer = [0; 64];
+    let pid_namespace = proc.directory.link("self/ns/pid", &mut buffer).map_err(refused)?;
+    // sd_booted(3).
+    let systemd = stat(root.join("run/systemd/system")).is_ok();
+    if !systemd && link_inode(pid_namespace, "pid") != Some(INITIAL_PID_NAMESPACE) {
+        return Ok(None);
+    }
+    let namespace = link_inode(proc.link(1, "ns/net", &mut [0; 64]).map_err(refused)?, "net");
+    let theirs = identity("proc/1/root/etc").map_err(refused)?;
+    Ok(namespace.filter(|_| theirs == ours))
 }
 
 /// The one process that holds these sockets.
 fn holder(lingering: &Lingering) -> Option<u32> {
     lingering.owner.as_ref()?.pid
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{create_dir_all, write};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A root whose process 1 has this /etc, in these process and network namespaces.
+    fn root(pid_namespace: u64, own_etc: bool) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let path = |path: &str| root.path().join(path);
+        for directory in ["etc", "other/etc", "proc/1/ns", "proc/self/ns"] {
+            create_dir_all(path(directory)).unwrap();
+        }
+        symlink("net:[77]", path("proc/1/ns/net")).unwrap();
+        symlink(format!("pid:[{pid_namespace}]"), path("proc/self/ns/pid")).unwrap();
+        symlink(path(if own_etc { "." } else { "other" }), path("proc/1/root")).unwrap();
+        root
+    }
+
+    #[test]
+    fn files_belong_to_the_namespace_of_process_1_if_its_files_are_ours() {
+        let home = |root: &tempfile::TempDir| configured_namespace(root.path()).unwrap();
+        assert_eq!(home(&root(INITIAL_PID_NAMESPACE, true)), Some(77));
+        assert_eq!(home(&root(INITIAL_PID_NAMESPACE, false)), None);
+        let container = root(5, true);
+        assert_eq!(home(&container), None);
+        create_dir_all(container.path().join("run/systemd/system")).unwrap();
+        assert_eq!(home(&container), Some(77));
+    }
+
+    #[test]
+    fn what_process_1_does_not_show_is_said() {
+        let root = root(INITIAL_PID_NAMESPACE, true);
+        std::fs::remove_file(root.path().join("proc/1/ns/net")).unwrap();
+        assert!(configured_namespace(root.path()).unwrap_err().why.starts_with("process 1: "));
+    }
+
+    #[test]
+    fn a_process_is_told_from_seven_tenths_of_its_limit_on() {
+        let root = tempfile::tempdir().unwrap();
+        let process = root.path().join("proc/30");
+        create_dir_all(process.join("fd")).unwrap();
+        write(process.join("comm"), "web\n").unwrap();
+        write(process.join("limits"), "Max open files  1000  4000  files\n").unwrap();
+        let told = |descriptors, everywhere| {
+            let busy = [Busy { pid: 30, namespace: None, descriptors }];
+            processes(root.path(), &busy, &[], Some(&Counts::new()), everywhere)
+        };
+        assert_eq!(told(699, true), []);
+        assert_eq!(told(700, false), [], "of a namespace that was not looked into");
+        let near = told(700, true);
+        assert_eq!(
+            (near[0].descriptors, near[0].descriptor_limit, near[0].descriptor_limit_hard),
+            (700, Some(1_000), Some(4_000))
+        );
+        assert_eq!((near[0].owner.command.as_str(), near[0].sockets_without_connection), ("web", Some(0)));
+    }
 }

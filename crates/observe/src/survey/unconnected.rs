@@ -1,91 +1,156 @@
 //! TCP sockets that a program holds though their connection is gone: reset, timed out or destroyed.
 //!
-//! They are in no table. So they are what is left of a process's TCP sockets when all that are in a table are taken
-//! away. A socket may have been made, connected or closed meanwhile, so those that are left are looked at twice: the
-//! tables are read again, and each has to be the same file as before.
+//! They are in no table. What is in no table may also be new, bound only, or of a namespace that was not looked into, so
+//! each socket is asked itself: a copy of its descriptor (pidfd_getfd(2), since 5.6) tells its state, and whether it ever
+//! sent or received anything.
+#![expect(unsafe_code, reason = "TCP_INFO of a socket has no safe wrapper")]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::mem::size_of_val;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::fstat;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::thread::CapabilitySet;
 use tidewait_model::{Limit, State};
 
 use crate::owners::Unconnected;
-use crate::places::Place;
-use crate::procfs::{self, Proc, link_inode};
-use crate::sock_diag::{Family, Netlink, Request, Sockets};
+use crate::procfs::why_denied;
 
-/// So many sockets without a connection, over those that every program has for a moment between socket() and
-/// connect(), are worth a search through all open files.
+/// So many sockets of the machine that are in use in no namespace, over those that every program has for a moment
+/// between socket() and connect(), are worth a search through all open files.
 pub(super) const SUSPICIOUS: u64 = 50;
-
-/// So many of them make a process worth telling of.
+/// So many of them make a process worth telling of. A pool may keep a few until it is used again.
 pub(super) const MANY: u64 = 20;
 
-/// How many sockets without a connection each process has: those with a few are not worth a second look, and have
-/// `None`; those with none are left out.
+/// How many sockets without a connection each process has: those with a few candidates are not worth a closer look, and
+/// have `None`, like those that forbid it; those with none are left out.
 pub(super) type Counts = HashMap<u32, Option<u64>>;
 
-/// Counts them.
-///
-/// Only processes that live in one of `places`, and whose sockets are in the tables of these therefore, are counted.
-/// `None` if a table could not be read again.
-pub(super) fn confirm<'p>(
-    root: &Path,
-    candidates: Vec<Unconnected>,
-    places: impl Iterator<Item = &'p Place>,
-) -> Option<Counts> {
+/// Counts them among the candidates. The limit says which processes forbid it.
+pub(super) fn confirm(candidates: Vec<Unconnected>) -> (Counts, Option<Limit>) {
     let mut by_process: BTreeMap<u32, Vec<Unconnected>> = BTreeMap::new();
     for candidate in candidates {
         by_process.entry(candidate.pid).or_default().push(candidate);
     }
-    let mut counts: Counts = by_process.keys().map(|pid| (*pid, None)).collect();
-    by_process.retain(|_, candidates| candidates.len() as u64 >= MANY);
-    if by_process.is_empty() {
-        return Some(counts);
-    }
-    let proc = Proc::open(root).ok()?;
-    let mut buffer = [0; 64];
-    let mut inode = |path: &str, kind| link_inode(proc.directory.link(path, &mut buffer).ok()?, kind);
-    let homes: HashMap<u32, u64> =
-        by_process.keys().filter_map(|pid| Some((*pid, inode(&format!("{pid}/ns/net"), "net")?))).collect();
-    let wanted: HashSet<u64> = homes.values().copied().collect();
-    let mut connected = HashMap::new();
-    for place in places.filter(|place| wanted.contains(&place.inode)) {
-        connected.insert(place.inode, place.enter(inodes).ok()??);
-    }
+    let mut counts = Counts::new();
+    let mut refused = Vec::new();
     for (pid, candidates) in by_process {
-        let Some(connected) = homes.get(&pid).and_then(|home| connected.get(home)) else { continue };
-        let still = |candidate: &&Unconnected| {
-            let path = format!("{pid}/fd/{}", candidate.descriptor);
-            !connected.contains(&candidate.inode) && inode(&path, "socket") == Some(candidate.inode.into())
-        };
-        counts.insert(pid, Some(candidates.iter().filter(still).count() as u64));
+        counts.insert(pid, None);
+        if (candidates.len() as u64) < MANY {
+            continue;
+        }
+        match count(pid, &candidates) {
+            Ok(lost) => {
+                counts.insert(pid, Some(lost));
+            }
+            // It has ended, and its files with it.
+            Err(Errno::SRCH) => {}
+            Err(error) => refused.push(error),
+        }
     }
-    Some(counts)
+    (counts, refusal(&refused))
 }
 
-/// What cannot be told apart on kernels before 6.8, which leave bound sockets that do nothing out of the dump
-/// (net/ipv4/inet_diag.c, `TCPF_BOUND_INACTIVE`), if there is something to tell apart.
-pub(super) fn limit(counts: &Counts) -> Option<Limit> {
-    let release = procfs::kernel_release();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
-    let version = (numbers.next().flatten()?, numbers.next().flatten()?);
-    (version < (6, 8) && counts.values().any(|sockets| *sockets >= Some(MANY))).then(|| {
-        Limit::new(
-            "whether sockets without a connection are bound to a port and wait to be used",
-            format!("kernel {release}; 6.8 and later show such sockets"),
+/// How many of the candidates of process `pid` lost their connection.
+fn count(pid: u32, candidates: &[Unconnected]) -> Result<u64, Errno> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let mut lost = 0;
+    for candidate in candidates {
+        match copy_of(process.as_fd(), candidate.descriptor) {
+            Ok(socket) => {
+                lost += u64::from(is_the_same(&socket, candidate) && lost_connection(socket.as_fd()));
+            }
+            // Closed meanwhile.
+            Err(Errno::BADF) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(lost)
+}
+
+fn copy_of(process: BorrowedFd<'_>, descriptor: u32) -> Result<OwnedFd, Errno> {
+    let descriptor = i32::try_from(descriptor).map_err(|_| Errno::BADF)?;
+    pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty())
+}
+
+fn is_the_same(socket: &OwnedFd, candidate: &Unconnected) -> bool {
+    fstat(socket).is_ok_and(|file| file.st_ino == u64::from(candidate.inode))
+}
+
+/// Whether a TCP socket has no connection, but had one or tried to: it is in CLOSE, and has sent or received segments
+/// (`tcpi_state`, `tcpi_segs_out` and `tcpi_segs_in` of `struct tcp_info`, the latter two since 4.2). A socket that was
+/// disconnected on purpose, to be used again, has forgotten them (tcp.c `tcp_disconnect`).
+fn lost_connection(socket: BorrowedFd<'_>) -> bool {
+    const SEGMENTS_OUT: usize = 136;
+    const SEGMENTS_IN: usize = 140;
+    let mut info = [0_u8; SEGMENTS_IN + 4];
+    let Ok(mut length) = libc::socklen_t::try_from(size_of_val(&info)) else { return false };
+    // SAFETY: the buffer is as long as `length` says, the kernel writes no more than that, and any bytes are valid in it.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
         )
-        .of_detail()
+    };
+    let segments =
+        |at: usize| info.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |n| u32::from_ne_bytes(*n));
+    result == 0
+        && info.first() == Some(&State::Close.number())
+        && (segments(SEGMENTS_OUT) > 0 || segments(SEGMENTS_IN) > 0)
+}
+
+/// What is said of processes that do not let their sockets be asked.
+fn refusal(refused: &[Errno]) -> Option<Limit> {
+    let what = match refused.len() {
+        0 => return None,
+        1 => "whether the sockets of 1 process lost their connection".to_owned(),
+        many => format!("whether the sockets of {many} processes lost their connection"),
+    };
+    Some(match refused.first().copied() {
+        Some(Errno::PERM | Errno::ACCESS) => {
+            let (why, remedy) = why_denied(CapabilitySet::SYS_PTRACE);
+            Limit::new(what, why).remedy(remedy)
+        }
+        Some(Errno::NOSYS) => Limit::new(what, "the kernel has no pidfd_getfd(2): it came with 5.6"),
+        other => Limit::new(what, other.map(|error| error.to_string()).unwrap_or_default()),
     })
 }
 
-/// The inodes of all sockets of the calling thread's namespace.
-fn inodes() -> Option<HashSet<u32>> {
-    let mut inodes = HashSet::new();
-    let mut netlink = Netlink::open().ok()?;
-    for family in Family::BOTH {
-        let request = Request::all(family).states_except([State::TimeWait, State::NewSynRecv]);
-        netlink.dump(&request, &mut |row| inodes.extend(row.inode())).ok()?;
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn only_a_socket_that_had_a_connection_can_have_lost_it() {
+        use rustix::net::{AddressFamily, SocketType, socket};
+        let new = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        assert!(!lost_connection(new.as_fd()));
+        let bound = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!lost_connection(bound.as_fd()));
+        let mut client = TcpStream::connect(bound.local_addr().unwrap()).unwrap();
+        let (server, _) = bound.accept().unwrap();
+        client.write_all(b"1").unwrap();
+        assert!(!lost_connection(client.as_fd()) && !lost_connection(server.as_fd()));
+        // Closed with a byte unread: the peer gets a reset.
+        drop(server);
+        assert!(lost_connection(client.as_fd()));
+        assert!(!lost_connection(std::fs::File::open("/dev/null").unwrap().as_fd()));
     }
-    Some(inodes)
+
+    #[test]
+    fn a_refusal_says_what_is_missing() {
+        assert_eq!(refusal(&[]), None);
+        assert!(refusal(&[Errno::NOSYS]).unwrap().why.contains("5.6"));
+        let two = refusal(&[Errno::PERM, Errno::PERM]).unwrap();
+        assert!(two.what.contains("2 processes") && two.remedy.is_some());
+    }
 }

@@ -98,6 +98,17 @@ fn wildcards_set_what_is_named_nowhere() {
 }
 
 #[test]
+fn a_setting_of_two_names_and_names_of_old_kernels_are_known() {
+    let text =
+        "net.nf_conntrack_max = 9\nnet.ipv4.netfilter.ip_conntrack_max = 7\nnet.ipv4.tcp_tw_recycle = 1\n";
+    let tree = Tree::new(&[("etc/sysctl.d/10-a.conf", text)]);
+    let settings: Vec<String> = tree.read().applied.into_iter().map(|row| row.setting).collect();
+    let expected =
+        ["net.netfilter.nf_conntrack_max", "net.ipv4.netfilter.ip_conntrack_max", "net.ipv4.tcp_tw_recycle"];
+    assert_eq!(settings, expected);
+}
+
+#[test]
 fn systemd_reads_the_old_file_only_through_a_link() {
     let tree = Tree::new(&[
         ("etc/sysctl.conf", "net.ipv4.tcp_tw_recycle = 1\n"),

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
+use super::super::Busy;
 use super::super::processes::INITIAL_PID_NAMESPACE;
 use super::*;
 
@@ -179,6 +180,21 @@ fn without_proc_the_own_namespace_is_still_a_place() {
     assert_eq!(found.limits.len(), 2);
     assert_eq!(found.limits[1].remedy.as_deref(), Some("mount /proc"));
     assert_eq!(found.places[0].enter(|| 7), Ok(7));
+}
+
+#[test]
+fn processes_with_many_open_files_are_counted_where_the_kernel_does_not_tell() {
+    let status = |room: u32| format!("Name:\tx\nFDSize:\t{room}\n");
+    let mut tree = machine().file("proc/30/status", &status(256)).file("proc/31/status", &status(64));
+    // Process 40 has as many, but no room for them: a table that is small is not looked through.
+    tree = tree.file("proc/40/status", &status(128));
+    for number in 0..250 {
+        tree = tree.link(&format!("proc/30/fd/{number}"), "/dev/null");
+        tree = tree.link(&format!("proc/40/fd/{number}"), "/dev/null");
+    }
+    let found = find_with(tree.root(), &Scope::All, true).unwrap();
+    assert_eq!(found.busy, [Busy { pid: 30, namespace: Some(2000), descriptors: 250 }]);
+    assert_eq!(found.uncounted, 0);
 }
 
 #[test]
