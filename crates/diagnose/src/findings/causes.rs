@@ -4,8 +4,8 @@
 //! A rule needs more than two names: the same process, the same endpoint, or sockets that make up at least half of
 //! what is short.
 
-use tidewait_model::State;
 use tidewait_model::report::{Consequence, Finding, Severity};
+use tidewait_model::{Owner, State};
 
 use super::view::Found;
 use super::words::{count, percent};
@@ -93,8 +93,13 @@ const RULES: &[Rule] = &[
     },
 ];
 
+/// Whether both are about one process; where it is one of several that look alike, about one program.
 fn same_process(a: &Found, b: &Found) -> bool {
-    a.ties.pids.iter().any(|pid| b.ties.pids.contains(pid))
+    let same = |a: &Owner, b: &Owner| match (a.pid, b.pid) {
+        (Some(a), Some(b)) => a == b,
+        _ => (&a.command, &a.unit, &a.container) == (&b.command, &b.unit, &b.container),
+    };
+    a.ties.owners.iter().any(|one| b.ties.owners.iter().any(|other| same(one, other)))
 }
 
 fn same_endpoint(a: &Found, b: &Found) -> bool {
