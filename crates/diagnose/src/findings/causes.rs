@@ -130,12 +130,15 @@ fn ports(cause: &Found, effect: &Found) -> Option<String> {
     })
 }
 
-/// Folds every finding that has its cause among the others into that cause. None is lost.
+/// Folds every finding that has its cause among the others into that cause, the nearest consequences first. None is
+/// lost.
 pub(super) fn merge(found: Vec<Found>) -> Vec<Found> {
     let causes: Vec<Option<(usize, String)>> = (0..found.len()).map(|at| cause_of(&found, at)).collect();
+    let mut effects: Vec<(usize, usize, usize)> =
+        (0..found.len()).filter_map(|at| root(&causes, at).map(|(steps, root)| (steps, at, root))).collect();
+    effects.sort_unstable();
     let mut kept: Vec<Option<Found>> = found.into_iter().map(Some).collect();
-    for at in 0..kept.len() {
-        let Some(root) = root(&causes, at) else { continue };
+    for (_, at, root) in effects {
         let Some(effect) = kept[at].take() else { continue };
         let because = causes[at].as_ref().map(|(_, because)| because.as_str()).unwrap_or_default();
         if let Some(leader) = kept[root].as_mut() {
@@ -156,13 +159,14 @@ fn cause_of(found: &[Found], at: usize) -> Option<(usize, String)> {
     })
 }
 
-/// Where the chain of causes from `at` begins; `None` if `at` has no cause. A circle is nobody's consequence.
-fn root(causes: &[Option<(usize, String)>], at: usize) -> Option<usize> {
+/// Where the chain of causes from `at` begins, and how many steps away; `None` if `at` has no cause. A circle is nobody's
+/// consequence.
+fn root(causes: &[Option<(usize, String)>], at: usize) -> Option<(usize, usize)> {
     let mut root = causes[at].as_ref()?.0;
-    for _ in 0..causes.len() {
+    for steps in 1..=causes.len() {
         match &causes[root] {
             Some((next, _)) => root = *next,
-            None => return Some(root),
+            None => return Some((steps, root)),
         }
     }
     None
