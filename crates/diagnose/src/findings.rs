@@ -60,19 +60,29 @@ const MACHINE_CHECKS: [fn(&View<'_>) -> Vec<Found>; 2] = [closing::check_machine
 
 /// The findings of an observation, worst first. `namespaces` are those of the observation, described.
 pub(crate) fn find(observation: &Observation, namespaces: &[Namespace]) -> Vec<Finding> {
+    let mut found = causes::merge(check(observation, namespaces));
+    let place = |id: &str| KINDS.iter().position(|kind| kind.id == id);
+    found.sort_by_key(|found| (found.finding.severity, place(&found.finding.id)));
+    crowd::fold(found).into_iter().map(|found| found.finding).collect()
+}
+
+/// What every check finds, each for itself.
+fn check(observation: &Observation, namespaces: &[Namespace]) -> Vec<Found> {
     let views: Vec<View<'_>> = observation
         .namespaces
         .iter()
         .zip(namespaces)
         .map(|(facts, namespace)| View { observation, facts, namespace })
         .collect();
-    let mut found: Vec<Found> =
-        views.iter().flat_map(|view| CHECKS.iter().flat_map(|check| check(view))).collect();
-    found.extend(
-        views.first().into_iter().flat_map(|view| MACHINE_CHECKS.iter().flat_map(|check| check(view))),
-    );
-    let mut found = causes::merge(found);
-    let place = |id: &str| KINDS.iter().position(|kind| kind.id == id);
-    found.sort_by_key(|found| (found.finding.severity, place(&found.finding.id)));
-    crowd::fold(found).into_iter().map(|found| found.finding).collect()
+    let in_each = views.iter().flat_map(|view| CHECKS.iter().flat_map(|check| check(view)));
+    let in_all =
+        views.first().into_iter().flat_map(|view| MACHINE_CHECKS.iter().flat_map(|check| check(view)));
+    in_each.chain(in_all).collect()
+}
+
+/// Id and summary of what every check finds, before anything is merged.
+#[cfg(test)]
+pub(crate) fn apart(observation: &Observation, namespaces: &[Namespace]) -> Vec<(String, String)> {
+    let found = check(observation, namespaces).into_iter();
+    found.map(|found| (found.finding.id, found.finding.summary)).collect()
 }

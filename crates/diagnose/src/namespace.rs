@@ -88,7 +88,51 @@ impl View<'_> {
         source
             .map(|source| accounting::infer_source(source, range, self.kernel))
             .filter(|inferred| inferred.pool == Pool::Bind)
+            .or_else(|| self.carries_on(seen))
             .unwrap_or(own)
+    }
+
+    /// A full range on which connections go on faster than TIME_WAIT ends: they take over sockets in TIME_WAIT, and that is
+    /// for connect() to do. TWRecycled counts it (net/ipv4/inet_hashtables.c `__inet_check_established`).
+    fn carries_on(&self, seen: &Seen) -> Option<Inferred> {
+        let (base, _) = self.ranges.as_ref()?;
+        let settings = &self.facts.settings;
+        let loopback = seen.source.is_loopback() || seen.peer.address.is_loopback();
+        reuse_after(settings, Pool::Connect, loopback, seen.peer_timestamps)?;
+        let account = base.account(&seen.occupancy.ports);
+        let now = forecast::history(&seen.occupancy.expiring, settings.time_wait_seconds(), None).now;
+        let ends = f64::from(account.usable) / f64::from(settings.time_wait_seconds().max(1));
+        let recycled = self.facts.counters.get("TcpExt.TWRecycled").map_or(0.0, |count| *count as f64);
+        let taken_over = now > 1.2 * ends && recycled >= now && account.fill() >= 0.98;
+        taken_over.then(|| Inferred {
+            pool: Pool::Connect,
+            how: "inferred: the range is full, and connections go on by taking over TIME_WAIT (TWRecycled)"
+                .to_owned(),
+        })
+    }
+
+    /// Who opens the connections of a source: the owners of its destinations, by their share of its live sockets.
+    fn owners_of(&self, source: &Source) -> Vec<Owner> {
+        let destinations =
+            || self.facts.census.destinations.iter().filter(|seen| seen.source == source.address);
+        let all: u64 = destinations().map(|seen| seen.occupancy.states.live()).sum();
+        let mut owners: Vec<Owner> = Vec::new();
+        for seen in destinations() {
+            let weight = seen.occupancy.states.live() as f64 / all.max(1) as f64;
+            for owner in &seen.owners {
+                let share = owner.share * weight;
+                match owners
+                    .iter_mut()
+                    .find(|known| (known.pid, &known.command) == (owner.pid, &owner.command))
+                {
+                    Some(known) => known.share += share,
+                    None => owners.push(Owner { share, ..owner.clone() }),
+                }
+            }
+        }
+        owners.iter_mut().for_each(|owner| owner.share = round(owner.share, 4));
+        owners.sort_by(|a, b| b.share.total_cmp(&a.share));
+        owners
     }
 
     /// The row of a source whose ports bind() chose: they are short for all its destinations together.
@@ -105,7 +149,7 @@ impl View<'_> {
             account: Some(base.account(&source.occupancy.ports)),
             inferred,
             reuse_after: None,
-            owners: &[],
+            owners: &self.owners_of(source),
         }))
     }
 

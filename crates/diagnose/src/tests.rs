@@ -1,334 +1,181 @@
-//! Port accounting and forecast against hand-made cases and against a simulated churn.
+//! What follows from which facts: hand-made observations, by subject.
 
-use std::net::IpAddr;
+mod causes;
+mod closing;
+mod kinds;
+mod opening;
+mod ports;
+mod properties;
+mod setup;
 
-use proptest::prelude::*;
+use std::collections::BTreeMap;
+
 use tidewait_model::address::Address;
-use tidewait_model::report::{Pool, Report, Severity, Trend};
+use tidewait_model::lingering::{Peer, Silence};
+use tidewait_model::machine::{Configured, Process};
+use tidewait_model::observation::{Growth, OwnerBasis};
+use tidewait_model::report::{Finding, Severity};
 use tidewait_model::{
-    Census, Destination, Endpoint, NamespaceFacts, Observation, Occupancy, PortRange, PortSet, Settings,
-    Source, State,
+    Endpoint, Lingering, Listener, Machine, NamespaceFacts, Observation, Owner, Settings, State,
 };
 
-use crate::forecast::{Situation, history};
 use crate::{Options, assess};
 
-const RANGE: PortRange = PortRange { low: 32_768, high: 60_999 };
+/// Settings of a stock kernel, as far as findings look at them.
+const STOCK: &[(&str, &str)] = &[
+    ("fs.file-max", "9223372036854775807"),
+    ("fs.nr_open", "1048576"),
+    ("net.core.somaxconn", "4096"),
+    ("net.ipv4.ip_local_port_range", "32768 60999"),
+    ("net.ipv4.ip_local_reserved_ports", ""),
+    ("net.ipv4.ip_unprivileged_port_start", "1024"),
+    ("net.ipv4.tcp_abort_on_overflow", "0"),
+    ("net.ipv4.tcp_fin_timeout", "60"),
+    ("net.ipv4.tcp_keepalive_time", "7200"),
+    ("net.ipv4.tcp_max_orphans", "131072"),
+    ("net.ipv4.tcp_max_syn_backlog", "4096"),
+    ("net.ipv4.tcp_max_tw_buckets", "131072"),
+    ("net.ipv4.tcp_orphan_retries", "0"),
+    ("net.ipv4.tcp_retries2", "15"),
+    ("net.ipv4.tcp_syn_retries", "6"),
+    ("net.ipv4.tcp_timestamps", "1"),
+    ("net.ipv4.tcp_tw_reuse", "2"),
+];
 
-fn address(text: &str) -> Address {
-    text.parse::<IpAddr>().unwrap().into()
+/// The host with nothing in it.
+fn host() -> NamespaceFacts {
+    let mut facts = NamespaceFacts { name: "host".to_owned(), inode: 1, ..NamespaceFacts::default() };
+    set(&mut facts, STOCK);
+    facts
 }
 
-/// What a destination looks like whose ports were taken by `step` from `first` on.
-fn occupancy(time_wait: &[(u32, u32)], live: u32, first: u16, step: u16) -> Occupancy {
-    let mut occupancy = Occupancy::default();
-    let closed: u32 = time_wait.iter().map(|(_, count)| count).sum();
-    for (left, count) in time_wait {
-        let left = *left as usize;
-        if occupancy.expiring.len() <= left {
-            occupancy.expiring.resize(left + 1, 0);
-        }
-        occupancy.expiring[left] += count;
-    }
-    occupancy.states.add(State::TimeWait, u64::from(closed));
-    occupancy.states.add(State::Established, u64::from(live));
-    let mut port = u32::from(first);
-    for _ in 0..closed + live {
-        if port > u32::from(RANGE.high) {
-            // The first parity is used up: go on with the other.
-            port = u32::from(RANGE.low) + u32::from(first % 2 == RANGE.low % 2);
-        }
-        occupancy.ports.insert(port as u16);
-        port += u32::from(step);
-    }
-    occupancy
+/// Another namespace with nothing in it.
+fn namespace(name: &str, inode: u64) -> NamespaceFacts {
+    NamespaceFacts { name: name.to_owned(), inode, ..host() }
 }
 
-fn destination(peer: &str, occupancy: Occupancy) -> Destination {
-    let peer: std::net::SocketAddr = peer.parse().unwrap();
-    Destination {
-        source: address("10.0.0.5"),
-        peer: Endpoint { address: peer.ip().into(), port: peer.port() },
-        occupancy,
-        owners: Vec::new(),
-        peer_timestamps: None,
-    }
+fn set(facts: &mut NamespaceFacts, pairs: &[(&str, &str)]) {
+    let Settings(settings) = &mut facts.settings;
+    settings.extend(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
 }
 
-fn settings(pairs: &[(&str, &str)]) -> Settings {
-    let mut settings = Settings::default();
-    for (name, value) in
-        [("ip_local_port_range", "32768 60999"), ("tcp_tw_reuse", "2"), ("tcp_timestamps", "1")]
-            .iter()
-            .chain(pairs)
-    {
-        settings.0.insert(format!("net.ipv4.{name}"), (*value).to_owned());
-    }
-    settings
+fn counted(facts: &mut NamespaceFacts, pairs: &[(&str, i64)]) {
+    facts.counters.extend(pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)));
 }
 
-fn report_of(census: Census, pairs: &[(&str, &str)]) -> Report {
-    let facts = NamespaceFacts {
-        name: "host".to_owned(),
-        settings: settings(pairs),
-        census,
-        ..NamespaceFacts::default()
-    };
-    let observation =
-        Observation { kernel: "6.18.1".to_owned(), namespaces: vec![facts], ..Observation::default() };
-    assess(&observation, &Options { top: 0, timings: false })
+/// What grew while it was watched for ten seconds.
+fn grew(facts: &mut NamespaceFacts, pairs: &[(&str, i64)]) {
+    let counters: BTreeMap<String, i64> =
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    facts.growth = Some(Growth { seconds: 10.0, counters });
 }
 
-fn one(occupancy: Occupancy, pairs: &[(&str, &str)]) -> Report {
-    report_of(
-        Census { destinations: vec![destination("10.0.2.9:3306", occupancy)], ..Census::default() },
-        pairs,
-    )
-}
-
-/// A constant rate for the whole last minute: what the timers then show.
-fn steady(rate: u32) -> Vec<(u32, u32)> {
-    (0..60).map(|left| (left, rate)).collect()
-}
-
-#[test]
-fn the_seeds_arithmetic_is_the_limit() {
-    let report = one(occupancy(&steady(100), 0, 32_768, 2), &[]);
-    let destination = &report.namespaces[0].destinations[0];
-    assert_eq!(destination.ports_usable, Some(28_232));
-    assert_eq!(destination.limit_per_second, Some(470.5));
-    assert_eq!((destination.rate_per_second, destination.rate_now_per_second), (100.0, 100.0));
-    assert_eq!((destination.seconds_to_half, destination.seconds_to_exhaustion), (None, None));
-    assert_eq!(destination.trend, Trend::Steady);
-    assert!(report.findings.is_empty());
-}
-
-#[test]
-fn reserved_and_bound_ports_are_not_usable_and_connections_that_stay_lower_the_limit() {
-    let mut census = Census {
-        destinations: vec![destination("10.0.2.9:3306", occupancy(&[], 8_232, 32_768, 2))],
-        ..Census::default()
-    };
-    // One listener below the range, one inside; ten reserved ports, one of them bound as well.
-    census.bound = [443, 50_001, 60_000].into_iter().collect();
-    let report = report_of(census, &[("ip_local_reserved_ports", "60000-60009")]);
-    let namespace = &report.namespaces[0];
-    let ports = namespace.ports.unwrap();
-    assert_eq!((ports.reserved, ports.bound, ports.usable), (10, 1, 28_221));
-    let destination = &namespace.destinations[0];
-    assert_eq!(destination.ports_free, Some(28_221 - 8_232));
-    assert_eq!(destination.limit_per_second, Some(333.2));
-}
-
-#[test]
-fn parity_tells_the_pool_and_says_so() {
-    for (first, step, pool) in
-        [(32_768, 2, Pool::Connect), (32_769, 2, Pool::Bind), (32_768, 1, Pool::Unknown)]
-    {
-        let report = one(occupancy(&[(30, 1_000)], 0, first, step), &[]);
-        let destination = &report.namespaces[0].destinations[0];
-        assert_eq!(destination.pool, pool);
-        assert!(!destination.pool_how.is_empty());
-    }
-    let few = one(occupancy(&[(30, 3)], 0, 32_769, 2), &[]);
-    assert_eq!(few.namespaces[0].destinations[0].pool, Pool::Unknown);
-    // Past half the range connect() goes on with the other parity.
-    let past = one(occupancy(&[(30, 20_000)], 0, 32_768, 2), &[]);
-    assert_eq!(past.namespaces[0].destinations[0].pool, Pool::Connect);
-}
-
-#[test]
-fn a_bind_pool_is_short_for_all_destinations_of_the_source_together() {
-    let mut ports = PortSet::bitmap();
-    ports.extend(RANGE.low..=RANGE.high);
-    let mut union = Occupancy { ports, expiring: vec![0; 60], ..Occupancy::default() };
-    union.expiring[20] = 28_232;
-    union.states.add(State::TimeWait, 28_232);
-    let source =
-        Source { address: address("10.0.0.5"), occupancy: union, destinations: 4_000, parity: [10, 28_222] };
-    let census = Census { sources: vec![source], ..Census::default() };
-    let report = report_of(census, &[("tcp_tw_reuse", "1")]);
-    let row = &report.namespaces[0].destinations[0];
-    assert_eq!((row.destination.as_str(), row.pool, row.ports_free), ("*", Pool::Bind, Some(0)));
-    let finding = &report.findings[0];
-    assert_eq!((finding.id.as_str(), finding.severity), ("bind-pool-exhausted", Severity::Critical));
-    assert!(finding.no_help.iter().any(|advice| advice.setting == "net.ipv4.tcp_tw_reuse"));
-    assert!(finding.remedies.iter().any(|remedy| remedy.id == "bind-address-no-port"));
-    assert!(finding.remedies.iter().all(|remedy| remedy.id != "tw-reuse"));
-}
-
-#[test]
-fn reuse_makes_old_time_wait_free_for_connect_only_where_it_applies() {
-    let full = occupancy(&steady(400), 0, 32_768, 2);
-    for (pairs, peer_stamps, reusable) in [
-        (&[("tcp_tw_reuse", "0")][..], None, false),
-        (&[("tcp_tw_reuse", "2")][..], None, false),
-        (&[("tcp_tw_reuse", "1")][..], None, true),
-        (&[("tcp_tw_reuse", "1")][..], Some(false), false),
-        (&[("tcp_tw_reuse", "1"), ("tcp_timestamps", "0")][..], None, false),
-    ] {
-        let mut seen = destination("10.0.2.9:3306", full.clone());
-        seen.peer_timestamps = peer_stamps;
-        let report = report_of(Census { destinations: vec![seen], ..Census::default() }, pairs);
-        let row = &report.namespaces[0].destinations[0];
-        assert_eq!(row.reusable > 23_000, reusable, "{pairs:?} {peer_stamps:?}: {}", row.reusable);
-        if reusable {
-            assert_eq!(row.limit_per_second, Some(28_232.0));
-            assert!(report.findings.is_empty(), "{:?}", report.findings);
-        } else {
-            assert_eq!(report.findings[0].id, "port-search-cliff");
-        }
+fn owner(command: &str, pid: u32) -> Owner {
+    Owner {
+        command: command.to_owned(),
+        pid: Some(pid),
+        unit: Some(format!("{command}.service")),
+        container: None,
+        user: None,
+        share: 1.0,
+        how: OwnerBasis::OpenFiles,
     }
 }
 
-#[test]
-fn a_full_range_whose_pool_cannot_be_told_is_no_certain_failure_under_tw_reuse() {
-    for (value, severity) in [("0", Severity::Critical), ("1", Severity::Warning)] {
-        let report = one(occupancy(&steady(470), 32, 32_768, 2), &[("tcp_tw_reuse", value)]);
-        let finding = &report.findings[0];
-        assert_eq!((finding.id.as_str(), finding.severity), ("ports-exhausted", severity));
+fn process(command: &str, pid: u32, descriptors: u64, limit: u64) -> Process {
+    Process {
+        owner: owner(command, pid),
+        namespace: Some("host".to_owned()),
+        descriptors,
+        descriptor_limit: Some(limit),
+        descriptor_limit_hard: Some(limit * 4),
+        sockets_without_connection: Some(0),
     }
 }
 
-#[test]
-fn the_worst_name_is_given_and_only_one() {
-    for (rate, live, id) in [
-        (200, 0, None),
-        (300, 0, Some("port-search-cliff")),
-        (470, 0, Some("ports-exhausted")),
-        (100, 26_000, Some("ports-running-out")),
-    ] {
-        let past: Vec<(u32, u32)> =
-            if live > 0 { (55..60).map(|left| (left, rate)).collect() } else { steady(rate) };
-        let report = one(occupancy(&past, live, 32_768, 2), &[]);
-        let ids: Vec<&str> = report.findings.iter().map(|finding| finding.id.as_str()).collect();
-        assert_eq!(ids, Vec::from_iter(id), "{rate} a second beside {live}");
-        for finding in &report.findings {
-            assert!(finding.remedies.iter().zip(1..).all(|(remedy, rank)| remedy.rank == rank));
-            assert!(!finding.evidence.is_empty());
-        }
+/// `sockets` that `app[7]` holds in `state`, silent for an hour, with a service that they came in to.
+fn held(state: State, sockets: u64) -> Lingering {
+    Lingering {
+        state,
+        held: true,
+        owner: Some(owner("app", 7)),
+        sockets,
+        looked_at: sockets,
+        peers: vec![Peer { peer: "10.0.0.9".to_owned(), service: Some("0.0.0.0:80".to_owned()), sockets }],
+        peers_total: 1,
+        silence: Some(aged(3_600.0, 0)),
+        unread_end: 0,
+        unread_data: 0,
+        unread_bytes: 0,
+        keepalive: 0,
+        retransmitting: 0,
+        zero_window: 0,
+        retransmits_max: 0,
     }
 }
 
-#[test]
-fn one_burst_is_no_stream_and_an_idle_pool_past_half_is_only_a_notice() {
-    let burst = one(occupancy(&[(58, 14_000)], 0, 32_768, 2), &[]);
-    assert_eq!(burst.namespaces[0].destinations[0].rate_now_per_second, 0.0);
-    assert!(burst.findings.is_empty(), "{:?}", burst.findings);
-    let pool = one(occupancy(&[], 25_000, 32_768, 2), &[]);
-    assert!(pool.findings.iter().all(|finding| finding.severity == Severity::Notice), "{:?}", pool.findings);
+/// The same without an owner: closed by their program.
+fn orphaned(state: State, sockets: u64) -> Lingering {
+    Lingering { held: false, owner: None, ..held(state, sockets) }
 }
 
-#[test]
-fn batches_every_few_seconds_are_a_stream() {
-    let batches: Vec<(u32, u32)> = (0..60).filter(|left| left % 8 == 0).map(|left| (left, 4_000)).collect();
-    let report = one(occupancy(&batches, 0, 32_768, 2), &[]);
-    assert!(report.namespaces[0].destinations[0].rate_now_per_second >= 400.0);
+fn aged(median: f64, last_minute: u64) -> Silence {
+    Silence { shortest: median / 2.0, median, longest: median * 2.0, last_minute }
 }
 
-#[test]
-fn the_range_being_unknown_gives_no_numbers() {
-    let mut settings = settings(&[]);
-    settings.0.remove("net.ipv4.ip_local_port_range");
-    let census = Census {
-        destinations: vec![destination("10.0.2.9:3306", occupancy(&steady(400), 0, 32_768, 2))],
-        ..Census::default()
-    };
-    let facts = NamespaceFacts { settings, census, ..NamespaceFacts::default() };
-    let observation = Observation { namespaces: vec![facts], ..Observation::default() };
-    let report = assess(&observation, &Options { top: 0, timings: false });
-    let row = &report.namespaces[0].destinations[0];
-    assert_eq!((row.ports_usable, row.fill, row.limit_per_second), (None, None, None));
-    assert_eq!((row.ports_used, row.pool), (24_000, Pool::Unknown));
-    assert!(report.findings.is_empty());
+fn endpoint(text: &str) -> Endpoint {
+    let parsed: std::net::SocketAddr = text.parse().unwrap();
+    Endpoint { address: Address::new(parsed.ip(), 0), port: parsed.port() }
 }
 
-/// Plays a churn second by second with exact arrival times and returns when the ports first ran out.
-fn simulate(usable: u32, live: u32, expiring: &[u32], time_wait: u32, rate: f64, level: f64) -> Option<f64> {
-    let mut ends: Vec<f64> = Vec::new();
-    for (left, count) in expiring.iter().enumerate() {
-        ends.extend((0..*count).map(|n| left as f64 + (f64::from(n) + 0.5) / f64::from(*count)));
-    }
-    let mut arrivals = 0_u32;
-    let mut at = 0.0;
-    while at <= f64::from(time_wait) {
-        let held = ends.iter().filter(|end| **end > at).count() as f64;
-        let young = (rate * at).floor() - (rate * (at - f64::from(time_wait)).max(0.0)).floor();
-        arrivals = arrivals.max(young as u32);
-        if f64::from(live) + held + young >= f64::from(usable) * level {
-            return Some(at);
-        }
-        at += 0.05;
-    }
-    None
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn the_forecast_agrees_with_a_simulation(
-        usable in 200_u32..1_500, live_share in 0.0..0.5_f64, past in proptest::collection::vec(0_u32..20, 60),
-        rate in 0.0..60.0_f64,
-    ) {
-        let live = (f64::from(usable) * live_share) as u32;
-        let situation = Situation { usable, live, expiring: &past, time_wait: 60, reuse_after: None, rate };
-        let forecast = situation.forecast();
-        for (level, said) in [(0.5, forecast.to_half), (1.0, forecast.to_exhaustion)] {
-            let played = simulate(usable, live, &past, 60, rate, level);
-            match (played, said) {
-                // Near the crossing a single connection decides; 2 % of the ports is 1 s at these rates.
-                (Some(played), Some(said)) => prop_assert!(
-                    (played - said).abs() <= 1.5, "played {played}, said {said}"
-                ),
-                (None, None) => {}
-                (played, said) => {
-                    // One of them just touches the level.
-                    let peak = f64::from(live) + past.iter().map(|n| f64::from(*n)).sum::<f64>().max(rate * 60.0);
-                    let near = (peak / (f64::from(usable) * level) - 1.0).abs() < 0.2
-                        || rate < 1.0 || played.or(said).is_some_and(|at| !(1.0..=55.0).contains(&at));
-                    prop_assert!(near, "played {played:?}, said {said:?}, peak {peak} of {usable} at {level}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn any_history_gives_finite_rates(
-        expiring in proptest::collection::vec(any::<u32>(), 0..700), time_wait in 0_u32..700,
-        reuse in proptest::option::of(0.0..60.0_f64),
-    ) {
-        let history = history(&expiring, time_wait, reuse);
-        prop_assert!(history.mean.is_finite() && history.now.is_finite());
-        prop_assert_eq!(history.closed_per_second.len(), time_wait.max(1) as usize);
+fn listener(local: &str, queue: u32, limit: u32) -> Listener {
+    Listener {
+        local: endpoint(local),
+        sockets: 1,
+        full: u32::from(queue > limit),
+        queue,
+        limit,
+        owners: vec![owner("app", 7)],
     }
 }
 
-#[test]
-fn a_full_bind_pool_mixes_the_parities_and_is_told_by_no_port_being_used_twice() {
-    let destinations: Vec<Destination> = (0..10_u16)
-        .map(|n| {
-            let mut held = Occupancy { expiring: vec![0; 60], ..Occupancy::default() };
-            held.ports.extend((0..400).map(|k| 32_768 + k * 10 + n));
-            held.expiring[30] = 400;
-            held.states.add(State::TimeWait, 400);
-            destination(&format!("10.0.2.9:{}", 80 + n), held)
-        })
-        .collect();
-    for (shared, bind) in [(0, true), (700, false)] {
-        let mut union = Occupancy::default();
-        destinations.iter().for_each(|destination| union.merge(&destination.occupancy));
-        // The same sockets on fewer ports: some ports serve two destinations.
-        union.ports = union.ports.iter().skip(shared).collect();
-        let source = Source {
-            address: address("10.0.0.5"),
-            occupancy: union,
-            destinations: 10,
-            parity: [2_000, 2_000],
-        };
-        let census =
-            Census { destinations: destinations.clone(), sources: vec![source], ..Census::default() };
-        let report = report_of(census, &[("ip_local_port_range", "32768 36767")]);
-        assert_eq!(report.findings.iter().any(|finding| finding.id == "bind-pool-exhausted"), bind);
-    }
+fn configured(file: &str, line: u32, setting: &str, value: &str) -> Configured {
+    Configured { file: file.to_owned(), line, setting: setting.to_owned(), value: value.to_owned() }
+}
+
+fn seen(namespaces: Vec<NamespaceFacts>, machine: Machine) -> Observation {
+    Observation { kernel: "6.18.1".to_owned(), namespaces, machine, ..Observation::default() }
+}
+
+/// The findings of a machine with one namespace.
+fn findings_of(facts: NamespaceFacts) -> Vec<Finding> {
+    findings(&seen(vec![facts], Machine::default()))
+}
+
+fn findings(observation: &Observation) -> Vec<Finding> {
+    assess(observation, &Options { top: 0, timings: false }).findings
+}
+
+/// Ids and severities of findings.
+fn told(findings: &[Finding]) -> Vec<(&str, Severity)> {
+    findings.iter().map(|finding| (finding.id.as_str(), finding.severity)).collect()
+}
+
+/// The one finding that there has to be.
+fn only(findings: &[Finding]) -> &Finding {
+    assert_eq!(findings.len(), 1, "{:?}", told(findings));
+    &findings[0]
+}
+
+fn has_remedy(finding: &Finding, id: &str) -> bool {
+    finding.remedies.iter().any(|remedy| remedy.id == id)
+}
+
+fn remedy<'a>(finding: &'a Finding, id: &str) -> &'a tidewait_model::report::Remedy {
+    let found = finding.remedies.iter().find(|remedy| remedy.id == id);
+    found.unwrap_or_else(|| panic!("no {id} among {:?}", finding.remedies))
+}
+
+fn is_no_help(finding: &Finding, setting: &str) -> bool {
+    finding.no_help.iter().any(|advice| advice.setting == setting)
 }

@@ -4,8 +4,8 @@
 //! A rule needs more than two names: the same process, the same endpoint, or sockets that make up at least half of
 //! what is short.
 
-use tidewait_model::State;
 use tidewait_model::report::{Consequence, Finding, Severity};
+use tidewait_model::{Owner, State};
 
 use super::view::Found;
 use super::words::{count, percent};
@@ -93,8 +93,13 @@ const RULES: &[Rule] = &[
     },
 ];
 
+/// Whether both are about one process; where it is one of several that look alike, about one program.
 fn same_process(a: &Found, b: &Found) -> bool {
-    a.ties.pids.iter().any(|pid| b.ties.pids.contains(pid))
+    let same = |a: &Owner, b: &Owner| match (a.pid, b.pid) {
+        (Some(a), Some(b)) => a == b,
+        _ => (&a.command, &a.unit, &a.container) == (&b.command, &b.unit, &b.container),
+    };
+    a.ties.owners.iter().any(|one| b.ties.owners.iter().any(|other| same(one, other)))
 }
 
 fn same_endpoint(a: &Found, b: &Found) -> bool {
@@ -125,12 +130,15 @@ fn ports(cause: &Found, effect: &Found) -> Option<String> {
     })
 }
 
-/// Folds every finding that has its cause among the others into that cause. None is lost.
+/// Folds every finding that has its cause among the others into that cause, the nearest consequences first. None is
+/// lost.
 pub(super) fn merge(found: Vec<Found>) -> Vec<Found> {
     let causes: Vec<Option<(usize, String)>> = (0..found.len()).map(|at| cause_of(&found, at)).collect();
+    let mut effects: Vec<(usize, usize, usize)> =
+        (0..found.len()).filter_map(|at| root(&causes, at).map(|(steps, root)| (steps, at, root))).collect();
+    effects.sort_unstable();
     let mut kept: Vec<Option<Found>> = found.into_iter().map(Some).collect();
-    for at in 0..kept.len() {
-        let Some(root) = root(&causes, at) else { continue };
+    for (_, at, root) in effects {
         let Some(effect) = kept[at].take() else { continue };
         let because = causes[at].as_ref().map(|(_, because)| because.as_str()).unwrap_or_default();
         if let Some(leader) = kept[root].as_mut() {
@@ -151,13 +159,14 @@ fn cause_of(found: &[Found], at: usize) -> Option<(usize, String)> {
     })
 }
 
-/// Where the chain of causes from `at` begins; `None` if `at` has no cause. A circle is nobody's consequence.
-fn root(causes: &[Option<(usize, String)>], at: usize) -> Option<usize> {
+/// Where the chain of causes from `at` begins, and how many steps away; `None` if `at` has no cause. A circle is nobody's
+/// consequence.
+fn root(causes: &[Option<(usize, String)>], at: usize) -> Option<(usize, usize)> {
     let mut root = causes[at].as_ref()?.0;
-    for _ in 0..causes.len() {
+    for steps in 1..=causes.len() {
         match &causes[root] {
             Some((next, _)) => root = *next,
-            None => return Some(root),
+            None => return Some((steps, root)),
         }
     }
     None

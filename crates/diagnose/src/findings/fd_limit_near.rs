@@ -166,9 +166,11 @@ fn of_machine(view: &View<'_>) -> Option<Found> {
     .command(Some(format!("sysctl -w fs.file-max={wanted}")))
     .risk("about 1 KiB of memory for each open file");
     let biggest = view.observation.machine.processes.iter().max_by_key(|process| process.descriptors);
-    let evidence = biggest.map(|process| {
+    let mut evidence =
+        vec!["fs.file-nr counts the open files of all processes, sockets and pipes included".to_owned()];
+    evidence.extend(biggest.map(|process| {
         format!("{} has most of those looked into: {}", who(&process.owner), count(process.descriptors))
-    });
+    }));
     let look = Step::new(
         "find-the-descriptors",
         "find the process that has most files open, and what it forgot to close",

@@ -43,11 +43,15 @@ impl<'a> Leak<'a> {
             }
             None => (0, 0),
         };
-        let stays = match &group.silence {
-            Some(silence) => old >= SOME || (group.sockets >= SOME && silence.median >= SETTLED),
-            // Without ages: more than there are open connections is no traffic passing through.
-            None => group.sockets >= 5 * SOME && group.sockets > view.facts.census.states[State::Established],
-        };
+        let by_age = old >= SOME
+            || group.silence.is_some_and(|silence| group.sockets >= SOME && silence.median >= SETTLED);
+        // Peers that answer keepalive probes are never silent for long.
+        let ages_tell = group.silence.is_some() && group.keepalive.saturating_mul(2) < group.looked_at;
+        // More than there are open connections is no traffic passing through.
+        let by_number = !ages_tell
+            && group.sockets >= 5 * SOME
+            && group.sockets > view.facts.census.states[State::Established];
+        let stays = by_age || by_number;
         stays.then_some(Leak { group, process, old, new })
     }
 
@@ -175,10 +179,10 @@ impl<'a> Leak<'a> {
 /// `part` of the sockets looked at, reckoned up to all sockets of the group.
 pub(super) fn scaled(group: &Lingering, part: u64) -> u64 {
     if group.looked_at == 0 || group.looked_at >= group.sockets {
-        return part;
+        return part.min(group.sockets);
     }
     let all = u128::from(part) * u128::from(group.sockets) / u128::from(group.looked_at);
-    u64::try_from(all).unwrap_or(u64::MAX)
+    u64::try_from(all).unwrap_or(u64::MAX).min(group.sockets)
 }
 
 /// Whether so few of `limit` are free that the next program to ask goes away empty-handed: one in two hundred, because

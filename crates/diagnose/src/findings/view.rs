@@ -120,7 +120,7 @@ impl Found {
 
     pub(crate) fn owner(mut self, owner: Option<&Owner>) -> Found {
         self.finding.owner = owner.cloned();
-        self.ties.pids.extend(owner.and_then(|owner| owner.pid));
+        self.ties.owners.extend(owner.cloned());
         self
     }
 
@@ -137,9 +137,9 @@ impl Found {
     }
 
     pub(crate) fn ties(mut self, ties: Ties) -> Found {
-        let pids = std::mem::take(&mut self.ties.pids);
+        let owners = std::mem::take(&mut self.ties.owners);
         self.ties = ties;
-        self.ties.pids.extend(pids);
+        self.ties.owners.extend(owners);
         self
     }
 }
@@ -147,8 +147,8 @@ impl Found {
 /// What a finding is about, in numbers and names that can be compared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ties {
-    /// The processes that have to do with it.
-    pub(crate) pids: Vec<u32>,
+    /// The programs that have to do with it.
+    pub(crate) owners: Vec<Owner>,
     /// The sockets it is about, by state.
     pub(crate) states: StateCounts,
     /// Descriptors or ports in use, of which sockets like those may be a part.

@@ -4,7 +4,7 @@
 //! only, with its descriptor still open (shutdown(SHUT_WR)), no timer runs at all (net/ipv4/tcp.c `__tcp_close`).
 
 use tidewait_model::report::Severity;
-use tidewait_model::{Lingering, State};
+use tidewait_model::{Lingering, NamespaceFacts, State};
 
 use crate::Kind;
 use crate::findings::leak::{Leak, peers};
@@ -41,6 +41,8 @@ pub(in crate::findings) const KIND: Kind = Kind {
 const MANY_ORPHANS: u64 = 100;
 /// Seconds that peers may take to close before it is worth a word.
 const SLOW: f64 = 10.0;
+/// Seconds over which is seen how many go on to TIME_WAIT.
+const RECENT: usize = 5;
 /// A tcp_fin_timeout that is short and leaves a slow peer the time to answer.
 const SHORTER: i64 = 15;
 
@@ -98,7 +100,7 @@ fn held(view: &View<'_>, group: &Lingering) -> Option<Found> {
 }
 
 fn orphaned(view: &View<'_>, group: &Lingering) -> Option<Found> {
-    let wait = mean_wait(view, group.sockets);
+    let wait = mean_wait(view.facts, group.sockets);
     if group.sockets < MANY_ORPHANS || wait.is_some_and(|seconds| seconds < SLOW) {
         return None;
     }
@@ -116,14 +118,12 @@ fn orphaned(view: &View<'_>, group: &Lingering) -> Option<Found> {
     let mut evidence = vec![
         match wait {
             Some(seconds) => format!(
-                "{} in TIME_WAIT beside them: peers take {} to close, in the mean (inferred)",
-                count(view.facts.census.states[State::TimeWait]),
+                "few have gone on to TIME_WAIT in the last {RECENT} s: the peers take {} to close, in the mean (inferred)",
                 duration(seconds)
             ),
-            None => {
-                "none has gone on to TIME_WAIT in the last minute: the peers do not close at all (inferred)"
-                    .to_owned()
-            }
+            None => format!(
+                "none has gone on to TIME_WAIT in the last {RECENT} s: the peers do not close at all (inferred)"
+            ),
         },
         peers(group),
     ];
@@ -158,11 +158,15 @@ fn orphaned(view: &View<'_>, group: &Lingering) -> Option<Found> {
     )
 }
 
-/// How long peers take to close, in seconds: as many wait as close in that time, and as many are in TIME_WAIT as
-/// closed in its length. `None` where none has closed.
-fn mean_wait(view: &View<'_>, waiting: u64) -> Option<f64> {
-    let closed = view.facts.census.states[State::TimeWait];
-    (closed > 0).then(|| waiting as f64 * f64::from(view.namespace.time_wait_seconds) / closed as f64)
+/// How long peers take to close, in seconds, by what has gone on to TIME_WAIT in the last seconds: as many wait as come
+/// in that time. `None` where none has gone on.
+fn mean_wait(facts: &NamespaceFacts, waiting: u64) -> Option<f64> {
+    let oldest = (facts.settings.time_wait_seconds() as usize).saturating_sub(RECENT);
+    let census = &facts.census;
+    let outgoing = census.destinations.iter().map(|destination| &destination.occupancy.expiring);
+    let expiring = outgoing.chain(census.incoming.iter().map(|service| &service.expiring));
+    let young: u64 = expiring.flat_map(|left| left.iter().skip(oldest)).map(|count| u64::from(*count)).sum();
+    (young > 0).then(|| waiting as f64 * RECENT as f64 / young as f64)
 }
 
 /// Seconds that an orphan stays in FIN_WAIT2 with this tcp_fin_timeout: above 60 two timers run one after the other,

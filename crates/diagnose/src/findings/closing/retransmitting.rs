@@ -37,7 +37,7 @@ fn stuck(group: &Lingering) -> Option<Stuck<'_>> {
     let zero_window = scaled(group, group.zero_window);
     let retransmitting = scaled(group, group.retransmitting);
     let silent = group.retransmits_max >= SILENT;
-    let sockets = zero_window + if silent { retransmitting } else { 0 };
+    let sockets = zero_window.saturating_add(if silent { retransmitting } else { 0 });
     (sockets >= SOME).then_some(Stuck { group, zero_window, retransmitting })
 }
 

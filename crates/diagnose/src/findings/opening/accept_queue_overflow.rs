@@ -183,8 +183,7 @@ fn found(
     let owner = listener.and_then(|listener| listener.owners.first());
     let subject = listener.map_or_else(|| "accept queues".to_owned(), |listener| listener.local.to_string());
     let endpoints = listener.map(|listener| listener.local.to_string()).into_iter().collect();
-    let pids =
-        listener.into_iter().flat_map(|listener| &listener.owners).filter_map(|owner| owner.pid).collect();
+    let owners = listener.map(|listener| listener.owners.clone()).unwrap_or_default();
     view.found(&KIND, severity, subject, summary)
         .evidence(evidence)
         .evidence(view.quantity("net.ipv4.tcp_abort_on_overflow").filter(|value| *value > 0).map(|_| {
@@ -193,7 +192,7 @@ fn found(
         .owner(owner)
         .remedies([Some(accept_faster(listener)), longer_queue(view, listener)])
         .no_help(no_help(view, listener))
-        .ties(Ties { endpoints, pids, ..Ties::default() })
+        .ties(Ties { endpoints, owners, ..Ties::default() })
 }
 
 fn accept_faster(listener: Option<&Listener>) -> Step {

@@ -70,6 +70,9 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
             evidence.push(format!("{} {what} while it was watched", count(grown)));
         }
     }
+    if view.facts.growth.is_some() && evidence.is_empty() {
+        evidence.push("nothing was dropped or evicted while it was watched".to_owned());
+    }
     if view.facts.growth.is_none() {
         evidence.push(format!(
             "{} drops and {} early evictions since boot; whether they grow was not watched",

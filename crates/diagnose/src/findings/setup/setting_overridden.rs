@@ -22,6 +22,7 @@ pub(in crate::findings) const KIND: Kind = Kind {
         "a file of a package or of the distribution that comes later in the order",
         "a setting that was changed with sysctl -w and not written down",
         "a file that was written and not yet applied",
+        "/etc/sysctl.conf on a system whose boot reads sysctl.d only",
     ],
     severity: "a notice: what is in force is what counts, until the next boot.",
     scenario: "setting-overridden",
@@ -37,7 +38,45 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
     for line in &view.observation.machine.configured {
         by_name.entry(line.setting.as_str()).or_default().push(line);
     }
-    by_name.iter().filter_map(|(name, lines)| one(view, name, lines)).collect()
+    let mut found: Vec<Found> = by_name.iter().filter_map(|(name, lines)| one(view, name, lines)).collect();
+    let unread = view.observation.machine.not_applied.iter();
+    found.extend(
+        unread
+            .filter(|line| !by_name.contains_key(line.setting.as_str()))
+            .filter_map(|line| unread_line(view, line)),
+    );
+    found
+}
+
+/// The finding about a line of a file that nothing reads at boot, where it would make a difference.
+fn unread_line(view: &View<'_>, line: &Configured) -> Option<Found> {
+    let (name, in_force) = (line.setting.as_str(), view.facts.settings.text(&line.setting)?);
+    if same(name, in_force, &line.value) {
+        return None;
+    }
+    let by = view.observation.machine.applied_by.as_deref().unwrap_or("what applies settings at boot");
+    let place = format!("{} line {}", line.file, line.line);
+    let summary = format!(
+        "{place} sets {name} = {}, but nothing reads that file at boot; {} is in force",
+        plain(&line.value),
+        plain(in_force)
+    );
+    let step = Step::new(
+        "move-the-line",
+        format!(
+            "if the value is wanted, move the line into a file of /etc/sysctl.d, which {by} reads, and set it now"
+        ),
+        format!("{} to {}, now and after the next boot", plain(in_force), plain(&line.value)),
+    );
+    Some(
+        view.found(&KIND, Severity::Notice, name.to_owned(), summary)
+            .evidence([format!("{by} reads the files of sysctl.d and not {}", line.file)])
+            .remedies([Some(
+                step.command(view.sysctl(name, quoted(&line.value)))
+                    .risk("find out first who relies on the value in force"),
+            )])
+            .no_help([advice(&format!("editing {}", line.file), "nothing reads it at boot")]),
+    )
 }
 
 /// The finding about one setting; `lines` are in the order in which they are applied.
