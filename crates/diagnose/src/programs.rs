@@ -145,3 +145,6 @@ pub const PROGRAMS: &[Program] = &[
     clients::CURL,
     clients::SYSTEMD,
 ];
+
+#[cfg(test)]
+mod tests;

@@ -144,3 +144,6 @@ fn descriptor(text: &str) -> Option<&str> {
     let number = rest.split(' ').next()?;
     number.bytes().all(|byte| byte.is_ascii_digit()).then_some(number)
 }
+
+#[cfg(test)]
+mod tests;
