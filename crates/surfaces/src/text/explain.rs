@@ -19,7 +19,13 @@ pub fn write(paper: &mut Paper<'_>, page: &Explanation) {
     for section in &page.sections {
         paper.heading(&section.heading);
         for text in &section.text {
-            paper.prose(Line::plain("  "), Paint::Plain, text);
+            // A step's second line stands under its first word.
+            let step =
+                text.split_once(". ").filter(|(step, _)| step.bytes().all(|byte| byte.is_ascii_digit()));
+            match step {
+                Some((step, text)) => paper.prose(Line::plain(format!("  {step}. ")), Paint::Plain, text),
+                None => paper.prose(Line::plain("  "), Paint::Plain, text),
+            }
         }
     }
     if !page.configuration.is_empty() {
@@ -40,8 +46,7 @@ pub fn write(paper: &mut Paper<'_>, page: &Explanation) {
     }
     if !page.see_also.is_empty() {
         paper.gap();
-        let names = page.see_also.iter().map(Line::plain);
-        paper.flow(0, std::iter::once(Line::of(Paint::Faint, "See also")).chain(names));
+        paper.prose(Line::of(Paint::Faint, "See also  "), Paint::Plain, &page.see_also.join(", "));
     }
     for (index, source) in page.sources.iter().enumerate() {
         if index == 0 && page.see_also.is_empty() {
@@ -62,13 +67,15 @@ fn facts(paper: &mut Paper<'_>, heading: &str, facts: &[Fact]) {
         facts.iter().map(|fact| Line::plain(&fact.name).width()).filter(|width| *width <= room).max();
     for fact in facts {
         let name = Line::plain("  ").with(Paint::Faint, &fact.name).pad(column.unwrap_or(0) + 4);
-        let name = if name.width() > room + 4 { name.with(Paint::Plain, " ") } else { name };
-        // Words of a value that is long, a sentence of a finding, go on as prose does.
-        let lead = name.with(Paint::Strong, &fact.value);
-        if fact.meaning.is_empty() {
-            paper.line(lead);
+        let wider = name.width() > column.unwrap_or(0) + 4 || column.is_none();
+        let name = if wider { name.with(Paint::Plain, "  ") } else { name };
+        let value = name.with(Paint::Strong, &fact.value);
+        let whole = value.clone().with(Paint::Plain, "  ").with(Paint::Plain, &fact.meaning);
+        if whole.width() <= paper.width() || fact.value.is_empty() {
+            paper.line(whole);
         } else {
-            paper.prose(lead.with(Paint::Plain, "  "), Paint::Plain, &fact.meaning);
+            paper.line(value);
+            paper.prose(Line::plain("      "), Paint::Plain, &fact.meaning);
         }
     }
 }

@@ -97,7 +97,24 @@ const SAMPLES: &[(&str, Option<&str>, &str)] = &[
     (
         "EADDRNOTAVAIL-connect",
         None,
+        "Failed to open TCP connection to 10.0.2.9:9200 (Cannot assign requested address - connect(2) for \"10.0.2.9\" port 9200)",
+    ),
+    // connect() to IPv6, most often where there is none.
+    (
+        "EADDRNOTAVAIL-ipv6",
+        None,
         "failed to send message Cannot assign requested address - connect(2) for \"localhost\" port 9394",
+    ),
+    (
+        "EADDRNOTAVAIL-ipv6",
+        Some("go-http"),
+        "grpc: connection error: desc = \"transport: dial tcp [::]:9090: connect: cannot assign requested address\"",
+    ),
+    ("EADDRNOTAVAIL-ipv6", Some("node-http"), "Error: connect EADDRNOTAVAIL ::1:8080 - Local (:::0)"),
+    (
+        "EADDRNOTAVAIL-ipv6",
+        Some("redis"),
+        "Could not connect to Redis at localhost:6379: Cannot assign requested address",
     ),
     (
         "EADDRNOTAVAIL-connect",
