@@ -4,7 +4,8 @@ use tidewait_model::catalogue::{Belief, InNamespace, Setting, SocketOption, Valu
 use tidewait_model::explain::{self as wire, Correction, Explanation, Fact, Kind, Section, Topic};
 use tidewait_model::report::Report;
 
-use super::article::{first_sentence, owned};
+use super::article::{Claim, corrections, first_sentence, owned};
+use super::claims;
 use super::here;
 use crate::programs::Program;
 
@@ -76,9 +77,19 @@ pub(super) fn setting(row: &'static Setting, report: Option<&Report>) -> Explana
     .flatten()
     .collect();
     page.corrections = beliefs(row.does_not);
+    page.corrections.extend(corrections(claims_about(row.name)));
     page.see_also = owned(row.see_also);
     page.sources = owned(row.sources);
     page
+}
+
+/// What is said of a setting in well-known threads and articles, beside the beliefs of its row.
+fn claims_about(setting: &str) -> &'static [Claim] {
+    match setting {
+        "net.ipv4.tcp_tw_reuse" => &[claims::REUSE_DEFAULT, claims::REUSE_NO_EFFECT],
+        "net.ipv4.tcp_tw_recycle" => &[claims::RECYCLE],
+        _ => &[],
+    }
 }
 
 /// What a setting takes, and what it is before anybody writes it.
