@@ -105,3 +105,6 @@ fn of_message(entry: &Entry, message: Message, report: Option<&Report>) -> Expla
     }
     page
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,12 +37,12 @@ impl Need {
     /// What it is for, in a few words: the heading over the lines of a program.
     pub fn words(self) -> &'static str {
         match self {
-            Need::ReuseConnections => "reuse connections",
-            Need::PortAtConnect => "leave the port to connect()",
-            Need::MoreSources => "spread over source addresses",
-            Need::LongerBacklog => "a longer accept queue",
-            Need::MoreDescriptors => "more open files",
-            Need::NoticeDeadPeers => "notice dead peers",
+            Need::ReuseConnections => "Reuse connections",
+            Need::PortAtConnect => "Leave the port to connect()",
+            Need::MoreSources => "Spread over source addresses",
+            Need::LongerBacklog => "A longer accept queue",
+            Need::MoreDescriptors => "More open files",
+            Need::NoticeDeadPeers => "Notice dead peers",
         }
     }
 }
@@ -85,9 +85,13 @@ impl Program {
         Some(self.lines(recipe))
     }
 
-    /// The lines for everything that is known of it.
+    /// The lines for everything that is known of it, each told what it is for.
     pub fn configurations(&self) -> Vec<Configuration> {
-        self.recipes.iter().map(|recipe| self.lines(recipe)).collect()
+        let lines = |recipe: &Recipe| {
+            let lines = self.lines(recipe);
+            Configuration { about: format!("{}: {}", recipe.need.words(), lines.about), ..lines }
+        };
+        self.recipes.iter().map(lines).collect()
     }
 
     fn lines(&self, recipe: &Recipe) -> Configuration {
@@ -145,3 +149,6 @@ pub const PROGRAMS: &[Program] = &[
     clients::CURL,
     clients::SYSTEMD,
 ];
+
+#[cfg(test)]
+mod tests;

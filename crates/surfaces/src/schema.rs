@@ -84,6 +84,8 @@ mod tests {
         }
         assert_valid(&doctor(), &samples::checkup());
         assert_valid(&lab(), &crate::text::lab_sample());
+        assert_valid(&explain(), &crate::text::explain_sample());
+        assert_valid(&topics(), &crate::text::sample_topics());
         let wanted = Quantities { rate_per_second: Some(2_000.0), ..Quantities::default() };
         let question = Question::new(wanted, 28_232, 60.0, "this machine");
         assert_valid(&capacity(), &question.answers().unwrap());

@@ -101,6 +101,8 @@ pub fn topics(topics: &Topics, page: &Page) -> String {
 }
 
 #[cfg(test)]
+pub(crate) use explain::tests::{sample as explain_sample, sample_topics};
+#[cfg(test)]
 pub(crate) use scenarios::tests::sample as lab_sample;
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,10 @@ pub(super) const ERRORS: &[Article] = &[
         sections: &[
             ("At connect()", &["No local port is left for that destination: see EADDRNOTAVAIL-connect."]),
             (
+                "At connect() to an IPv6 address",
+                &["Mostly there is no IPv6 here to connect from: see EADDRNOTAVAIL-ipv6."],
+            ),
+            (
                 "At bind() or listen()",
                 &[
                     "The address is not one of this machine's, or not of this namespace: see EADDRNOTAVAIL-bind.",
@@ -51,7 +55,13 @@ pub(super) const ERRORS: &[Article] = &[
             ),
         ],
         here: PORT_FACTS,
-        see_also: &["EADDRNOTAVAIL-connect", "EADDRNOTAVAIL-bind", "ports-exhausted", "two-pools"],
+        see_also: &[
+            "EADDRNOTAVAIL-connect",
+            "EADDRNOTAVAIL-ipv6",
+            "EADDRNOTAVAIL-bind",
+            "ports-exhausted",
+            "two-pools",
+        ],
         sources: &["connect(2), bind(2)", "net/ipv4/inet_hashtables.c, af_inet.c (6.18)"],
         ..error(
             "EADDRNOTAVAIL",
@@ -97,13 +107,41 @@ pub(super) const ERRORS: &[Article] = &[
     Article {
         sections: &[
             (
+                "How to tell",
+                &[
+                    "`ip -6 -brief address` in the same namespace: without the address to connect from, it is that. In containers IPv6 \
+                   is often off, and `localhost` is ::1 first. With net.ipv6.conf.all.disable_ipv6=1, connect() to ::1 failed so \
+                   at once, to IPv4 not (6.18).",
+                ],
+            ),
+            (
+                "What to do",
+                &[
+                    "Connect to 127.0.0.1 by number, or give the container IPv6. If it has IPv6, it is the lack of ports: \
+                   EADDRNOTAVAIL-connect.",
+                ],
+            ),
+        ],
+        here: PORT_FACTS,
+        see_also: &["EADDRNOTAVAIL-connect", "EADDRNOTAVAIL", "namespaces-and-settings"],
+        sources: &["net/ipv6/addrconf.c ipv6_dev_get_saddr(), tcp_ipv6.c tcp_v6_connect() (6.18)"],
+        ..error(
+            "EADDRNOTAVAIL-ipv6",
+            &["no-ipv6", "localhost-ipv6"],
+            "connect() to an IPv6 address found nothing to connect from: mostly there is no IPv6 in this namespace, else no local \
+             port for this destination.",
+        )
+    },
+    Article {
+        sections: &[
+            (
                 "What to do",
                 &[
                     "`ip -brief address` in the same namespace: is the address there, and up? A floating address (VRRP, keepalived) \
                      may be on the other machine now; in a container only its own addresses exist.",
                     "At boot: start after the network is online. net.ipv4.ip_nonlocal_bind=1 or IP_FREEBIND let a service bind an \
                      address that comes later; a client cannot connect from it before it is there.",
-                    "An IPv6 link-local address needs its interface: fe80::1%eth0.",
+                    "`[::1]` in a container without IPv6 is such an address too; a link-local one needs its interface: fe80::1%eth0.",
                 ],
             ),
             (

@@ -170,7 +170,8 @@ impl<'a> Look<'a> {
     }
 
     fn of_destination(&self, namespace: &Namespace, row: &Destination) -> String {
-        let mut said = format!("{} -> {}", row.source, row.destination);
+        let to = if row.destination == "*" { "any destination" } else { &row.destination };
+        let mut said = format!("{} -> {to}", row.source);
         if self.report.namespaces.len() > 1 {
             said = format!("{said} in {}", namespace.name);
         }
@@ -294,7 +295,12 @@ impl<'a> Look<'a> {
 
     fn findings(&self, ids: &[&str]) -> Vec<Fact> {
         let fit = self.report.findings.iter().filter(|finding| ids.contains(&finding.id.as_str()));
-        fit.take(3).map(|finding| fact(&finding.id, word(finding.severity), &finding.summary)).collect()
+        let present: Vec<Fact> =
+            fit.take(3).map(|finding| fact(&finding.id, word(finding.severity), &finding.summary)).collect();
+        if present.is_empty() && !self.report.namespaces.is_empty() {
+            return vec![fact("findings that fit", "none now", "")];
+        }
+        present
     }
 }
 

@@ -79,14 +79,14 @@ pub(super) fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// The topic that is called `name`.
+/// The topic that is called `name`: as it is spelled, else in any spelling. `IP_LOCAL_PORT_RANGE` is a socket option
+/// and `ip_local_port_range` a setting.
 pub(super) fn exact<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
-    let name = plain(name);
-    if name.is_empty() {
-        return None;
-    }
-    let called = |entry: &&Entry| entry.names.first() == Some(&name);
-    entries.iter().find(called).or_else(|| entries.iter().find(|entry| entry.names.contains(&name)))
+    let spelled =
+        |entry: &&Entry| entry.topic.topic == name || entry.topic.aliases.iter().any(|alias| alias == name);
+    let plain = plain(name);
+    let called = |entry: &&Entry| entry.names.contains(&plain);
+    entries.iter().find(spelled).or_else(|| entries.iter().find(called).filter(|_| !plain.is_empty()))
 }
 
 /// The one topic that a longer text names, and the value it is given there: `sysctl -w net.ipv4.tcp_tw_reuse=1`,

@@ -86,7 +86,7 @@ pub(super) fn read(text: &str) -> Option<Message> {
         recognised.push(fact(
             "descriptor",
             number,
-            "the number of the socket inside the program; it says nothing",
+            "the socket's number inside the program, not an error number",
         ));
     }
     if let Some(endpoint) = &endpoint {
@@ -116,6 +116,9 @@ fn tidy(text: &str) -> String {
 fn topic(errno: &Errno, call: Option<Call>, endpoint: Option<&Endpoint>) -> &'static str {
     let port = endpoint.and_then(|endpoint| endpoint.port);
     match (errno.name, call) {
+        ("EADDRNOTAVAIL", Some(Call::Connect)) if endpoint.is_some_and(Endpoint::may_be_ipv6) => {
+            "EADDRNOTAVAIL-ipv6"
+        }
         ("EADDRNOTAVAIL", Some(Call::Connect)) => "EADDRNOTAVAIL-connect",
         ("EADDRNOTAVAIL", Some(Call::Bind | Call::Listen)) => "EADDRNOTAVAIL-bind",
         ("EADDRINUSE", Some(Call::Listen)) => "EADDRINUSE-listen",
@@ -130,7 +133,7 @@ fn topic(errno: &Errno, call: Option<Call>, endpoint: Option<&Endpoint>) -> &'st
 
 fn needs(topic: &str) -> &'static [Need] {
     match topic {
-        "EADDRNOTAVAIL-connect" | "EADDRNOTAVAIL" => &[Need::ReuseConnections, Need::MoreSources],
+        "EADDRNOTAVAIL-connect" => &[Need::ReuseConnections, Need::MoreSources],
         "EADDRINUSE-bind-pool" => &[Need::PortAtConnect, Need::ReuseConnections],
         "EMFILE" => &[Need::MoreDescriptors],
         "EAGAIN" | "syn-flooding" => &[Need::LongerBacklog],
@@ -144,3 +147,6 @@ fn descriptor(text: &str) -> Option<&str> {
     let number = rest.split(' ').next()?;
     number.bytes().all(|byte| byte.is_ascii_digit()).then_some(number)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,8 @@ use tidewait_model::catalogue::{Belief, InNamespace, Setting, SocketOption, Valu
 use tidewait_model::explain::{self as wire, Correction, Explanation, Fact, Kind, Section, Topic};
 use tidewait_model::report::Report;
 
-use super::article::{first_sentence, owned};
+use super::article::{Claim, corrections, first_sentence, owned};
+use super::claims;
 use super::here;
 use crate::programs::Program;
 
@@ -28,13 +29,27 @@ fn section(heading: &str, text: Vec<String>) -> Option<Section> {
     (!text.is_empty()).then(|| Section { heading: heading.to_owned(), text })
 }
 
-/// Names for the last part of a setting's name: itself, and without the protocol before it.
+/// What settings are called in speech, beside parts of their names.
+const SPOKEN: &[(&str, &[&str])] = &[
+    ("net.ipv4.ip_local_port_range", &["port-range", "ephemeral-port-range"]),
+    ("net.ipv4.ip_local_reserved_ports", &["reserved-ports"]),
+    ("net.netfilter.nf_conntrack_max", &["conntrack-max", "ip_conntrack_max"]),
+];
+
+/// Names for the last part of a setting's name: itself, and without the protocol before it; and what it is called in
+/// speech.
 fn short_names(name: &str) -> Vec<String> {
     let short = name.rsplit_once('.').map_or(name, |(_, short)| short);
     let mut names = vec![short.to_owned()];
     for protocol in ["tcp_", "ip_", "nf_conntrack_tcp_", "nf_"] {
         if let Some(rest) = short.strip_prefix(protocol) {
             names.push(rest.to_owned());
+        }
+    }
+    let spoken = SPOKEN.iter().filter(|(setting, _)| *setting == name).flat_map(|(_, spoken)| *spoken);
+    for spoken in spoken.map(|spoken| (*spoken).to_owned()) {
+        if !names.contains(&spoken) {
+            names.push(spoken);
         }
     }
     names
@@ -62,9 +77,19 @@ pub(super) fn setting(row: &'static Setting, report: Option<&Report>) -> Explana
     .flatten()
     .collect();
     page.corrections = beliefs(row.does_not);
+    page.corrections.extend(corrections(claims_about(row.name)));
     page.see_also = owned(row.see_also);
     page.sources = owned(row.sources);
     page
+}
+
+/// What is said of a setting in well-known threads and articles, beside the beliefs of its row.
+fn claims_about(setting: &str) -> &'static [Claim] {
+    match setting {
+        "net.ipv4.tcp_tw_reuse" => &[claims::REUSE_DEFAULT, claims::REUSE_NO_EFFECT],
+        "net.ipv4.tcp_tw_recycle" => &[claims::RECYCLE],
+        _ => &[],
+    }
 }
 
 /// What a setting takes, and what it is before anybody writes it.
@@ -132,12 +157,13 @@ pub(super) fn value_asked(row: &Setting, value: &str, report: Option<&Report>) -
 }
 
 pub(super) fn option_entry(row: &SocketOption) -> Topic {
-    let short = row.name.split_once('_').map_or(row.name, |(_, short)| short);
+    let short = row.name.split_once('_').map(|(_, short)| short.to_owned());
     Topic {
         topic: row.name.to_owned(),
         kind: Kind::Option,
         summary: capital(row.summary),
-        aliases: vec![short.to_owned()],
+        // What `keepalive` is about is told by the concept of that name.
+        aliases: short.into_iter().filter(|short| short != "KEEPALIVE").collect(),
     }
 }
 

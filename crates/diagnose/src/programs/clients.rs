@@ -9,7 +9,7 @@ pub(super) const GO_HTTP: Program = Program {
     commands: &[],
     about: "Keeps only 2 idle connections for each host (MaxIdleConnsPerHost): more in parallel are closed after each \
             request. A connection is used again only if the body was read to its end and closed. A Dialer with \
-            LocalAddr calls bind() before connect(). Keepalive is on, every 15 s.",
+            LocalAddr calls bind() before connect(). Keepalive is on: 30 s in DefaultTransport, else 15 s.",
     recipes: &[
         Recipe {
             need: Need::ReuseConnections,

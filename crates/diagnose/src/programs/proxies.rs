@@ -8,7 +8,7 @@ pub(super) const NGINX: Program = Program {
     aliases: &["openresty"],
     commands: &["nginx"],
     about: "Before 1.29.7 it opens a connection to the upstream for every request unless `keepalive` is set; since then \
-            32 idle connections a worker are kept by default. `proxy_bind` without a port sets \
+            an upstream block keeps 32 idle connections a worker. `proxy_bind` without a port sets \
             IP_BIND_ADDRESS_NO_PORT since 1.11.4.",
     recipes: &[
         Recipe {

@@ -119,7 +119,7 @@ pub(super) const CONCEPTS: &[Article] = &[
     Article {
         topic: "port-range-and-listeners",
         kind: Kind::Concept,
-        aliases: &["listener-in-range", "reserved-ports", "service-port-in-range"],
+        aliases: &["listener-in-range", "service-port-in-range"],
         summary: "A service whose port lies in the automatic range takes that port from every connect(), on any address; and \
                   after a restart it may find its port taken by a connection.",
         sections: &[(

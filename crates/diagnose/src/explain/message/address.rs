@@ -28,6 +28,12 @@ impl Endpoint {
         self.host == "*" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
     }
 
+    /// Whether connecting to it may take IPv6: by the address, or because `localhost` is `::1` first.
+    pub(super) fn may_be_ipv6(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6())
+            || (self.host == "localhost" && self.port.is_some())
+    }
+
     pub(super) fn meaning(&self) -> &'static str {
         match (self.is_any(), self.port) {
             (true, Some(0)) => "any address, and port 0: the kernel chooses the port",
@@ -57,7 +63,7 @@ pub(super) fn find(text: &str, zero: bool) -> Option<Endpoint> {
         match whole(word).or_else(|| whole(word.trim_end_matches(':'))) {
             Some(endpoint) if endpoint.port.is_some() => return Some(endpoint),
             Some(endpoint) => alone = alone.or(Some(endpoint)),
-            None if before == "host" => {
+            None if before == "host" || word == "localhost" => {
                 alone = alone.or(Some(Endpoint { host: word.to_owned(), port: None }));
             }
             None if before == "port" => {

@@ -79,7 +79,7 @@ const SPEAKERS: &[Speaker] = &[
         id: Some("pgbouncer"),
         marks: &["postgres", "postmaster", "psql", "pgbouncer"],
     },
-    speaker("Redis", "redis", &["redis"]),
+    speaker("Redis", "redis", &["redis", "create server tcp listening socket"]),
     speaker("memcached", "memcached", &["memcache"]),
     speaker("Go", "go-http", &["dial tcp", "listen tcp", "read tcp", "write tcp", "accept tcp"]),
     speaker("Java", "java-http", &["java.net.", "java.io.", "java.nio", "sun.nio", "exception:"]),
@@ -171,7 +171,7 @@ fn tells(text: &str, at: usize, word: &str) -> bool {
     let after = &text[at + word.len()..];
     let whole = !text[..at].ends_with(|c: char| c.is_ascii_lowercase());
     match word {
-        "bind" => !after.starts_with("exception") && !after.starts_with("ing"),
+        "bind" => !after.starts_with("exception"),
         "connect" => !after.starts_with("ion") && !after.starts_with("exception") && !after.starts_with("ed"),
         "listen" | "accept" => whole && !after.starts_with("ed") && !after.starts_with("able"),
         _ => true,
