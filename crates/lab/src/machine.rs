@@ -37,8 +37,8 @@ impl Machine {
     /// is not its first.
     ///
     /// The process that called waits outside and ends as the machine does. The machine ends when the process returned to ends,
-    /// or when the one outside does, however that ends. /proc shows the machine's processes alone, /run and the
-    /// directories of sysctl.d are empty and its own, the network is an idle loopback.
+    /// or when the one outside does, however that ends. /proc shows the machine's processes alone; /run,
+    /// /dev/shm and the directories of sysctl.d are empty and its own, the network is an idle loopback.
     ///
     /// # Errors
     /// [`Error::NotPermitted`] where namespaces are not allowed; or when a mount fails. The process must have a single
@@ -120,6 +120,10 @@ fn furnish() -> Result<()> {
         other => Error::Call { operation: "mount", subject: "/proc".to_owned(), source: other.into() },
     })?;
     empty_directory(Path::new("/run"))?;
+    // Where squid and others leave shared memory behind.
+    if Path::new("/dev/shm").is_dir() {
+        empty_directory(Path::new("/dev/shm"))?;
+    }
     for directory in ["/run/netns", "/run/sysctl.d", SCRATCH] {
         fs::create_dir(directory).context("create", directory)?;
     }

@@ -164,6 +164,7 @@ fn mariadb(stage: &mut Stage) -> Result<()> {
     let arguments = [
         "--no-defaults".to_owned(),
         option("datadir", &data.display()),
+        option("tmpdir", &data.display()),
         option("socket", &data.join("socket").display()),
         option("pid-file", &data.join("pid").display()),
         option("bind-address", &"10.77.0.2"),

@@ -125,26 +125,23 @@ fn listen(mut child: Child, mut step: impl FnMut(String)) -> Result<Ending> {
         String::from_utf8_lossy(&text).trim().to_owned()
     });
     let deadline = Instant::now() + PATIENCE;
-    let mut ending = None;
-    while ending.is_none() {
+    let ending = loop {
         match hear.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => match serde_json::from_str(&line).context("the scenario speaks in riddles")? {
                 Word::Step(text) => step(text),
-                Word::End(end) => ending = Some(end),
+                Word::End(ending) => break Some(ending),
             },
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                ending = Some(Ending::Failed(format!("not over after {} s", PATIENCE.as_secs())));
+                // The machine goes with it.
+                child.kill()?;
+                break Some(Ending::Failed(format!("not over after {} s", PATIENCE.as_secs())));
             }
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break None,
         }
-    }
-    if ending.is_none() {
-        let status = child.wait()?;
+    };
+    let status = child.wait()?;
+    Ok(ending.unwrap_or_else(|| {
         let said = complaints.join().unwrap_or_default();
-        return Ok(Ending::Failed(format!("the scenario ended without a word, {status}: {said}")));
-    }
-    // The machine goes with it.
-    let _ = child.kill();
-    child.wait()?;
-    ending.context("the scenario said nothing")
+        Ending::Failed(format!("the scenario ended without a word, {status}: {said}"))
+    }))
 }
