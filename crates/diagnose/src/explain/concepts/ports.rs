@@ -66,7 +66,8 @@ pub(super) const CONCEPTS: &[Article] = &[
             (
                 "How to tell, and what to do",
                 &[
-                    "`tidewait report` tells the pool of a destination: connect() prefers even ports, bind() odd ones.",
+                    "`tidewait report` tells the pool of a destination: connect() prefers ports that are even like the range's first (or \
+                     odd like it), bind() the others.",
                     "Let the program set IP_BIND_ADDRESS_NO_PORT before bind(address, 0): then connect() chooses. Or do not bind \
                      where routing gives the same address.",
                 ],
@@ -87,7 +88,7 @@ pub(super) const CONCEPTS: &[Article] = &[
         topic: "half-range-cliff",
         kind: Kind::Concept,
         aliases: &["port-search", "parity", "connect-is-slow", "cliff"],
-        summary: "connect() looks through one half of the range first, the even ports. Once that half is full for a \
+        summary: "connect() looks through one half of the range first: the even ports, if its first is even. Once that half is full for a \
                   destination, every connect() searches it to the end: slow, and without any error.",
         sections: &[
             (

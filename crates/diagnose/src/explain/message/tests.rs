@@ -336,7 +336,7 @@ fn messages_lead_to_the_page_of_their_cause() {
 
 #[test]
 fn every_error_is_met_in_two_samples_at_least() {
-    for article in crate::explain::errors::ERRORS {
+    for article in crate::explain::errors::all() {
         let samples = SAMPLES.iter().filter(|(topic, _, _)| *topic == article.topic).count();
         assert!(samples >= 2, "{} has {samples}", article.topic);
     }
