@@ -8,6 +8,22 @@ use crate::explain::here::Here;
 
 pub(super) const ERRORS: &[Article] = &[
     Article {
+        sections: &[(
+            "What to do",
+            &[
+                "`curl -v` prints the reason before that line: paste it here. Refused: nobody listens. Timed out: no answer. Cannot \
+               assign requested address: no local port for it, or no IPv6.",
+            ],
+        )],
+        see_also: &["ECONNREFUSED", "ETIMEDOUT", "EADDRNOTAVAIL-connect", "EADDRNOTAVAIL-ipv6"],
+        sources: &["curl(1), exit code 7"],
+        ..error(
+            "curl-7",
+            &["couldnt-connect-to-server"],
+            "curl could not connect, and this line does not say why: any of the errors of connect() ends so.",
+        )
+    },
+    Article {
         sections: &[
             (
                 "What to do",

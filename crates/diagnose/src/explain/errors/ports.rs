@@ -35,7 +35,8 @@ pub(super) const ERRORS: &[Article] = &[
                 "How to tell",
                 &[
                     "The message names the call or the peer; else `strace -f -e trace=connect,bind -p PID`. An address that \
-                   `ip address` lists rules out the second.",
+                   `ip address` lists rules out the second. Java's BindException comes from both calls: the next lines \
+                     say Net.connect or Net.bind.",
                 ],
             ),
         ],
