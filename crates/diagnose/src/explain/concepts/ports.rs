@@ -6,6 +6,9 @@ use crate::explain::article::Article;
 use crate::explain::claims;
 use crate::explain::here::Here;
 
+/// What a range that fills up comes to.
+const FULL: &[&str] = &["ports-exhausted", "ports-running-out", "port-search-cliff"];
+
 pub(super) const CONCEPTS: &[Article] = &[
     Article {
         topic: "ports-per-destination",
@@ -37,7 +40,7 @@ pub(super) const CONCEPTS: &[Article] = &[
             ),
         ],
         corrections: &[claims::FIVE_HUNDRED, claims::ADDRESS_SPACE, claims::THIRTY_THOUSAND],
-        here: &[Here::Ports, Here::Fullest],
+        here: &[Here::Ports, Here::Fullest, Here::Findings(FULL)],
         see_also: &["two-pools", "half-range-cliff", "net.ipv4.ip_local_port_range", "ports-exhausted"],
         sources: &["net/ipv4/inet_hashtables.c __inet_hash_connect() (6.18)"],
     },
@@ -108,7 +111,7 @@ pub(super) const CONCEPTS: &[Article] = &[
             ),
         ],
         corrections: &[],
-        here: &[Here::Fullest, Here::Findings(&["port-search-cliff"])],
+        here: &[Here::Fullest, Here::Findings(FULL)],
         see_also: &[
             "port-search-cliff",
             "IP_LOCAL_PORT_RANGE",
