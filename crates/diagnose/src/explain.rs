@@ -12,8 +12,6 @@ mod message;
 mod rows;
 mod states;
 
-use std::fmt;
-
 use tidewait_model::explain::{Explanation, Fact, Kind, TOPICS_SCHEMA, Topics};
 use tidewait_model::report::Report;
 
@@ -21,7 +19,8 @@ use index::{Entry, Page};
 use message::Message;
 
 /// A text that is no topic, and in which no error is recognised.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.words())]
 pub struct Unknown {
     /// The text.
     pub text: String,
@@ -29,19 +28,21 @@ pub struct Unknown {
     pub suggestions: Vec<String>,
 }
 
-impl fmt::Display for Unknown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: String = self.text.chars().take(60).collect();
+impl Unknown {
+    fn words(&self) -> String {
+        /// More of a text than this is not repeated.
+        const SHOWN: usize = 60;
+        let shown: String = self.text.chars().take(SHOWN).collect();
         let cut = if shown.len() < self.text.len() { "..." } else { "" };
-        write!(f, "'{shown}{cut}' is no topic, and no error message that is known")?;
-        if !self.suggestions.is_empty() {
-            write!(f, "; alike are {}", self.suggestions.join(", "))?;
-        }
-        f.write_str("; `tidewait explain --list` names all topics")
+        let alike = match self.suggestions.join(", ") {
+            alike if alike.is_empty() => String::new(),
+            alike => format!("; alike are {alike}"),
+        };
+        format!(
+            "'{shown}{cut}' is no topic, and no error message that is known{alike}; `tidewait explain --list` names all topics"
+        )
     }
 }
-
-impl std::error::Error for Unknown {}
 
 /// Everything that can be explained, by kind and name.
 pub fn topics() -> Topics {

@@ -19,7 +19,7 @@ fn installed(program: &str, test: &str) -> Option<PathBuf> {
     let places = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     let found = places.map(|place| place.join(program)).find(|place| place.is_file());
     if found.is_none() {
-        skip(test, &format!("{program} is not installed"));
+        skip(test, format!("{program} is not installed"));
     }
     found
 }

@@ -62,7 +62,7 @@ impl Entry {
 
 /// Every topic. Where two have a name in common, the one that stands first has it.
 pub(super) fn entries() -> Vec<Entry> {
-    let articles = states::STATES.iter().chain(errors::ERRORS).chain(concepts::all()).map(Page::Article);
+    let articles = states::STATES.iter().chain(errors::all()).chain(concepts::all()).map(Page::Article);
     articles
         .chain(SETTINGS.iter().map(Page::Setting))
         .chain(OPTIONS.iter().map(Page::Option))

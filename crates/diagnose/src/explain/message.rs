@@ -54,17 +54,15 @@ pub(super) fn read(text: &str) -> Option<Message> {
     let text = tidy(text);
     let program = forms::program(&text);
     let endpoint = address::find(&text, program.is_some_and(|program| program.id == Some("squid")));
-    let form = forms::form(&text);
+    let found = errno::find(&text);
+    let form = forms::form(&text, found.is_some());
     let errno = match form {
         Some(form) => form.errno.and_then(errno::by_number),
-        None => errno::find(&text).map(|(errno, _)| errno),
+        None => found.map(|(errno, _)| errno),
     };
-    if form.is_none() && errno.is_none() {
-        return None;
-    }
     let call = match form {
         Some(form) => form.call,
-        None => forms::call(&text, errno::find(&text).map_or(text.len(), |(_, at)| at)),
+        None => forms::call(&text, found.map_or(text.len(), |(_, at)| at)),
     };
     let topic = match (form, errno) {
         (Some(form), _) => form.topic,

@@ -202,7 +202,7 @@ pub(super) fn finding(kind: &'static crate::Kind, report: Option<&Report>) -> Ex
     let mut page = page(kind.id, Kind::Finding, format!("{}. {}", capital(kind.title), kind.means));
     page.here = report.map(|report| here::finding(kind.id, report)).unwrap_or_default();
     page.sections = [
-        section("Usual causes", owned(kind.causes)),
+        section("Usual causes", kind.causes.iter().map(|cause| sentence(cause)).collect()),
         section("How it is told", vec![kind.told_by.to_owned()]),
         section("How bad it is", vec![capital(kind.severity)]),
     ]

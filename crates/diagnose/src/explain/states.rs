@@ -172,8 +172,13 @@ pub(super) const STATES: &[Article] = &[
                  stands for 8). With a closed window of the peer it may last long.",
             ],
         )],
-        here: &[Here::State(State::FinWait1), Here::Setting("net.ipv4.tcp_orphan_retries"), Here::Orphans],
-        see_also: &["orphans", "FIN_WAIT2", "net.ipv4.tcp_orphan_retries"],
+        here: &[
+            Here::State(State::FinWait1),
+            Here::Setting("net.ipv4.tcp_orphan_retries"),
+            Here::Orphans,
+            Here::Findings(&["fin-wait1-stuck", "orphans-near-limit"]),
+        ],
+        see_also: &["fin-wait1-stuck", "orphans", "FIN_WAIT2", "net.ipv4.tcp_orphan_retries"],
         sources: &[RFC, "net/ipv4/tcp_timer.c tcp_orphan_retries() (6.18)"],
         ..state(
             "FIN_WAIT1",
@@ -315,8 +320,13 @@ pub(super) const STATES: &[Article] = &[
             "What ends it",
             &["The peer's ACK; without one, as an orphan: net.ipv4.tcp_orphan_retries (0 stands for 8)."],
         )],
-        here: &[Here::State(State::LastAck), Here::Setting("net.ipv4.tcp_orphan_retries"), Here::Orphans],
-        see_also: &["CLOSE_WAIT", "orphans"],
+        here: &[
+            Here::State(State::LastAck),
+            Here::Setting("net.ipv4.tcp_orphan_retries"),
+            Here::Orphans,
+            Here::Findings(&["last-ack-stuck", "orphans-near-limit"]),
+        ],
+        see_also: &["last-ack-stuck", "CLOSE_WAIT", "orphans"],
         ..state(
             "LAST_ACK",
             &["last-ack"],

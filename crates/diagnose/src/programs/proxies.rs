@@ -156,8 +156,8 @@ pub(super) const SQUID: Program = Program {
         },
         Recipe {
             need: Need::PortAtConnect,
-            about: "use Squid 6 or later; or leave the line out where routing gives the same address anyway, so that \
-                    connect() chooses address and port",
+            about: "use Squid 6 or later; from 3.1 on it is enough to leave the line out, where routing gives the same \
+                    address, so that connect() chooses address and port",
             lines: &["# tcp_outgoing_address 10.0.0.5"],
             source: "Squid ChangeLog 6.0.1; src/comm.cc commSetBindAddressNoPort (6)",
         },

@@ -61,7 +61,7 @@ fn look(netns: Option<&str>) -> anyhow::Result<Option<Report>> {
         scope,
         to: None,
         keep: KEEP,
-        owners: Owners::Never,
+        owners: Owners::NearLimit,
         watch_for: None,
     };
     let observation = match (survey(&question(scope(netns))), netns) {

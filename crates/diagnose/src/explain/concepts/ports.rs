@@ -6,6 +6,9 @@ use crate::explain::article::Article;
 use crate::explain::claims;
 use crate::explain::here::Here;
 
+/// What a range that fills up comes to.
+const FULL: &[&str] = &["ports-exhausted", "ports-running-out", "port-search-cliff"];
+
 pub(super) const CONCEPTS: &[Article] = &[
     Article {
         topic: "ports-per-destination",
@@ -37,7 +40,7 @@ pub(super) const CONCEPTS: &[Article] = &[
             ),
         ],
         corrections: &[claims::FIVE_HUNDRED, claims::ADDRESS_SPACE, claims::THIRTY_THOUSAND],
-        here: &[Here::Ports, Here::Fullest],
+        here: &[Here::Ports, Here::Fullest, Here::Findings(FULL)],
         see_also: &["two-pools", "half-range-cliff", "net.ipv4.ip_local_port_range", "ports-exhausted"],
         sources: &["net/ipv4/inet_hashtables.c __inet_hash_connect() (6.18)"],
     },
@@ -66,7 +69,8 @@ pub(super) const CONCEPTS: &[Article] = &[
             (
                 "How to tell, and what to do",
                 &[
-                    "`tidewait report` tells the pool of a destination: connect() prefers even ports, bind() odd ones.",
+                    "`tidewait report` tells the pool of a destination: connect() prefers ports that are even like the range's first (or \
+                     odd like it), bind() the others.",
                     "Let the program set IP_BIND_ADDRESS_NO_PORT before bind(address, 0): then connect() chooses. Or do not bind \
                      where routing gives the same address.",
                 ],
@@ -87,7 +91,7 @@ pub(super) const CONCEPTS: &[Article] = &[
         topic: "half-range-cliff",
         kind: Kind::Concept,
         aliases: &["port-search", "parity", "connect-is-slow", "cliff"],
-        summary: "connect() looks through one half of the range first, the even ports. Once that half is full for a \
+        summary: "connect() looks through one half of the range first: the even ports, if its first is even. Once that half is full for a \
                   destination, every connect() searches it to the end: slow, and without any error.",
         sections: &[
             (
@@ -107,7 +111,7 @@ pub(super) const CONCEPTS: &[Article] = &[
             ),
         ],
         corrections: &[],
-        here: &[Here::Fullest, Here::Findings(&["port-search-cliff"])],
+        here: &[Here::Fullest, Here::Findings(FULL)],
         see_also: &[
             "port-search-cliff",
             "IP_LOCAL_PORT_RANGE",

@@ -36,7 +36,7 @@ impl Endpoint {
 
     pub(super) fn meaning(&self) -> &'static str {
         match (self.is_any(), self.port) {
-            (true, Some(0)) => "any address, and port 0: the kernel chooses the port",
+            (true, Some(0)) => "any address, and port 0: the kernel chooses a port that no address uses",
             (false, Some(0)) => "port 0: the kernel chooses the port",
             (true, Some(_)) => "every address of this machine, and that port",
             _ => "",

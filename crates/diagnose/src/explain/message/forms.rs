@@ -11,10 +11,12 @@ pub(super) struct Form {
     pub(super) topic: &'static str,
     pub(super) call: Option<Call>,
     pub(super) errno: Option<u16>,
+    /// Whether an errno elsewhere in the text says more.
+    vague: bool,
 }
 
 const fn said(all: &'static [&'static str], topic: &'static str) -> Form {
-    Form { all, topic, call: None, errno: None }
+    Form { all, topic, call: None, errno: None, vague: false }
 }
 
 const FORMS: &[Form] = &[
@@ -33,7 +35,14 @@ const FORMS: &[Form] = &[
     },
     Form { call: Some(Call::Bind), ..said(&["cannot bind to source address"], "haproxy-cannot-bind") },
     Form { call: Some(Call::Bind), ..said(&["can't bind to source address"], "haproxy-cannot-bind") },
-    // Java calls EADDRNOTAVAIL of connect(), and of it alone, so.
+    // curl keeps the errno to itself unless -v is given.
+    Form {
+        call: Some(Call::Connect),
+        vague: true,
+        ..said(&["failed to connect to", "couldn't connect to server"], "curl-7")
+    },
+    Form { call: Some(Call::Connect), vague: true, ..said(&["curl: (7)"], "curl-7") },
+    // Java up to 12 calls EADDRNOTAVAIL of connect(), and of it alone, so.
     Form {
         call: Some(Call::Connect),
         errno: Some(99),
@@ -41,9 +50,10 @@ const FORMS: &[Form] = &[
     },
 ];
 
-/// The phrase in `text` that settles it.
-pub(super) fn form(text: &str) -> Option<&'static Form> {
-    FORMS.iter().find(|form| form.all.iter().all(|part| text.contains(part)))
+/// The phrase in `text` that settles it. `has_errno`: whether the text names an errno too.
+pub(super) fn form(text: &str, has_errno: bool) -> Option<&'static Form> {
+    let said = |form: &&Form| form.all.iter().all(|part| text.contains(part));
+    FORMS.iter().find(said).filter(|form| !(form.vague && has_errno))
 }
 
 /// A program as messages show it.
@@ -73,7 +83,7 @@ const SPEAKERS: &[Speaker] = &[
     ),
     speaker("Apache httpd", "httpd", &["ah00", "ah01", "apache2", "httpd"]),
     speaker("PHP", "php-fpm", &["sqlstate[", "stream_socket_client", "fsockopen", "php", "mysqli"]),
-    speaker("MySQL or MariaDB", "mysql", &["mysql", "mariadb"]),
+    speaker("MySQL or MariaDB", "mysql", &["mysql", "mariadb", "(hy000)"]),
     Speaker {
         name: "PostgreSQL",
         id: Some("pgbouncer"),
@@ -125,7 +135,7 @@ pub(super) fn program(text: &str) -> Option<&'static Speaker> {
 
 /// Words that tell a call. The longer ones stand before those they contain.
 const CALLS: &[(&str, Call)] = &[
-    // Names of Java's classes tell nothing of the call: both bind() and connect() throw them.
+    // Java's BindException tells nothing of the call: connect() throws it too. ConnectException does.
     ("commbind", Call::Bind),
     ("error while attempting to bind", Call::Listen),
     ("listening socket", Call::Listen),
@@ -133,6 +143,7 @@ const CALLS: &[(&str, Call)] = &[
     ("make_sock", Call::Listen),
     ("listen", Call::Listen),
     ("bind", Call::Bind),
+    ("connectexception", Call::Connect),
     ("new connection", Call::Connect),
     ("open tcp connection", Call::Connect),
     ("connection problem", Call::Connect),
