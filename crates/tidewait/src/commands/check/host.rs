@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
 
-use nix::ifaddrs::getifaddrs;
+use if_addrs::get_if_addrs;
 
 use super::Failure;
 
@@ -80,16 +80,10 @@ fn resolve(host: &str, end: Instant) -> Result<Vec<IpAddr>, Failure> {
 
 /// The addresses of the interfaces of the namespace this runs in.
 fn own_addresses() -> Result<Vec<IpAddr>, Failure> {
-    let interfaces = getifaddrs().map_err(|error| {
+    let interfaces = get_if_addrs().map_err(|error| {
         Failure::Other(format!("cannot list the addresses of this machine: {error}"), Vec::new())
     })?;
-    Ok(interfaces
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let four = address.as_sockaddr_in().map(|four| IpAddr::V4(four.ip()));
-            four.or_else(|| address.as_sockaddr_in6().map(|six| IpAddr::V6(six.ip())))
-        })
-        .collect())
+    Ok(interfaces.iter().map(if_addrs::Interface::ip).collect())
 }
 
 #[cfg(test)]
