@@ -16,7 +16,6 @@ use tidewait_model::Limit;
 
 pub use error::PlaceError;
 pub use find::find;
-pub(crate) use processes::INITIAL_PID_NAMESPACE;
 
 /// Which network namespaces are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

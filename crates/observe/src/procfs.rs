@@ -10,6 +10,7 @@ mod file;
 mod privilege;
 mod process;
 mod settings;
+mod used;
 mod users;
 
 pub use cgroup::{Membership, cgroup_of};
@@ -21,6 +22,7 @@ pub use users::Users;
 pub(crate) use file::link_inode;
 pub(crate) use privilege::{holds, why_denied};
 pub(crate) use process::{Proc, Readable, printable};
+pub(crate) use used::unaccounted;
 
 /// The machine's host name, as `uname -n` gives it.
 pub fn hostname() -> String {

@@ -152,13 +152,16 @@ fn count(
     let mut rows = 0;
     let inuse: Vec<Inuse> = namespaces.iter().map(|(_, facts)| Inuse::from(&facts.counters)).collect();
     let unaccounted = plan::unaccounted(&inuse, || elsewhere(question, namespaces));
-    let suspicious = match question.owners {
-        Owners::Never => false,
-        Owners::NearLimit => unaccounted.is_some_and(|sockets| sockets >= unconnected::SUSPICIOUS),
-        Owners::Always => unaccounted.is_none_or(|sockets| sockets >= unconnected::SUSPICIOUS),
+    // From inside a container, or without privileges, the rest of the machine does not show; each namespace does.
+    let here = || {
+        let each =
+            |(place, _): &(&Place, _)| place.enter(|| procfs::unaccounted(&question.root)).ok().flatten();
+        namespaces.iter().filter_map(each).sum()
     };
-    // With a filter most sockets are not seen.
-    let extent = Extent { bound: unaccounted != Some(0), inodes: suspicious && question.to.is_none() };
+    let suspicious = question.owners != Owners::Never
+        && question.to.is_none()
+        && unaccounted.unwrap_or_else(here) >= unconnected::SUSPICIOUS;
+    let extent = Extent { bound: unaccounted != Some(0), inodes: suspicious };
     let mut connected = extent.inodes.then(Vec::new);
     for ((place, facts), inuse) in namespaces.iter_mut().zip(&inuse) {
         if inuse.is_idle() && !extent.bound {

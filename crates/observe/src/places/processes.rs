@@ -9,7 +9,7 @@ use crate::procfs::{Proc, Readable, link_inode};
 
 /// `PROC_PID_INIT_INO`, include/linux/proc_ns.h: the inode of the initial process namespace on every kernel
 /// since 3.8.
-pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+pub(super) const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// Processes of the initial process namespace that are in the initial network namespace: the parent of the kernel's
 /// threads, which cannot leave it, and init, which a security module may shield.

@@ -12,7 +12,7 @@ use tidewait_model::{Limit, Lingering, NamespaceFacts, OwnerBasis};
 
 use super::unconnected::{Counts, MANY};
 use crate::owners;
-use crate::places::{Busy, INITIAL_PID_NAMESPACE, Place};
+use crate::places::{Busy, Place};
 use crate::procfs::{Proc, Users, link_inode, why_denied};
 
 /// The share of its limit of open files from which a process is told of, in percent: at the usual limit of 1024 the
@@ -106,16 +106,22 @@ pub(super) fn configured_namespace(root: &Path) -> Result<Option<u64>, Limit> {
     let identity = |path: &str| stat(root.join(path)).map(|file| (file.st_dev, file.st_ino));
     let Ok(ours) = identity("etc") else { return Ok(None) };
     let mut proc = Proc::open(root).map_err(refused)?;
-    let mut buffer = [0; 64];
-    let pid_namespace = proc.directory.link("self/ns/pid", &mut buffer).map_err(refused)?;
     // sd_booted(3).
-    let systemd = stat(root.join("run/systemd/system")).is_ok();
-    if !systemd && link_inode(pid_namespace, "pid") != Some(INITIAL_PID_NAMESPACE) {
+    if stat(root.join("run/systemd/system")).is_err() && is_container_image(root) {
         return Ok(None);
     }
     let namespace = link_inode(proc.link(1, "ns/net", &mut [0; 64]).map_err(refused)?, "net");
     let theirs = identity("proc/1/root/etc").map_err(refused)?;
     Ok(namespace.filter(|_| theirs == ours))
+}
+
+/// Whether this root is that of a container, by the file that podman keeps in one, and by the variable that container
+/// managers give to process 1 (systemd.io/CONTAINER_INTERFACE). docker's /.dockerenv proves nothing: machines are made of
+/// images too.
+fn is_container_image(root: &Path) -> bool {
+    let environment = || std::fs::read(root.join("proc/1/environ")).unwrap_or_default();
+    stat(root.join("run/.containerenv")).is_ok()
+        || environment().split(|byte| *byte == 0).any(|variable| variable.starts_with(b"container="))
 }
 
 /// The one process that holds these sockets.
@@ -130,15 +136,14 @@ mod tests {
 
     use super::*;
 
-    /// A root whose process 1 has this /etc, in these process and network namespaces.
-    fn root(pid_namespace: u64, own_etc: bool) -> tempfile::TempDir {
+    /// A root whose process 1 has this /etc.
+    fn root(own_etc: bool) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let path = |path: &str| root.path().join(path);
-        for directory in ["etc", "other/etc", "proc/1/ns", "proc/self/ns"] {
+        for directory in ["etc", "run", "other/etc", "proc/1/ns"] {
             create_dir_all(path(directory)).unwrap();
         }
         symlink("net:[77]", path("proc/1/ns/net")).unwrap();
-        symlink(format!("pid:[{pid_namespace}]"), path("proc/self/ns/pid")).unwrap();
         symlink(path(if own_etc { "." } else { "other" }), path("proc/1/root")).unwrap();
         root
     }
@@ -146,17 +151,23 @@ mod tests {
     #[test]
     fn files_belong_to_the_namespace_of_process_1_if_its_files_are_ours() {
         let home = |root: &tempfile::TempDir| configured_namespace(root.path()).unwrap();
-        assert_eq!(home(&root(INITIAL_PID_NAMESPACE, true)), Some(77));
-        assert_eq!(home(&root(INITIAL_PID_NAMESPACE, false)), None);
-        let container = root(5, true);
-        assert_eq!(home(&container), None);
-        create_dir_all(container.path().join("run/systemd/system")).unwrap();
-        assert_eq!(home(&container), Some(77));
+        assert_eq!(home(&root(true)), Some(77));
+        assert_eq!(home(&root(false)), None);
+        for (mark, text) in [("run/.containerenv", ""), ("proc/1/environ", "PATH=/bin\0container=lxc\0")] {
+            let container = root(true);
+            write(container.path().join(mark), text).unwrap();
+            assert_eq!(home(&container), None, "{mark}");
+            create_dir_all(container.path().join("run/systemd/system")).unwrap();
+            assert_eq!(home(&container), Some(77), "{mark}");
+        }
+        let other = root(true);
+        write(other.path().join("proc/1/environ"), "PATH=/bin\0my_container=x\0").unwrap();
+        assert_eq!(home(&other), Some(77));
     }
 
     #[test]
     fn what_process_1_does_not_show_is_said() {
-        let root = root(INITIAL_PID_NAMESPACE, true);
+        let root = root(true);
         std::fs::remove_file(root.path().join("proc/1/ns/net")).unwrap();
         assert!(configured_namespace(root.path()).unwrap_err().why.starts_with("process 1: "));
     }
