@@ -22,6 +22,9 @@ const SOON: f64 = 10.0;
 /// Descriptors that last longer than this many minutes, a week, are no worry.
 const LATER: f64 = 7.0 * 24.0 * 60.0;
 
+/// Minutes of a day: a limit that lasts for longer need not be raised.
+const A_DAY: f64 = 24.0 * 60.0;
+
 /// A group of sockets that stay, and the process that holds them.
 pub(super) struct Leak<'a> {
     pub(super) group: &'a Lingering,
@@ -148,7 +151,8 @@ impl<'a> Leak<'a> {
 
     /// A higher limit of descriptors: time, no cure.
     pub(super) fn more_descriptors(&self) -> Option<Step> {
-        let (process, minutes) = (self.process?, self.minutes_left()?);
+        let process = self.process?;
+        let minutes = self.minutes_left().filter(|minutes| *minutes <= A_DAY)?;
         let bought = |more: u64| duration(more as f64 / self.new as f64 * 60.0);
         let limit = process.descriptor_limit?;
         let effect = |to: u64| {
@@ -210,12 +214,12 @@ pub(super) fn raise_limit(process: &Process, effect: impl Fn(u64) -> String) -> 
     let (soft, hard) = (process.descriptor_limit?, process.descriptor_limit_hard?);
     let unit = process.owner.unit.as_deref().filter(|unit| unit.ends_with(".service"));
     let lasting = unit.map_or_else(
-        || "for good, in whatever starts it".to_owned(),
-        |unit| format!("for good, with LimitNOFILE= in {unit}"),
+        || "for good: where the program is started".to_owned(),
+        |unit| format!("for good: LimitNOFILE= of {unit}"),
     );
     if hard > soft {
         let step =
-            Step::new("more-descriptors", format!("raise the limit of open files; {lasting}"), effect(hard));
+            Step::new("more-descriptors", format!("raise the limit of open files ({lasting})"), effect(hard));
         let command = process.owner.pid.map(|pid| format!("prlimit --pid {pid} --nofile={hard}:{hard}"));
         return Some(
             step.configuration(Some(&process.owner), Need::MoreDescriptors)
@@ -225,7 +229,7 @@ pub(super) fn raise_limit(process: &Process, effect: impl Fn(u64) -> String) -> 
     }
     let to = soft.saturating_mul(4);
     let summary =
-        format!("raise the limit of open files; {lasting}: its hard limit of {} is reached", count(hard));
+        format!("raise the limit of open files ({lasting}); its hard limit of {} is reached", count(hard));
     Some(
         Step::new("more-descriptors", summary, effect(to))
             .configuration(Some(&process.owner), Need::MoreDescriptors)

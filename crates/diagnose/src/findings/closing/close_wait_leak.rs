@@ -227,7 +227,7 @@ fn time_outs(group: &Lingering) -> Option<Step> {
         format!("at most as many stay as come within the limit, instead of {}", count(group.sockets)),
     );
     Some(
-        step.configuration(group.owner.as_ref(), Need::NoticeDeadPeers)
+        step.configuration_or_hint(group.owner.as_ref(), Need::NoticeDeadPeers)
             .risk("clients that are slow but alive are cut off"),
     )
 }

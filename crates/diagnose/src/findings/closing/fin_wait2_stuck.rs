@@ -3,6 +3,7 @@
 //! Two things go by this name. Closed for good (an orphan), the kernel ends it after tcp_fin_timeout. Closed for writing
 //! only, with its descriptor still open (shutdown(SHUT_WR)), no timer runs at all (net/ipv4/tcp.c `__tcp_close`).
 
+use tidewait_model::kernel::Version;
 use tidewait_model::report::Severity;
 use tidewait_model::{Lingering, NamespaceFacts, State};
 
@@ -136,7 +137,7 @@ fn orphaned(view: &View<'_>, group: &Lingering) -> Option<Found> {
             .remedies([Some(at_the_peer(group)), shorter(view, group)])
             .no_help([
                 // Before 6.12 connect() does take these over.
-                view.kernel().filter(|version| *version >= (6, 12)).and_then(|_| {
+                view.kernel().filter(|version| *version >= Version::new(6, 12)).and_then(|_| {
                     setting(
                         view,
                         "net.ipv4.tcp_tw_reuse",
