@@ -45,14 +45,24 @@ fn close_wait_is_a_leak_only_when_it_stays() {
 }
 
 #[test]
-fn an_idle_pool_whose_peers_closed_is_no_warning_but_connections_that_came_in_are() {
-    let pool = |service: Option<&str>| {
-        let mut group =
-            Lingering { silence: Some(aged(20.0, 200)), unread_end: 200, ..held(State::CloseWait, 200) };
-        group.peers[0].service = service.map(str::to_owned);
-        told(&findings_of(with(group))).first().map(|(_, severity)| *severity)
-    };
-    assert_eq!((pool(None), pool(Some("0.0.0.0:80"))), (Some(Notice), Some(Warning)));
+fn a_young_group_is_a_warning_only_where_the_program_has_read_the_end() {
+    for (unread_end, unread_data, last_minute, severity) in [
+        (0, 0, 200, Warning),
+        // An idle pool whose peers closed, a long poll, slow work.
+        (200, 0, 200, Notice),
+        (0, 200, 200, Notice),
+        // They stay for more than a minute, and more come.
+        (200, 0, 100, Warning),
+        (0, 200, 100, Warning),
+    ] {
+        let silence = Some(aged(20.0, last_minute));
+        let group = Lingering { silence, unread_end, unread_data, ..held(State::CloseWait, 200) };
+        assert_eq!(
+            told(&findings_of(with(group))),
+            [("close-wait-leak", severity)],
+            "{unread_end} {unread_data} {last_minute}"
+        );
+    }
 }
 
 #[test]

@@ -110,9 +110,9 @@ fn held(view: &View<'_>, leak: &Leak<'_>) -> Found {
     let group = leak.group;
     let reading = Reading::of(group);
     let holder = leak.holder();
-    // An idle connection of a pool is looked at when it is used next; one that was accepted has somebody waiting.
-    let accepted = group.peers.iter().any(|peer| peer.service.is_some());
-    let severity = leak.severity(accepted || reading != Reading::NotLooking);
+    // An idle connection of a pool is looked at when it is used next, and slow work is done some time; who has read the end
+    // knows of it.
+    let severity = leak.severity(reading == Reading::Forgot);
     let summary = format!(
         "{holder} holds {} in CLOSE_WAIT that their peers have closed{}: {}",
         things(group.sockets, "connection", "connections"),

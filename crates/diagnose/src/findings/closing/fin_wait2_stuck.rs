@@ -29,7 +29,7 @@ pub(in crate::findings) const KIND: Kind = Kind {
     ],
     severity: "orphans: a notice, they end by themselves. Held: as a leak of descriptors, a warning if they grow, critical if none \
                is left.",
-    scenario: "fin-wait2-stuck",
+    scenario: "fin-wait2-stuck-open",
     see_also: &["FIN_WAIT2", "close-wait-leak", "net.ipv4.tcp_fin_timeout", "SO_LINGER"],
     sources: &[
         "net/ipv4/tcp.c __tcp_close (6.18)",
@@ -71,7 +71,7 @@ fn held(view: &View<'_>, group: &Lingering) -> Option<Found> {
         "the kernel's timer (tcp_fin_timeout) then ends what the peer does not",
     );
     Some(
-        view.found(&KIND, leak.severity(true), holder, summary)
+        view.found(&KIND, leak.severity(false), holder, summary)
             .evidence(evidence)
             .owner(group.owner.as_ref())
             .remedies([
