@@ -53,7 +53,7 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
 }
 
 fn held(view: &View<'_>, group: &Lingering) -> Option<Found> {
-    let leak = Leak::of(view, group)?;
+    let leak = Leak::of(view, group, false)?;
     let holder = leak.holder();
     let summary = format!(
         "{holder} holds {} in FIN_WAIT2: it closed them for writing and waits for the peers to close, who do not; no timer \
@@ -71,7 +71,7 @@ fn held(view: &View<'_>, group: &Lingering) -> Option<Found> {
         "the kernel's timer (tcp_fin_timeout) then ends what the peer does not",
     );
     Some(
-        view.found(&KIND, leak.severity(false), holder, summary)
+        view.found(&KIND, leak.severity(), holder, summary)
             .evidence(evidence)
             .owner(group.owner.as_ref())
             .remedies([
