@@ -4,6 +4,7 @@ mod causes;
 mod closing;
 mod kinds;
 mod opening;
+mod port_remedies;
 mod ports;
 mod properties;
 mod setup;

@@ -22,6 +22,9 @@ const SOON: f64 = 10.0;
 /// Descriptors that last longer than this many minutes, a week, are no worry.
 const LATER: f64 = 7.0 * 24.0 * 60.0;
 
+/// Minutes of a day: a limit that lasts for longer need not be raised.
+const A_DAY: f64 = 24.0 * 60.0;
+
 /// A group of sockets that stay, and the process that holds them.
 pub(super) struct Leak<'a> {
     pub(super) group: &'a Lingering,
@@ -30,11 +33,14 @@ pub(super) struct Leak<'a> {
     pub(super) old: u64,
     /// Those that came within the last minute and are there still.
     pub(super) new: u64,
+    /// Whether the new ones are taken to stay as well.
+    stays: bool,
 }
 
 impl<'a> Leak<'a> {
     /// The group as a leak; `None` where it may as well be on its way through its state, or is too small to matter.
-    pub(super) fn of(view: &View<'a>, group: &'a Lingering) -> Option<Leak<'a>> {
+    /// `certain` says that nothing but a fault keeps the sockets, however young they are.
+    pub(super) fn of(view: &View<'a>, group: &'a Lingering, certain: bool) -> Option<Leak<'a>> {
         let process = view.process(group.owner.as_ref());
         let (old, new) = match &group.silence {
             Some(silence) => {
@@ -43,20 +49,20 @@ impl<'a> Leak<'a> {
             }
             None => (0, 0),
         };
-        let by_age = old >= SOME
-            || group.silence.is_some_and(|silence| group.sockets >= SOME && silence.median >= SETTLED);
+        let settled = group.silence.is_some_and(|silence| silence.median >= SETTLED);
+        let by_age = old >= SOME || (group.sockets >= SOME && settled);
         // Peers that answer keepalive probes are never silent for long.
         let ages_tell = group.silence.is_some() && group.keepalive.saturating_mul(2) < group.looked_at;
         // More than there are open connections is no traffic passing through.
         let by_number = !ages_tell
             && group.sockets >= 5 * SOME
             && group.sockets > view.facts.census.states[State::Established];
-        let stays = by_age || by_number;
-        stays.then_some(Leak { group, process, old, new })
+        let stays = settled && (old > 0 || certain);
+        (by_age || by_number).then_some(Leak { group, process, old, new, stays })
     }
 
-    /// What it means for the process: `certain` says that nothing but a fault keeps the sockets.
-    pub(super) fn severity(&self, certain: bool) -> Severity {
+    /// What it means for the process.
+    pub(super) fn severity(&self) -> Severity {
         let (used, limit) = self.descriptors().unwrap_or((0, u64::MAX));
         let most_of_used = self.group.sockets.saturating_mul(2) >= used;
         let minutes = self.minutes_left();
@@ -65,7 +71,7 @@ impl<'a> Leak<'a> {
         {
             return Severity::Critical;
         }
-        let grows = self.new > 0 && self.group.sockets >= MANY && (self.old > 0 || certain);
+        let grows = self.growth().is_some() && self.group.sockets >= MANY;
         let fails = minutes.is_none_or(|minutes| minutes <= LATER);
         let half = self.group.sockets.saturating_mul(2) >= limit;
         if (grows && fails) || half { Severity::Warning } else { Severity::Notice }
@@ -80,7 +86,12 @@ impl<'a> Leak<'a> {
     /// Minutes until the process has no descriptor left, at the growth of the last minute.
     pub(super) fn minutes_left(&self) -> Option<f64> {
         let (used, limit) = self.descriptors()?;
-        (self.new > 0).then(|| limit.saturating_sub(used) as f64 / self.new as f64)
+        Some(limit.saturating_sub(used) as f64 / self.growth()? as f64)
+    }
+
+    /// How many more there are a minute, where those of the last minute are taken to stay.
+    fn growth(&self) -> Option<u64> {
+        Some(self.new).filter(|new| *new > 0 && self.stays)
     }
 
     /// How many, since when, how many more, from whom, and how long the descriptors last.
@@ -128,7 +139,7 @@ impl<'a> Leak<'a> {
         ));
         text.push_str(&match self.new {
             0 => "; none came in the last minute".to_owned(),
-            new => format!("; {} came in the last minute and stayed", count(new)),
+            new => format!("; {} came in the last minute", count(new)),
         });
         text
     }
@@ -136,8 +147,8 @@ impl<'a> Leak<'a> {
     /// A restart as a stopgap.
     pub(super) fn restart(&self) -> Option<Step> {
         let mut effect = format!("frees {}", things(self.group.sockets, "descriptor", "descriptors"));
-        if let (Some((_, limit)), true) = (self.descriptors(), self.new > 0) {
-            let lasts = limit as f64 / self.new as f64 * 60.0;
+        if let (Some((_, limit)), Some(growth)) = (self.descriptors(), self.growth()) {
+            let lasts = limit as f64 / growth as f64 * 60.0;
             effect.push_str(&format!(
                 " at once; at this growth the limit is reached again after {}",
                 duration(lasts)
@@ -148,15 +159,15 @@ impl<'a> Leak<'a> {
 
     /// A higher limit of descriptors: time, no cure.
     pub(super) fn more_descriptors(&self) -> Option<Step> {
-        let (process, minutes) = (self.process?, self.minutes_left()?);
-        let bought = |more: u64| duration(more as f64 / self.new as f64 * 60.0);
+        let (process, growth) = (self.process?, self.growth()?);
+        let minutes = self.minutes_left().filter(|minutes| *minutes <= A_DAY)?;
         let limit = process.descriptor_limit?;
         let effect = |to: u64| {
             format!(
                 "{} to {} descriptors: buys {} at this growth, beside the {} that are left",
                 count(limit),
                 count(to),
-                bought(to.saturating_sub(limit)),
+                duration(to.saturating_sub(limit) as f64 / growth as f64 * 60.0),
                 duration(minutes * 60.0)
             )
         };
@@ -210,12 +221,12 @@ pub(super) fn raise_limit(process: &Process, effect: impl Fn(u64) -> String) -> 
     let (soft, hard) = (process.descriptor_limit?, process.descriptor_limit_hard?);
     let unit = process.owner.unit.as_deref().filter(|unit| unit.ends_with(".service"));
     let lasting = unit.map_or_else(
-        || "for good, in whatever starts it".to_owned(),
-        |unit| format!("for good, with LimitNOFILE= in {unit}"),
+        || "for good: where the program is started".to_owned(),
+        |unit| format!("for good: LimitNOFILE= of {unit}"),
     );
     if hard > soft {
         let step =
-            Step::new("more-descriptors", format!("raise the limit of open files; {lasting}"), effect(hard));
+            Step::new("more-descriptors", format!("raise the limit of open files ({lasting})"), effect(hard));
         let command = process.owner.pid.map(|pid| format!("prlimit --pid {pid} --nofile={hard}:{hard}"));
         return Some(
             step.configuration(Some(&process.owner), Need::MoreDescriptors)
@@ -225,7 +236,7 @@ pub(super) fn raise_limit(process: &Process, effect: impl Fn(u64) -> String) -> 
     }
     let to = soft.saturating_mul(4);
     let summary =
-        format!("raise the limit of open files; {lasting}: its hard limit of {} is reached", count(hard));
+        format!("raise the limit of open files ({lasting}); its hard limit of {} is reached", count(hard));
     Some(
         Step::new("more-descriptors", summary, effect(to))
             .configuration(Some(&process.owner), Need::MoreDescriptors)

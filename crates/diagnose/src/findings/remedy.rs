@@ -35,16 +35,21 @@ impl Step {
         self
     }
 
-    /// The lines for the program that `owner` is; where it is not known, a word on where to look.
+    /// The lines for the program that `owner` is, where it is known.
     pub(crate) fn configuration(mut self, owner: Option<&Owner>, need: Need) -> Step {
-        match lines(owner, need) {
-            Some(lines) => self.0.configuration.push(lines),
-            None => self
-                .0
-                .summary
-                .push_str("; for the programs that it knows, `tidewait explain PROGRAM` shows what to write"),
-        }
+        self.0.configuration.extend(lines(owner, need));
         self
+    }
+
+    /// The same; where the program is not known, a word on where to look.
+    pub(crate) fn configuration_or_hint(self, owner: Option<&Owner>, need: Need) -> Step {
+        let mut step = self.configuration(owner, need);
+        if step.0.configuration.is_empty() {
+            step.0
+                .summary
+                .push_str(" (`tidewait explain PROGRAM` shows what to write, for those that it knows)");
+        }
+        step
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a check is given: one namespace with its place in the observation; and what it gives back.
 
+use tidewait_model::kernel::Version;
 use tidewait_model::machine::Process;
 use tidewait_model::report::{Finding, Namespace, NoHelp, Remedy, Severity};
 use tidewait_model::{NamespaceFacts, Observation, Owner, StateCounts};
@@ -35,10 +36,9 @@ impl<'a> View<'a> {
         grew(self.facts, name)
     }
 
-    /// Major and minor version of the kernel, where its release tells.
-    pub(crate) fn kernel(&self) -> Option<(u32, u32)> {
-        let mut numbers = self.observation.kernel.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    /// The version of the kernel, where its release tells.
+    pub(crate) fn kernel(&self) -> Option<Version> {
+        self.observation.kernel.parse().ok()
     }
 
     /// The process that `owner` is, where it is one that was looked into.

@@ -20,7 +20,7 @@ fn address(text: &str) -> Address {
 }
 
 /// What a destination looks like whose ports were taken by `step` from `first` on.
-fn occupancy(time_wait: &[(u32, u32)], live: u32, first: u16, step: u16) -> Occupancy {
+pub(super) fn occupancy(time_wait: &[(u32, u32)], live: u32, first: u16, step: u16) -> Occupancy {
     let mut occupancy = Occupancy::default();
     let closed: u32 = time_wait.iter().map(|(_, count)| count).sum();
     for (left, count) in time_wait {
@@ -87,7 +87,7 @@ fn one(occupancy: Occupancy, pairs: &[(&str, &str)]) -> Report {
 }
 
 /// A constant rate for the whole last minute: what the timers then show.
-fn steady(rate: u32) -> Vec<(u32, u32)> {
+pub(super) fn steady(rate: u32) -> Vec<(u32, u32)> {
     (0..60).map(|left| (left, rate)).collect()
 }
 

@@ -98,9 +98,11 @@ impl Reading {
 
 pub(super) fn check(view: &View<'_>) -> Vec<Found> {
     let groups = view.facts.lingering.iter().filter(|group| group.state == State::CloseWait);
+    // An idle connection of a pool is looked at when it is used next, and slow work is done some time; who has read the end
+    // knows of it.
     groups
         .filter_map(|group| {
-            let leak = Leak::of(view, group)?;
+            let leak = Leak::of(view, group, Reading::of(group) == Reading::Forgot)?;
             Some(if group.held { held(view, &leak) } else { in_the_queue(view, &leak) })
         })
         .collect()
@@ -110,9 +112,6 @@ fn held(view: &View<'_>, leak: &Leak<'_>) -> Found {
     let group = leak.group;
     let reading = Reading::of(group);
     let holder = leak.holder();
-    // An idle connection of a pool is looked at when it is used next; one that was accepted has somebody waiting.
-    let accepted = group.peers.iter().any(|peer| peer.service.is_some());
-    let severity = leak.severity(accepted || reading != Reading::NotLooking);
     let summary = format!(
         "{holder} holds {} in CLOSE_WAIT that their peers have closed{}: {}",
         things(group.sockets, "connection", "connections"),
@@ -138,7 +137,7 @@ fn held(view: &View<'_>, leak: &Leak<'_>) -> Found {
         format!("gives back {}", things(group.sockets, "descriptor", "descriptors"))
     };
     let fix = Step::new("close-after-end", reading.fix(&holder), effect).risk("none");
-    view.found(&KIND, severity, holder, summary)
+    view.found(&KIND, leak.severity(), holder, summary)
         .evidence(evidence)
         .owner(group.owner.as_ref())
         .remedies([Some(fix), time_outs(group), leak.restart(), leak.more_descriptors()])
@@ -227,7 +226,7 @@ fn time_outs(group: &Lingering) -> Option<Step> {
         format!("at most as many stay as come within the limit, instead of {}", count(group.sockets)),
     );
     Some(
-        step.configuration(group.owner.as_ref(), Need::NoticeDeadPeers)
+        step.configuration_or_hint(group.owner.as_ref(), Need::NoticeDeadPeers)
             .risk("clients that are slow but alive are cut off"),
     )
 }
@@ -276,7 +275,7 @@ fn leaks_openly(view: &View<'_>, process: &Process) -> bool {
     view.observation.namespaces.iter().flat_map(|facts| &facts.lingering).any(|group| {
         let same =
             group.owner.as_ref().is_some_and(|owner| owner.pid.is_some() && owner.pid == process.owner.pid);
-        group.state == State::CloseWait && group.held && same && Leak::of(view, group).is_some()
+        group.state == State::CloseWait && group.held && same && Leak::of(view, group, true).is_some()
     })
 }
 

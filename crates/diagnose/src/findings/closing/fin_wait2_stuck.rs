@@ -3,6 +3,7 @@
 //! Two things go by this name. Closed for good (an orphan), the kernel ends it after tcp_fin_timeout. Closed for writing
 //! only, with its descriptor still open (shutdown(SHUT_WR)), no timer runs at all (net/ipv4/tcp.c `__tcp_close`).
 
+use tidewait_model::kernel::Version;
 use tidewait_model::report::Severity;
 use tidewait_model::{Lingering, NamespaceFacts, State};
 
@@ -28,7 +29,7 @@ pub(in crate::findings) const KIND: Kind = Kind {
     ],
     severity: "orphans: a notice, they end by themselves. Held: as a leak of descriptors, a warning if they grow, critical if none \
                is left.",
-    scenario: "fin-wait2-stuck",
+    scenario: "fin-wait2-stuck-open",
     see_also: &["FIN_WAIT2", "close-wait-leak", "net.ipv4.tcp_fin_timeout", "SO_LINGER"],
     sources: &[
         "net/ipv4/tcp.c __tcp_close (6.18)",
@@ -52,7 +53,7 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
 }
 
 fn held(view: &View<'_>, group: &Lingering) -> Option<Found> {
-    let leak = Leak::of(view, group)?;
+    let leak = Leak::of(view, group, false)?;
     let holder = leak.holder();
     let summary = format!(
         "{holder} holds {} in FIN_WAIT2: it closed them for writing and waits for the peers to close, who do not; no timer \
@@ -70,7 +71,7 @@ fn held(view: &View<'_>, group: &Lingering) -> Option<Found> {
         "the kernel's timer (tcp_fin_timeout) then ends what the peer does not",
     );
     Some(
-        view.found(&KIND, leak.severity(true), holder, summary)
+        view.found(&KIND, leak.severity(), holder, summary)
             .evidence(evidence)
             .owner(group.owner.as_ref())
             .remedies([
@@ -136,7 +137,7 @@ fn orphaned(view: &View<'_>, group: &Lingering) -> Option<Found> {
             .remedies([Some(at_the_peer(group)), shorter(view, group)])
             .no_help([
                 // Before 6.12 connect() does take these over.
-                view.kernel().filter(|version| *version >= (6, 12)).and_then(|_| {
+                view.kernel().filter(|version| *version >= Version::new(6, 12)).and_then(|_| {
                     setting(
                         view,
                         "net.ipv4.tcp_tw_reuse",

@@ -46,7 +46,7 @@ fn found(view: &View<'_>, kind: &Kind, stuck: &Stuck<'_>, closed: &str) -> Found
     let state = group.state.title();
     let windows = stuck.zero_window > stuck.retransmitting;
     let holder = group.owner.as_ref().map(|_| ()).filter(|()| group.held);
-    let leak = if group.held { Leak::of(view, group) } else { None };
+    let leak = if group.held { Leak::of(view, group, false) } else { None };
     let what = if windows {
         "keep their receive window closed: the data before the end cannot be sent"
     } else {
@@ -76,7 +76,7 @@ fn found(view: &View<'_>, kind: &Kind, stuck: &Stuck<'_>, closed: &str) -> Found
             "no process holds them: they cost memory and a local port each, and count as orphans".to_owned(),
         );
     }
-    let severity = leak.as_ref().map_or(Severity::Notice, |leak| leak.severity(false));
+    let severity = leak.as_ref().map_or(Severity::Notice, Leak::severity);
     let mut ties =
         leak.as_ref().map(Leak::ties).unwrap_or_else(|| Ties { unheld: !group.held, ..Ties::default() });
     if leak.is_none() {

@@ -34,6 +34,9 @@ pub(super) const BYTES: u64 = 256;
 /// The same with the two buckets of a local port of its own (128 bytes each).
 const BYTES_WITH_PORT: u64 = 512;
 
+/// No limit below this is worth to be set.
+const LEAST: u64 = 4_096;
+
 pub(super) fn check(view: &View<'_>) -> Option<Found> {
     let most = view.quantity("net.ipv4.tcp_max_tw_buckets")?;
     let kept = view.counter("sockstat.TCP.tw").max(view.facts.census.states[State::TimeWait]);
@@ -68,7 +71,7 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
         None => (most as f64 / time_wait, "the rate beyond the limit leaves no trace"),
     };
     let needed = (closed_rate * time_wait).ceil().min(1e12) as u64;
-    let wanted = needed.max(most.saturating_add(1)).checked_next_power_of_two().unwrap_or(needed);
+    let wanted = needed.max(most.saturating_add(1)).max(LEAST).checked_next_power_of_two().unwrap_or(needed);
     let raise = Step::new(
         "more-buckets",
         format!("raise net.ipv4.tcp_max_tw_buckets to {wanted}"),

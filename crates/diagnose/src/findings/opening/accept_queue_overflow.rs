@@ -247,7 +247,7 @@ fn longer_queue(view: &View<'_>, listener: Option<&Listener>) -> Option<Step> {
     };
     (to > now).then(|| {
         Step::new("longer-queue", summary, effect(to))
-            .configuration(listener.owners.first(), Need::LongerBacklog)
+            .configuration_or_hint(listener.owners.first(), Need::LongerBacklog)
             .command(command)
             .risk(
                 "clients wait longer before they notice; takes effect when the program calls listen() again",

@@ -4,15 +4,15 @@
 
 use std::collections::BTreeMap;
 
+use tidewait_model::kernel::Version;
 use tidewait_model::report::{NoHelp, Severity};
-use tidewait_model::{Lingering, State};
+use tidewait_model::{Lingering, NamespaceFacts, State};
 
 use crate::Kind;
 use crate::findings::leak::scaled;
 use crate::findings::remedy::{Step, setting};
 use crate::findings::view::{Found, Ties, View, grew};
 use crate::findings::words::{count, duration, listed, things, who};
-use crate::programs::Need;
 
 pub(in crate::findings) const KIND: Kind = Kind {
     id: "syn-sent-pileup",
@@ -61,20 +61,25 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
     let established = open_to(view, top);
     let others = pile.peers_total.saturating_sub(1);
     let concentrated = of_top.saturating_mul(2) >= pile.sockets || of_top >= SOME;
-    let tracked = tracking_drops(view);
-    let severity = match (concentrated, established, &tracked) {
-        (true, 0, _) | (_, _, Some(_)) => Severity::Critical,
-        (true, _, None) => Severity::Warning,
-        (false, _, None) => Severity::Notice,
+    let tracking = Tracking::of(view, pile.sockets);
+    let severity = match (concentrated, established, tracking.as_ref().is_some_and(|tracking| tracking.grew))
+    {
+        (true, 0, _) | (_, _, true) => Severity::Critical,
+        (true, _, false) => Severity::Warning,
+        (false, _, false) => Severity::Notice,
     };
     let subject = match (concentrated, others) {
         (true, 0) => top.to_owned(),
         (true, more) => format!("{top} and {} more", things(more, "destination", "destinations")),
         (false, _) => things(pile.peers_total, "destination", "destinations"),
     };
-    let why = match &tracked {
-        Some(_) => {
+    let why = match &tracking {
+        Some(tracking) if tracking.grew => {
             "connection tracking on this machine drops packets at the same time (inferred to be the cause)"
+        }
+        Some(_) => {
+            "nothing comes back: a host that is down, a firewall that drops, or connection tracking on this machine, which \
+             has dropped that many at some time"
         }
         None => "nothing comes back: a host that is down, or a firewall that drops",
     };
@@ -97,22 +102,22 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
             things(established, "connection", "connections")
         ));
     }
-    evidence.extend(tracked);
+    evidence.extend(tracking.as_ref().map(|tracking| tracking.evidence.clone()));
     let mut ties = Ties {
         endpoints: pile.peers.iter().map(|(peer, _)| (*peer).to_owned()).collect(),
         ..Ties::default()
     };
     ties.endpoints.extend(listeners_behind(view, &pile));
     ties.states.add(State::SynSent, pile.sockets);
-    let nat =
-        severity == Severity::Critical && evidence.iter().any(|sentence| sentence.contains("insert_failed"));
+    let nat = tracking.as_ref().is_some_and(|tracking| tracking.nat);
+    let certain = nat && tracking.is_some_and(|tracking| tracking.grew);
     Some(
         view.found(&KIND, severity, subject, summary)
             .evidence(evidence)
             .owner(pile.biggest.owner.as_ref())
             .remedies([
+                (!certain).then(|| reach_the_peer(top)),
                 nat.then(more_nat_ports),
-                (!nat).then(|| reach_the_peer(top)),
                 Some(connect_timeout(&pile, hang)),
                 fewer_retries(view, hang),
             ])
@@ -146,28 +151,42 @@ fn open_to(view: &View<'_>, peer: &str) -> u64 {
     rows.map(|row| row.states[State::Established]).fold(0, u64::saturating_add)
 }
 
-/// A sentence if connection tracking dropped packets of this namespace or of the host while it was watched.
-fn tracking_drops(view: &View<'_>) -> Option<String> {
-    let on_the_way = view
-        .observation
-        .namespaces
-        .iter()
-        .filter(|facts| facts.inode == view.facts.inode || facts.name == "host");
-    for facts in on_the_way {
-        for (name, what) in [
-            ("conntrack.insert_failed", "as when source NAT finds no free port"),
-            ("conntrack.drop", "as when the table is full"),
-        ] {
-            if let Some(grown) = grew(facts, name).filter(|grown| *grown > 0) {
-                return Some(format!(
-                    "{name} of {} grew by {} while it was watched, {what}",
-                    facts.name,
-                    count(grown)
-                ));
-            }
-        }
+/// What the counters of connection tracking say to connections that are not answered.
+struct Tracking {
+    evidence: String,
+    /// Whether it dropped while it was watched; else it has at some time, and often enough to be the cause.
+    grew: bool,
+    /// Whether it is source NAT that finds no free port.
+    nat: bool,
+}
+
+impl Tracking {
+    /// The counters of the namespace, and of the host where its packets pass.
+    fn of(view: &View<'_>, unanswered: u64) -> Option<Tracking> {
+        let on_the_way = |facts: &&NamespaceFacts| facts.inode == view.facts.inode || facts.name == "host";
+        let namespaces = view.observation.namespaces.iter().filter(on_the_way);
+        let counters = [
+            ("conntrack.insert_failed", "as when source NAT finds no free port", true),
+            ("conntrack.drop", "as when the table is full", false),
+        ];
+        let told = namespaces.flat_map(|facts| counters.map(|counter| (facts, counter))).filter_map(
+            |(facts, (name, what, nat))| {
+                let Some(grown) = grew(facts, name) else {
+                    let all = facts.counters.get(name).and_then(|all| u64::try_from(*all).ok())?;
+                    let evidence = format!(
+                        "{name} of {} is {}, {what}; whether it grows was not watched (`tidewait report --for 5` tells)",
+                        facts.name,
+                        count(all)
+                    );
+                    return (all >= unanswered).then_some(Tracking { evidence, grew: false, nat });
+                };
+                let evidence =
+                    format!("{name} of {} grew by {} while it was watched, {what}", facts.name, count(grown));
+                (grown > 0).then_some(Tracking { evidence, grew: true, nat })
+            },
+        );
+        told.max_by_key(|tracking| (tracking.grew, tracking.nat))
     }
-    None
 }
 
 fn by_destination(pile: &Pile<'_>) -> String {
@@ -214,7 +233,7 @@ fn retries(view: &View<'_>) -> u64 {
 /// Seconds until a connection that is not answered is given up: so many tries a second apart as
 /// tcp_syn_linear_timeouts says (since 6.5, 4), then waits that double from 1 s to 120 s (net/ipv4/tcp_timer.c).
 fn hang(view: &View<'_>, retries: u64) -> f64 {
-    let since_6_5 = view.kernel().is_none_or(|version| version >= (6, 5));
+    let since_6_5 = view.kernel().is_none_or(|version| version >= Version::new(6, 5));
     let stock = if since_6_5 { 4 } else { 0 };
     let linear = view.quantity("net.ipv4.tcp_syn_linear_timeouts").unwrap_or(stock).min(127);
     let waits = (0..=retries.min(127)).map(|at| 2_f64.powi(at as i32).min(120.0));
@@ -254,7 +273,6 @@ fn connect_timeout(pile: &Pile<'_>, hang: f64) -> Step {
             count((pile.sockets as f64 * 3.0 / hang.max(3.0)) as u64)
         ),
     )
-    .configuration(pile.biggest.owner.as_ref(), Need::NoticeDeadPeers)
     .risk("a slow path is taken for a dead one")
 }
 

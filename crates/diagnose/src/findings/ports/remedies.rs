@@ -45,7 +45,7 @@ fn reuse_connections(case: &Case<'_>) -> Option<Step> {
         format!("let {name} keep connections open and use them again (keep-alive, a connection pool)");
     Some(
         Step::new("reuse-connections", summary, effect)
-            .configuration(owner, Need::ReuseConnections)
+            .configuration_or_hint(owner, Need::ReuseConnections)
             .risk("none for the kernel; the peer has to allow long connections"),
     )
 }

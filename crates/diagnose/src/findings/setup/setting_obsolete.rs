@@ -1,5 +1,6 @@
 //! `setting-obsolete`: a file sets something that this kernel does not have (any more).
 
+use tidewait_model::catalogue::{self, Expected};
 use tidewait_model::report::Severity;
 
 use crate::Kind;
@@ -25,62 +26,28 @@ pub(in crate::findings) const KIND: Kind = Kind {
     ],
 };
 
-/// A setting that kernels of today do not have.
-struct Gone {
-    name: &'static str,
-    /// Since when, or where it is from.
-    why: &'static str,
-    /// What does what was meant.
-    instead: &'static str,
-}
-
-const GONE: &[Gone] = &[
-    Gone {
-        name: "net.ipv4.tcp_tw_recycle",
-        why: "removed in Linux 4.12; before, it refused peers behind NAT",
-        instead: "net.ipv4.tcp_tw_reuse = 1 does safely what was hoped for, for outgoing connections",
-    },
-    Gone {
-        name: "net.ipv4.tcp_tw_timeout",
-        why: "a setting of some vendors' kernels (Alibaba Cloud Linux 2 and 3); mainline has none, TIME_WAIT is 60 s",
-        instead: "net.ipv4.tcp_tw_reuse = 1, where it applies, lets a port be used again after 1 s",
-    },
-    Gone {
-        name: "net.ipv4.tcp_tw_reuse_delay",
-        why: "new in Linux 6.14; earlier kernels take a socket over after 1 s",
-        instead: "nothing is needed",
-    },
-    Gone {
-        name: "net.ipv4.ip_conntrack_max",
-        why: "renamed when ip_conntrack became nf_conntrack (2.6.20)",
-        instead: "net.netfilter.nf_conntrack_max",
-    },
-];
-
-/// Names that begin like this went with ip_conntrack.
-const OLD_CONNTRACK: &str = "net.ipv4.netfilter.ip_conntrack_";
-
 pub(super) fn check(view: &View<'_>) -> Vec<Found> {
     if !view.facts.configured {
         return Vec::new();
     }
-    let lines = view.observation.machine.configured.iter();
+    let machine = &view.observation.machine;
+    let lines = machine.configured.iter().chain(&machine.not_applied);
     lines
         .filter(|line| view.facts.settings.text(&line.setting).is_none())
         .filter_map(|line| {
-            let (why, instead) = gone(&line.setting)?;
+            let (why, instead) = gone(view, &line.setting)?;
             let place = format!("{} line {}", line.file, line.line);
             let summary = format!("{place} sets {}, which this kernel does not have: {why}", line.setting);
+            let instead = instead.map(|name| format!("; it is called {name} now")).unwrap_or_default();
             let remove = Step::new(
                 "remove-line",
-                format!("remove {place}; {instead}"),
+                format!("remove {place}{instead}"),
                 "nothing changes but the error in the log at boot",
-            )
-            .risk("none");
+            );
             Some(
                 view.found(&KIND, Severity::Notice, line.setting.clone(), summary)
                     .evidence([format!("{place}: {} = {}", line.setting, line.value)])
-                    .remedies([Some(remove)])
+                    .remedies([Some(remove.risk("none"))])
                     .no_help([advice(
                         &line.setting,
                         "the kernel has no such setting, whatever value it is given",
@@ -90,11 +57,18 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
         .collect()
 }
 
-fn gone(name: &str) -> Option<(String, String)> {
-    if let Some(rest) = name.strip_prefix(OLD_CONNTRACK) {
-        let why = "renamed when ip_conntrack became nf_conntrack (2.6.20)".to_owned();
-        return Some((why, format!("net.netfilter.nf_conntrack_{rest} is its present name")));
+/// Why this kernel does not have the setting, and what it is called now. `None` where the kernel ought to have it: then a
+/// module is not loaded, or it could not be read.
+fn gone(view: &View<'_>, name: &str) -> Option<(String, Option<String>)> {
+    if let Some(obsolete) = catalogue::obsolete(name) {
+        return Some((obsolete.why.to_owned(), obsolete.now));
     }
-    let row = GONE.iter().find(|row| row.name == name)?;
-    Some((row.why.to_owned(), row.instead.to_owned()))
+    let row = catalogue::setting(name)?;
+    let why = match row.expected_on(view.kernel()?) {
+        Expected::Present => return None,
+        Expected::NotYet => format!("it came with Linux {}", row.since?),
+        Expected::Gone => format!("it was removed in Linux {}", row.removed_in?),
+        Expected::VendorOnly => format!("mainline has none, it is of {}", row.vendor?),
+    };
+    Some((why, None))
 }
