@@ -66,10 +66,12 @@ impl std::fmt::Debug for Stage {
 }
 
 impl Stage {
-    pub(super) fn new(machine: Machine, tell: Box<dyn Fn(&str)>) -> Stage {
+    pub(super) fn new(machine: Machine, tell: Box<dyn Fn(&str)>) -> Result<Stage> {
         let lab = Lab::new();
         let host = lab.host_in("host", machine.netns.clone());
-        Stage { machine, host, lab, tell, kept: Vec::new(), peers: 0, lens: Lens::default() }
+        // As on a machine with much memory: what a scenario leaves in TIME_WAIT shall be there.
+        host.set("net.ipv4.tcp_max_tw_buckets", "262144")?;
+        Ok(Stage { machine, host, lab, tell, kept: Vec::new(), peers: 0, lens: Lens::default() })
     }
 
     /// How the machine is to be looked at.
@@ -98,6 +100,8 @@ impl Stage {
         let peer = self.lab.host("peer")?;
         let (ours, theirs) = (format!("10.77.{number}.1/24"), format!("10.77.{number}.2/24"));
         self.lab.link(&self.host, &ours, &peer, &theirs)?;
+        // The wire goes with either end.
+        self.keep(peer.clone());
         Ok(peer)
     }
 
