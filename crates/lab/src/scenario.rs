@@ -124,7 +124,7 @@ impl Scenario {
         for need in self.needs {
             need.check()?;
         }
-        let mut stage = Stage::new(Machine::enter()?, Box::new(tell));
+        let mut stage = Stage::new(Machine::enter()?, Box::new(tell))?;
         (self.prepare)(&mut stage)?;
         Ok(stage)
     }

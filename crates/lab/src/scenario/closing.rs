@@ -12,7 +12,7 @@ use crate::path::Path;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
-        name: "fin-wait2-stuck-open",
+        name: "fin-wait2-stuck",
         about: "a program has shut down its half of 300 connections and holds them; the peer never closes its half",
         expects: &[Expectation::of("fin-wait2-stuck", Notice)],
         tolerates: &[],

@@ -41,6 +41,9 @@ const MORE_PATHS: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 pub struct Lens {
     /// In every network namespace that can be seen, instead of the machine's own.
     pub everywhere: bool,
+    /// With every process's open files, which are looked through only if counters give reason to; those of a container
+    /// do not tell.
+    pub owners: bool,
     /// From the network namespace outside, where what belongs to the whole host can be read.
     pub from_outside: Option<NetNs>,
 }
@@ -66,10 +69,12 @@ impl std::fmt::Debug for Stage {
 }
 
 impl Stage {
-    pub(super) fn new(machine: Machine, tell: Box<dyn Fn(&str)>) -> Stage {
+    pub(super) fn new(machine: Machine, tell: Box<dyn Fn(&str)>) -> Result<Stage> {
         let lab = Lab::new();
         let host = lab.host_in("host", machine.netns.clone());
-        Stage { machine, host, lab, tell, kept: Vec::new(), peers: 0, lens: Lens::default() }
+        // As on a machine with much memory: what a scenario leaves in TIME_WAIT shall be there.
+        host.set("net.ipv4.tcp_max_tw_buckets", "262144")?;
+        Ok(Stage { machine, host, lab, tell, kept: Vec::new(), peers: 0, lens: Lens::default() })
     }
 
     /// How the machine is to be looked at.
@@ -98,6 +103,8 @@ impl Stage {
         let peer = self.lab.host("peer")?;
         let (ours, theirs) = (format!("10.77.{number}.1/24"), format!("10.77.{number}.2/24"));
         self.lab.link(&self.host, &ours, &peer, &theirs)?;
+        // The wire goes with either end.
+        self.keep(peer.clone());
         Ok(peer)
     }
 
@@ -156,6 +163,13 @@ impl Stage {
         let path = self.machine.scratch.join(path);
         fs::write(&path, text).context("write", path.display())?;
         Ok(path)
+    }
+
+    /// Makes the machine one whose files of sysctl.d are applied at boot: in a container without systemd nobody does that.
+    pub(super) fn booted_by_systemd(&self) -> Result<()> {
+        // sd_booted(3)
+        let sign = "/run/systemd/system";
+        fs::create_dir_all(sign).context("create", sign)
     }
 
     /// Where to put what a program writes.

@@ -1,5 +1,7 @@
 //! Every scenario of the lab, as `tidewait lab run all` runs them: what has to be told is, and nothing else.
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidewait_diagnose::findings::KINDS;
@@ -62,4 +64,83 @@ fn a_scenario_that_is_not_known_is_answered_with_near_names() {
     command.args(["lab", "run", "ports-exhausted", "syn-sent-pile-up"]);
     let said = failure(command, 2);
     assert!(said.contains("\"syn-sent-pile-up\"") && said.contains("syn-sent-pileup,"), "{said}");
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_nothing_behind() {
+    const NAME: &str = "scenarios::a_run_that_is_killed_leaves_nothing_behind";
+    let mut run = Command::new(TIDEWAIT)
+        .args(["lab", "run", "close-wait-leak"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    let machine = loop {
+        let machine = descendants(run.id());
+        if machine.iter().any(|pid| command(*pid).as_deref() == Some("leaky-app")) {
+            break machine;
+        }
+        if run.try_wait().unwrap().is_some_and(|status| status.code() == Some(77)) {
+            return skip(NAME, "namespaces are not allowed here");
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "the scenario does not start");
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert!(machine.len() >= 4, "the one outside, the first, the stage and the server: {machine:?}");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let begin = Instant::now();
+    while machine.iter().any(|pid| lives(*pid)) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "still there: {machine:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn where_namespaces_are_forbidden_it_says_so_and_how_to_allow_them() {
+    const NAME: &str = "scenarios::where_namespaces_are_forbidden_it_says_so_and_how_to_allow_them";
+    // Root of a namespace that may have none below, and no capabilities.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --inh-caps=-all --bounding-set=-all \
+                  --no-new-privs \"$0\" lab run ports-exhausted";
+    let output =
+        Command::new("unshare").args(["--user", "--map-root-user", "sh", "-c", script, TIDEWAIT]).output();
+    let output = match output {
+        Ok(output) if output.status.code() == Some(77) => output,
+        Ok(output) => return skip(NAME, String::from_utf8_lossy(&output.stderr).trim()),
+        Err(error) => return skip(NAME, format!("unshare: {error}")),
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("user.max_user_namespaces") && said.contains("as root"), "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+/// The processes below `top`, by what /proc says of their parents.
+fn descendants(top: u32) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let all: Vec<(u32, u32)> = pids
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, status(pid, "PPid:")?.parse().ok()?)))
+        .collect();
+    let mut found = vec![top];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(all.iter().filter(|(_, its_parent)| *its_parent == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Whether a process is there and is more than an entry that waits to be collected.
+fn lives(pid: u32) -> bool {
+    status(pid, "State:").is_some_and(|state| !state.starts_with('Z'))
+}
+
+fn command(pid: u32) -> Option<String> {
+    status(pid, "Name:")
+}
+
+fn status(pid: u32, field: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(text.lines().find_map(|line| line.strip_prefix(field))?.trim().to_owned())
 }

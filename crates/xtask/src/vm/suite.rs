@@ -25,8 +25,8 @@ const SERIES: &[&str] = &["6.1", "6.12"];
 const CRATES: &[&str] = &["tidewait-observe", "tidewait-lab", "tidewait"];
 
 /// What tests find in the environment there: an emulated machine runs at about a tenth of the speed, and cargo, which
-/// insta asks for the root, is not there.
-const ENVIRONMENT: &str = "export TIDEWAIT_TEST_SCALE=0.1 PROPTEST_CASES=16 INSTA_UPDATE=no RUST_BACKTRACE=1";
+/// insta asks for the root, is not there. It may be thrown away, so that scenarios may fill its limits.
+const ENVIRONMENT: &str = "export TIDEWAIT_TEST_SCALE=0.1 TIDEWAIT_LAB_DISPOSABLE=1 PROPTEST_CASES=16 INSTA_UPDATE=no RUST_BACKTRACE=1";
 
 /// Which kernels to test on.
 #[derive(Args)]

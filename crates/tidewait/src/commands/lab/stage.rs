@@ -81,6 +81,9 @@ fn look(stage: &Stage) -> Result<Report> {
     if lens.everywhere {
         command.args(["--netns", "all"]);
     }
+    if lens.owners {
+        command.arg("--owners");
+    }
     let output = command.stdin(Stdio::null()).output().context("cannot run `tidewait report`")?;
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "`tidewait report`: {}: {}", output.status, said.trim());
