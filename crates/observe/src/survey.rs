@@ -160,8 +160,8 @@ fn count(
     };
     let suspicious = question.owners != Owners::Never
         && question.to.is_none()
-        && unaccounted.unwrap_or_else(here) >= unconnected::SUSPICIOUS;
-    let extent = Extent { bound: unaccounted != Some(0), inodes: suspicious };
+        && unaccounted.map_or_else(here, |found| found.held) >= unconnected::SUSPICIOUS;
+    let extent = Extent { bound: unaccounted.is_none_or(|found| found.sockets > 0), inodes: suspicious };
     let mut connected = extent.inodes.then(Vec::new);
     for ((place, facts), inuse) in namespaces.iter_mut().zip(&inuse) {
         if inuse.is_idle() && !extent.bound {

@@ -17,6 +17,8 @@ pub(super) struct Inuse {
     pub(super) time_wait: Option<i64>,
     /// Full TCP sockets of the whole machine, hashed or not.
     pub(super) machine: Option<i64>,
+    /// Orphans of the whole machine, among those.
+    pub(super) orphans: Option<i64>,
 }
 
 impl From<&BTreeMap<String, i64>> for Inuse {
@@ -28,6 +30,7 @@ impl From<&BTreeMap<String, i64>> for Inuse {
             v6: get("sockstat6.TCP6.inuse").or_else(|| get("sockstat.TCP.inuse").map(|_| 0)),
             time_wait: get("sockstat.TCP.tw"),
             machine: get("sockstat.TCP.alloc"),
+            orphans: get("sockstat.TCP.orphan"),
         }
     }
 }
@@ -47,17 +50,31 @@ impl Inuse {
     }
 }
 
-/// How many full TCP sockets of the machine are in use in no namespace: bound ones that do nothing, new ones, and those
-/// whose connection is gone while a program still holds them. `None` if that cannot be told. `elsewhere` tells of the
-/// namespaces that were not asked for, or `None` if one of them cannot be seen; it is called only when needed.
-pub(super) fn unaccounted(asked: &[Inuse], elsewhere: impl FnOnce() -> Option<Vec<Inuse>>) -> Option<u64> {
+/// Full TCP sockets of the machine that are in use in no namespace: bound ones that do nothing, new ones, those whose
+/// connection is gone while a program still holds them, and orphans of namespaces that have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unaccounted {
+    /// How many there are.
+    pub(super) sockets: u64,
+    /// How many of them a program may hold. The orphans that the namespaces have are among their sockets in use, so that
+    /// all orphans beyond those are none of theirs.
+    pub(super) held: u64,
+}
+
+/// What no namespace accounts for; `None` if that cannot be told. `elsewhere` tells of the namespaces that were not asked
+/// for, or `None` if one of them cannot be seen; it is called only when needed.
+pub(super) fn unaccounted(
+    asked: &[Inuse],
+    elsewhere: impl FnOnce() -> Option<Vec<Inuse>>,
+) -> Option<Unaccounted> {
     let sum = |inuse: &[Inuse]| inuse.iter().map(|inuse| Some(inuse.v4? + inuse.v6?)).sum::<Option<i64>>();
-    let left = asked.first()?.machine? - sum(asked)?;
-    if left <= 0 {
-        return Some(0);
-    }
-    let others = elsewhere().and_then(|others| sum(&others))?;
-    Some(u64::try_from(left - others).unwrap_or(0))
+    let (first, here) = (asked.first()?, sum(asked)?);
+    let machine = first.machine?;
+    let others = if here < machine { sum(&elsewhere()?)? } else { 0 };
+    let left = machine - here - others;
+    let orphans = (first.orphans.unwrap_or(0) - here - others).max(0);
+    let count = |sockets: i64| u64::try_from(sockets).unwrap_or(0);
+    Some(Unaccounted { sockets: count(left), held: count(left - orphans) })
 }
 
 #[cfg(test)]
@@ -65,7 +82,13 @@ mod tests {
     use super::*;
 
     fn inuse(v4: i64, v6: i64, time_wait: i64, machine: i64) -> Inuse {
-        Inuse { v4: Some(v4), v6: Some(v6), time_wait: Some(time_wait), machine: Some(machine) }
+        Inuse {
+            v4: Some(v4),
+            v6: Some(v6),
+            time_wait: Some(time_wait),
+            machine: Some(machine),
+            orphans: Some(2),
+        }
     }
 
     #[test]
@@ -80,13 +103,27 @@ mod tests {
 
     #[test]
     fn sockets_without_a_connection_are_what_no_namespace_has_in_use() {
-        assert_eq!(unaccounted(&[inuse(3, 2, 0, 5)], || panic!("not needed")), Some(0));
-        assert_eq!(unaccounted(&[inuse(3, 2, 0, 6)], || Some(vec![])), Some(1));
-        assert_eq!(unaccounted(&[inuse(3, 2, 0, 6)], || Some(vec![inuse(1, 0, 0, 6)])), Some(0));
-        assert_eq!(unaccounted(&[inuse(3, 2, 0, 6)], || Some(vec![inuse(9, 0, 0, 6)])), Some(0));
-        assert_eq!(unaccounted(&[inuse(3, 2, 0, 6)], || None), None);
-        assert_eq!(unaccounted(&[Inuse::default()], || Some(vec![])), None);
-        assert_eq!(unaccounted(&[], || Some(vec![])), None);
+        let count = |asked: &[Inuse], others| unaccounted(asked, || others).map(|found| found.sockets);
+        assert_eq!(unaccounted(&[inuse(3, 2, 0, 5)], || panic!("not needed")).unwrap().sockets, 0);
+        assert_eq!(count(&[inuse(3, 2, 0, 6)], Some(vec![])), Some(1));
+        assert_eq!(count(&[inuse(3, 2, 0, 6)], Some(vec![inuse(1, 0, 0, 6)])), Some(0));
+        assert_eq!(count(&[inuse(3, 2, 0, 6)], Some(vec![inuse(9, 0, 0, 6)])), Some(0));
+        assert_eq!(count(&[inuse(3, 2, 0, 6)], None), None);
+        assert_eq!(count(&[Inuse::default()], Some(vec![])), None);
+        assert_eq!(count(&[], Some(vec![])), None);
+    }
+
+    #[test]
+    fn orphans_of_namespaces_that_have_ended_are_nobodys() {
+        let held = |orphans, machine| {
+            let asked = Inuse { orphans: Some(orphans), ..inuse(10, 0, 0, machine) };
+            unaccounted(&[asked], || Some(vec![inuse(5, 0, 0, 0)])).unwrap()
+        };
+        assert_eq!(held(0, 100), Unaccounted { sockets: 85, held: 85 });
+        // As many may be among the fifteen in use.
+        assert_eq!(held(15, 100), Unaccounted { sockets: 85, held: 85 });
+        assert_eq!(held(90, 100), Unaccounted { sockets: 85, held: 10 });
+        assert_eq!(held(100, 100), Unaccounted { sockets: 85, held: 0 });
     }
 
     #[test]
