@@ -60,8 +60,10 @@ const RULES: &[Rule] = &[
     Rule {
         cause: &["conntrack-full"],
         effect: &["syn-sent-pileup"],
-        tie: |cause, _| {
-            (cause.finding.severity == Severity::Critical).then(|| {
+        tie: |cause, effect| {
+            let on_the_way =
+                cause.finding.namespace == effect.finding.namespace || cause.finding.namespace == "host";
+            (on_the_way && cause.finding.severity == Severity::Critical).then(|| {
                 "connections hang in SYN_SENT at the same time, as they do when connection tracking drops their SYN \
                  (inferred)"
                     .to_owned()

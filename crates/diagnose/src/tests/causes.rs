@@ -80,17 +80,18 @@ fn sockets_that_hold_most_of_the_ports_are_the_cause_of_their_lack() {
 }
 
 #[test]
-fn a_full_table_is_why_connections_hang() {
-    for (count, leads) in [("1000", true), ("900", false)] {
-        let mut facts = host();
+fn a_full_table_on_the_way_is_why_connections_hang() {
+    for (count, table, leads) in [("1000", "host", true), ("900", "host", false), ("1000", "tenant", false)] {
+        let mut full = namespace(table, 2);
         set(
-            &mut facts,
+            &mut full,
             &[("net.netfilter.nf_conntrack_max", "1000"), ("net.netfilter.nf_conntrack_count", count)],
         );
-        facts.lingering =
+        let mut client = namespace("web", 3);
+        client.lingering =
             vec![Lingering { retransmitting: 300, retransmits_max: 4, ..held(State::SynSent, 300) }];
-        let found = findings_of(facts);
-        assert_eq!(found.len(), if leads { 1 } else { 2 });
+        let found = findings(&seen(vec![full, client], Machine::default()));
+        assert_eq!(found.len(), if leads { 1 } else { 2 }, "{count} {table}");
         assert_eq!(all(&found).len(), 2);
     }
 }

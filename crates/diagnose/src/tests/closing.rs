@@ -255,6 +255,8 @@ fn a_peer_is_silent_after_several_retransmissions_or_with_a_closed_window() {
     }
     let found = stuck(State::FinWait1, 0, 0, 300);
     assert!(only(&found).summary.contains("window closed"), "{}", found[0].summary);
+    assert!(!has_remedy(&found[0], "fewer-orphan-retries") && has_remedy(&found[0], "user-timeout"));
+    assert!(is_no_help(&found[0], "net.ipv4.tcp_orphan_retries"));
 }
 
 #[test]

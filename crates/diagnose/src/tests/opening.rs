@@ -40,6 +40,7 @@ fn connections_to_one_silent_peer_fail_now_and_a_crawlers_are_daily_life() {
         // Slow, but one retransmission is no silence.
         (unanswered(&[("10.0.2.9:443", 300)], 1), None),
         (crawler(400), Some(Notice)),
+        (unanswered(&[("10.0.2.9:443", 60), ("10.0.2.8:443", 40), ("10.0.2.7:443", 30)], 3), Some(Warning)),
     ] {
         let found = findings_of(dialling(group));
         let expected: Vec<_> = expected.into_iter().map(|severity| ("syn-sent-pileup", severity)).collect();
@@ -105,6 +106,9 @@ fn a_table_of_this_machine_that_drops_is_named_as_the_cause() {
         // More ports to choose from do help source NAT.
         assert_eq!(is_no_help(finding, "net.ipv4.ip_local_port_range"), !nat);
     }
+    let mut passing = dialling(unanswered(&[("10.0.2.9:443", 300)], 3));
+    grew(&mut passing, &[("conntrack.insert_failed", 2)]);
+    assert!(only(&findings_of(passing)).summary.contains("nothing comes back"));
     // What was counted at some time proves nothing: it is a possibility if it is enough, and history if it did not grow.
     for (count, watched, possible) in [(299, false, false), (300, false, true), (300, true, false)] {
         let mut facts = dialling(unanswered(&[("10.0.2.9:443", 300)], 3));

@@ -29,7 +29,7 @@ pub(in crate::findings) const KIND: Kind = Kind {
     ],
     severity: "orphans: a notice, they end by themselves. Held: as a leak of descriptors, a warning if they grow, critical if none \
                is left.",
-    scenario: "fin-wait2-stuck-open",
+    scenario: "fin-wait2-stuck",
     see_also: &["FIN_WAIT2", "close-wait-leak", "net.ipv4.tcp_fin_timeout", "SO_LINGER"],
     sources: &[
         "net/ipv4/tcp.c __tcp_close (6.18)",

@@ -28,8 +28,8 @@ pub(in crate::findings) const KIND: Kind = Kind {
         "the accept queue of the peer is full (accept-queue-overflow there)",
         "source NAT that finds no free port, or a full connection tracking table (conntrack-full)",
     ],
-    severity: "critical: connections to one destination hang, and none to it is open. A warning if some get through. A notice if \
-               they are spread thinly over many destinations, as a crawler's are.",
+    severity: "critical: most hang towards one destination, and none to it is open; or this machine drops them. A warning if some \
+               get through, or others hang too. A notice if they are spread thinly over many destinations, as a crawler's are.",
     scenario: "syn-sent-pileup",
     see_also: &["SYN_SENT", "conntrack-full", "accept-queue-overflow", "net.ipv4.tcp_syn_retries"],
     sources: &[
@@ -60,13 +60,14 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
     let (top, of_top) = pile.peers.first().copied().unwrap_or(("several destinations", 0));
     let established = open_to(view, top);
     let others = pile.peers_total.saturating_sub(1);
-    let concentrated = of_top.saturating_mul(2) >= pile.sockets || of_top >= SOME;
+    let (most, many) = (of_top.saturating_mul(2) >= pile.sockets, of_top >= SOME);
+    let concentrated = most || many;
     let tracking = Tracking::of(view, pile.sockets);
-    let severity = match (concentrated, established, tracking.as_ref().is_some_and(|tracking| tracking.grew))
-    {
-        (true, 0, _) | (_, _, true) => Severity::Critical,
-        (true, _, false) => Severity::Warning,
-        (false, _, false) => Severity::Notice,
+    let severity = match () {
+        () if tracking.as_ref().is_some_and(|tracking| tracking.grew) => Severity::Critical,
+        () if most && established == 0 => Severity::Critical,
+        () if concentrated => Severity::Warning,
+        () => Severity::Notice,
     };
     let subject = match (concentrated, others) {
         (true, 0) => top.to_owned(),
@@ -182,7 +183,9 @@ impl Tracking {
                 };
                 let evidence =
                     format!("{name} of {} grew by {} while it was watched, {what}", facts.name, count(grown));
-                (grown > 0).then_some(Tracking { evidence, grew: true, nat })
+                // A few in passing, of other traffic, do not explain many connections that repeat their SYN.
+                let enough = grown > 2 && grown.saturating_mul(50) >= unanswered;
+                enough.then_some(Tracking { evidence, grew: true, nat })
             },
         );
         told.max_by_key(|tracking| (tracking.grew, tracking.nat))
