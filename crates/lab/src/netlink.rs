@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::thread;
+use std::time::Duration;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
@@ -51,8 +53,18 @@ impl Route {
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
-        self.ask(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
-            .context("make the veth pair", format!("{here} - {there}"))
+        let mut answer = Ok(());
+        for _ in 0..10 {
+            answer = self.ask(RouteNetlinkMessage::NewLink(link.clone()), NLM_F_CREATE | NLM_F_EXCL);
+            // While the kernel loads veth for somebody else, it may say for a moment that it has none.
+            match &answer {
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                    thread::sleep(Duration::from_millis(100));
+                }
+                _ => break,
+            }
+        }
+        answer.context("make the veth pair", format!("{here} - {there}"))
     }
 
     /// Gives a device an address. IPv6 ones are usable at once: duplicate detection would take a second.

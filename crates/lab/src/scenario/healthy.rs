@@ -137,8 +137,8 @@ fn reuse_late(stage: &mut Stage) -> Result<()> {
     stage.host().set("net.ipv4.tcp_tw_reuse", "1")?;
     stage.answer(&peer, 3306, Policy::CloseAfterPeer)?;
     stage.wait(2, "until they may be taken over");
-    let churn = stage.out(&peer, 3306).churn(steady(200))?;
-    stage.wait(4, "200 connections a second");
+    let churn = stage.out(&peer, 3306).churn(steady((ports / 20) as u32))?;
+    stage.wait(4, "connecting on");
     keep_going(stage, churn)
 }
 

@@ -78,15 +78,15 @@ fn running_out(stage: &mut Stage) -> Result<()> {
 /// long before the machine is looked at.
 fn cliff(stage: &mut Stage) -> Result<()> {
     let peer = stage.peer()?;
-    let range = "32768 45767";
+    let range = "32768 46767";
     stage.host().set("net.ipv4.ip_local_port_range", range)?;
-    let ports = 13_000 * 52 / 100;
+    let ports = 14_000 * 52 / 100;
     stage.say(format!("filling {ports} ports"));
     stage.out(&peer, 8080).fill_time_wait(ports)?;
     stage.answer(&peer, 8080, Policy::CloseAfterPeer)?;
-    let churn = stage.out(&peer, 8080).churn(steady(100))?;
+    let churn = stage.out(&peer, 8080).churn(steady(110))?;
     stage.keep(churn);
-    stage.wait(6, "100 connections a second");
+    stage.wait(6, "110 connections a second");
     Ok(())
 }
 

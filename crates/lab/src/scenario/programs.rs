@@ -19,7 +19,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "bind-pool-squid",
         about: "squid forwards with tcp_outgoing_address, a connection a request, and is out of ports",
-        expects: &[Expectation::of("bind-pool-exhausted", Critical).says(&["squid"])],
+        expects: &[Expectation::of("bind-pool-exhausted", Critical).says(&[
+            "squid",
+            "bind-address-no-port",
+            "net.ipv4.tcp_tw_reuse",
+            "net.ipv4.tcp_fin_timeout",
+        ])],
         tolerates: &[],
         needs: &[Need::Program("squid")],
         prepare: squid,

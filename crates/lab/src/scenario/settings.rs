@@ -41,7 +41,6 @@ fn listener(stage: &mut Stage) -> Result<()> {
 }
 
 fn overridden(stage: &mut Stage) -> Result<()> {
-    stage.booted_by_systemd()?;
     stage.file(
         "/run/sysctl.d/50-ports.conf",
         "# more ports for the proxy\nnet.ipv4.ip_local_port_range = 10240 65535\n",
@@ -51,7 +50,6 @@ fn overridden(stage: &mut Stage) -> Result<()> {
 }
 
 fn obsolete(stage: &mut Stage) -> Result<()> {
-    stage.booted_by_systemd()?;
     stage.file(
         "/run/sysctl.d/60-tuning.conf",
         "net.ipv4.tcp_tw_recycle = 1\nnet.ipv4.tcp_fin_timeout = 60\n",

@@ -41,9 +41,6 @@ const MORE_PATHS: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 pub struct Lens {
     /// In every network namespace that can be seen, instead of the machine's own.
     pub everywhere: bool,
-    /// With every process's open files, which are looked through only if counters give reason to; those of a container
-    /// do not tell.
-    pub owners: bool,
     /// From the network namespace outside, where what belongs to the whole host can be read.
     pub from_outside: Option<NetNs>,
 }
@@ -163,13 +160,6 @@ impl Stage {
         let path = self.machine.scratch.join(path);
         fs::write(&path, text).context("write", path.display())?;
         Ok(path)
-    }
-
-    /// Makes the machine one whose files of sysctl.d are applied at boot: in a container without systemd nobody does that.
-    pub(super) fn booted_by_systemd(&self) -> Result<()> {
-        // sd_booted(3)
-        let sign = "/run/systemd/system";
-        fs::create_dir_all(sign).context("create", sign)
     }
 
     /// Where to put what a program writes.

@@ -81,9 +81,6 @@ fn look(stage: &Stage) -> Result<Report> {
     if lens.everywhere {
         command.args(["--netns", "all"]);
     }
-    if lens.owners {
-        command.arg("--owners");
-    }
     let output = command.stdin(Stdio::null()).output().context("cannot run `tidewait report`")?;
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "`tidewait report`: {}: {}", output.status, said.trim());
