@@ -108,8 +108,8 @@ fn ends(view: &View<'_>, group: &Lingering, windows: bool) -> String {
         );
     }
     if windows {
-        // Probes back off until they are 120 s apart; then the orphan goes (tcp_timer.c tcp_probe_timer).
-        return format!("the kernel gives an orphan up after about {}", duration(patience(9)));
+        // Probes back off until they are 120 s apart; after that one the orphan goes (tcp_timer.c tcp_probe_timer).
+        return format!("the kernel gives an orphan up after about {}", duration(patience(10)));
     }
     let retries = orphan_retries(view);
     format!(
