@@ -1,7 +1,7 @@
 //! Every scenario of the lab, as `tidewait lab run all` runs them: what has to be told is, and nothing else.
 //!
 //! A test program of its own: the load of the scenarios and the measurements of other tests would disturb each other.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::process::{Command, Stdio};
 use std::thread;
