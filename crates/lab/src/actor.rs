@@ -4,11 +4,10 @@ use std::ffi::CString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::error::{Context, Error, Result};
 use crate::netns::NetNs;
 use crate::server::{Policy, Server, ServerOptions};
+use crate::socket;
 
 /// A server that is a process of its own, so that its sockets have an owner like any program's.
 ///
@@ -61,9 +60,7 @@ impl Actor {
         let name = CString::new(actor.name.as_str()).map_err(|_| Error::Refused("a NUL in a name".into()))?;
         rustix::thread::set_name(&name).context("set", "the process name")?;
         if let Some(descriptors) = actor.descriptors {
-            let maximum = getrlimit(Resource::Nofile).maximum;
-            let limit = Rlimit { current: Some(descriptors), maximum };
-            setrlimit(Resource::Nofile, limit).context("set", "the descriptor limit")?;
+            socket::allow_descriptors(descriptors)?;
         }
         let options = ServerOptions {
             backlog: actor.backlog,

@@ -99,6 +99,13 @@ pub(crate) fn drain(socket: &OwnedFd) -> io::Result<()> {
     }
 }
 
+/// Allows this process and those that it starts `count` descriptors, or as many as the hard limit has.
+pub(crate) fn allow_descriptors(count: u64) -> Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let current = Some(maximum.map_or(count, |maximum| maximum.min(count)));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).context("set", "the descriptor limit")
+}
+
 /// Makes sure that this process may open `more` descriptors, and raises its limit where it may.
 pub(crate) fn reserve_descriptors(more: u64) -> Result<()> {
     let open = std::fs::read_dir("/proc/self/fd").context("read", "/proc/self/fd")?.count() as u64;

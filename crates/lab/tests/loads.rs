@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tidewait_lab::{
-    ChurnOptions, Closer, Host, Lab, NetNs, Path, Policy, Server, ServerOptions, Side, isolated,
+    ChurnOptions, Closer, Host, Lab, NetNs, Path, Policy, Repeat, Server, ServerOptions, Side, isolated,
 };
 use tidewait_model::State;
 
@@ -342,6 +342,84 @@ fn a_server_that_never_closes_leaks_close_wait() {
         drop(running);
         expect(&server, State::CloseWait, 0);
         assert_eq!(server.states().unwrap().total(), 0);
+    });
+}
+
+#[test]
+fn a_server_that_forgets_to_close_has_read_the_end_and_one_that_never_looks_has_not() {
+    isolated("a_server_that_forgets_to_close_has_read_the_end_and_one_that_never_looks_has_not", || {
+        for (policy, unread) in [(Policy::Forget, 0), (Policy::NeverClose, 1)] {
+            let (client, server) = pair();
+            let destination = address("10.77.0.2:80");
+            let _server = Server::start(&server, &[destination], policy).unwrap();
+            let churn = ChurnOptions { count: Some(30), ..ChurnOptions::default() };
+            Path::between(&client, &server).to(destination).churn(churn).unwrap().wait();
+            expect(&server, State::CloseWait, 30);
+            let rows = || rows(&server, "tcp", State::CloseWait);
+            wait_until(
+                || rows().iter().all(|row| row.waiting == unread),
+                || format!("{policy:?}: {unread} unread, the FIN"),
+            );
+        }
+    });
+}
+
+#[test]
+fn a_server_that_closes_later_passes_through_close_wait() {
+    isolated("a_server_that_closes_later_passes_through_close_wait", || {
+        let (client, server) = pair();
+        let destination = address("10.77.0.2:80");
+        let _server = Server::start(&server, &[destination], Policy::CloseLater).unwrap();
+        let churn = ChurnOptions { count: Some(30), ..ChurnOptions::default() };
+        Path::between(&client, &server).to(destination).churn(churn).unwrap().wait();
+        expect(&server, State::CloseWait, 30);
+        expect(&client, State::FinWait2, 30);
+        expect(&server, State::CloseWait, 0);
+        expect(&client, State::TimeWait, 30);
+    });
+}
+
+#[test]
+fn keepalive_takes_leaked_sockets_out_of_the_table_and_leaves_their_descriptors() {
+    isolated("keepalive_takes_leaked_sockets_out_of_the_table_and_leaves_their_descriptors", || {
+        let (client, server) = pair();
+        client.set("net.ipv4.tcp_fin_timeout", "1").unwrap();
+        let destination = address("10.77.0.2:80");
+        let options = ServerOptions {
+            keepalive: Some(Duration::from_secs(2)),
+            ..ServerOptions::new(Policy::NeverClose)
+        };
+        let leaking = Server::with(&server, &[destination], options).unwrap();
+        let churn = ChurnOptions { count: Some(30), ..ChurnOptions::default() };
+        Path::between(&client, &server).to(destination).churn(churn).unwrap().wait();
+        expect(&server, State::CloseWait, 30);
+        expect(&server, State::CloseWait, 0);
+        assert_eq!(leaking.open(), 30);
+    });
+}
+
+#[test]
+fn a_stuffed_connection_that_is_closed_waits_for_the_window_in_fin_wait1() {
+    isolated("a_stuffed_connection_that_is_closed_waits_for_the_window_in_fin_wait1", || {
+        let (client, server) = pair();
+        server.set("net.ipv4.tcp_rmem", "4096 8192 16384").unwrap();
+        let mut held =
+            Path::between(&client, &server).to(address("10.77.0.2:80")).hold_established(5).unwrap();
+        held.stuff(Side::Client).unwrap();
+        held.close(Side::Client);
+        let probing = || rows(&client, "tcp", State::FinWait1).iter().filter(|row| row.timer == "04").count();
+        wait_until(|| probing() == 5, || format!("5 zero-window probes, not {}", probing()));
+    });
+}
+
+#[test]
+fn requests_that_are_refused_count_as_failed() {
+    isolated("requests_that_are_refused_count_as_failed", || {
+        let (client, _server) = pair();
+        let how = Repeat { rate: 200, threads: 2 };
+        let refused = client.request(how, address("10.77.0.2:81"), "GET / HTTP/1.0\r\n\r\n").unwrap();
+        wait_until(|| refused.failed() > 20, || format!("20 failures, not {}", refused.failed()));
+        assert_eq!(refused.done(), 0);
     });
 }
 

@@ -20,9 +20,13 @@ use crate::netns::NetNs;
 use crate::path::Path;
 use crate::privilege::{self, scaled};
 use crate::server::{Policy, Server};
+use crate::socket;
 
 /// Set where the machine may be thrown away afterwards, so that host-wide limits may be changed and filled.
 pub(super) const DISPOSABLE: &str = "TIDEWAIT_LAB_DISPOSABLE";
+
+/// Descriptors that each program may have, unless the scenario is about them.
+const DESCRIPTORS: u64 = 20_000;
 
 /// How long a program may take until it listens.
 const START: Duration = Duration::from_secs(30);
@@ -69,6 +73,8 @@ impl Stage {
     pub(super) fn new(machine: Machine, tell: Box<dyn Fn(&str)>) -> Result<Stage> {
         let lab = Lab::new();
         let host = lab.host_in("host", machine.netns.clone());
+        // What a program may open shall not depend on the shell that this was started in.
+        socket::allow_descriptors(DESCRIPTORS)?;
         // As on a machine with much memory: what a scenario leaves in TIME_WAIT shall be there.
         host.set("net.ipv4.tcp_max_tw_buckets", "262144")?;
         Ok(Stage { machine, host, lab, tell, kept: Vec::new(), peers: 0, lens: Lens::default() })

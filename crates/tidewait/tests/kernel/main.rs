@@ -5,5 +5,4 @@ mod check;
 mod common;
 mod explain;
 mod report;
-mod scenarios;
 mod trouble;

@@ -56,6 +56,7 @@ pub fn play(name: &str) -> Result<()> {
             }
         }
         Err(Error::Unavailable(reason)) => Ending::Skipped(reason.clone()),
+        Err(error @ Error::Descriptors { .. }) => Ending::Skipped(error.to_string()),
         Err(error @ Error::NotPermitted(_)) => Ending::NotPermitted(error.to_string()),
         Err(error) => Ending::Failed(error.to_string()),
     };

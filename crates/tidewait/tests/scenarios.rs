@@ -1,4 +1,8 @@
 //! Every scenario of the lab, as `tidewait lab run all` runs them: what has to be told is, and nothing else.
+//!
+//! A test program of its own: the load of the scenarios and the measurements of other tests would disturb each other.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,11 +11,12 @@ use serde_json::Value;
 use tidewait_diagnose::findings::KINDS;
 use tidewait_lab::{Scenario, skip};
 
-use crate::common::{TIDEWAIT, failure};
+/// The binary under test.
+const TIDEWAIT: &str = env!("CARGO_BIN_EXE_tidewait");
 
 #[test]
 fn every_cause_is_told_and_nothing_else() {
-    const NAME: &str = "scenarios::every_cause_is_told_and_nothing_else";
+    const NAME: &str = "every_cause_is_told_and_nothing_else";
     let output = Command::new(TIDEWAIT).args(["lab", "run", "all", "--json"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(77) {
@@ -19,7 +24,7 @@ fn every_cause_is_told_and_nothing_else() {
     }
     let run: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
     let schema: Value =
-        serde_json::from_str(include_str!("../../../../docs/schema/tidewait.lab-1.json")).unwrap();
+        serde_json::from_str(include_str!("../../../docs/schema/tidewait.lab-1.json")).unwrap();
     jsonschema::validate(&schema, &run).unwrap();
     let results = run["results"].as_array().unwrap();
     assert_eq!(results.len(), Scenario::all().len());
@@ -60,15 +65,16 @@ fn every_kind_of_finding_is_proved_by_a_scenario_that_expects_it() {
 
 #[test]
 fn a_scenario_that_is_not_known_is_answered_with_near_names() {
-    let mut command = Command::new(TIDEWAIT);
-    command.args(["lab", "run", "ports-exhausted", "syn-sent-pile-up"]);
-    let said = failure(command, 2);
+    let output =
+        Command::new(TIDEWAIT).args(["lab", "run", "ports-exhausted", "syn-sent-pile-up"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("\"syn-sent-pile-up\"") && said.contains("syn-sent-pileup,"), "{said}");
 }
 
 #[test]
 fn a_run_that_is_killed_leaves_nothing_behind() {
-    const NAME: &str = "scenarios::a_run_that_is_killed_leaves_nothing_behind";
+    const NAME: &str = "a_run_that_is_killed_leaves_nothing_behind";
     let mut run = Command::new(TIDEWAIT)
         .args(["lab", "run", "close-wait-leak"])
         .stdout(Stdio::null())
@@ -99,7 +105,7 @@ fn a_run_that_is_killed_leaves_nothing_behind() {
 
 #[test]
 fn where_namespaces_are_forbidden_it_says_so_and_how_to_allow_them() {
-    const NAME: &str = "scenarios::where_namespaces_are_forbidden_it_says_so_and_how_to_allow_them";
+    const NAME: &str = "where_namespaces_are_forbidden_it_says_so_and_how_to_allow_them";
     // Root of a namespace that may have none below, and no capabilities.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --inh-caps=-all --bounding-set=-all \
                   --no-new-privs \"$0\" lab run ports-exhausted";
