@@ -32,7 +32,13 @@ impl Unknown {
     fn words(&self) -> String {
         /// More of a text than this is not repeated.
         const SHOWN: usize = 60;
-        let shown: String = self.text.chars().take(SHOWN).collect();
+        if self.text.is_empty() {
+            return "there is nothing to explain: name a topic, or paste an error message; `tidewait explain --list` \
+                    names all topics"
+                .to_owned();
+        }
+        let line = self.text.lines().next().unwrap_or_default();
+        let shown: String = line.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
         let cut = if shown.len() < self.text.len() { "..." } else { "" };
         let alike = match self.suggestions.join(", ") {
             alike if alike.is_empty() => String::new(),

@@ -1,7 +1,7 @@
 //! Every topic under all its names, and how a text that somebody typed leads to one.
 
 use tidewait_model::catalogue::{OPTIONS, SETTINGS, Setting, SocketOption};
-use tidewait_model::explain::{Explanation, Topic};
+use tidewait_model::explain::{Explanation, Kind, Topic};
 use tidewait_model::report::Report;
 
 use super::article::Article;
@@ -45,6 +45,10 @@ impl Entry {
         self.topic.clone()
     }
 
+    fn is_state(&self) -> bool {
+        self.topic.kind == Kind::State
+    }
+
     pub(super) fn page_of(&self) -> Page {
         self.page
     }
@@ -86,7 +90,11 @@ pub(super) fn exact<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
         |entry: &&Entry| entry.topic.topic == name || entry.topic.aliases.iter().any(|alias| alias == name);
     let plain = plain(name);
     let called = |entry: &&Entry| entry.names.contains(&plain);
-    entries.iter().find(spelled).or_else(|| entries.iter().find(called).filter(|_| !plain.is_empty()))
+    let found = entries.iter().find(spelled).or_else(|| entries.iter().find(called));
+    // The kernel's own names of the states: `TCP_CLOSE_WAIT`.
+    let state =
+        |rest: &str| entries.iter().find(|entry| entry.is_state() && entry.names.iter().any(|n| n == rest));
+    found.or_else(|| state(plain.strip_prefix("tcp")?)).filter(|_| !plain.is_empty())
 }
 
 /// The one topic that a longer text names, and the value it is given there: `sysctl -w net.ipv4.tcp_tw_reuse=1`,
@@ -99,7 +107,9 @@ pub(super) fn named_in<'a, 't>(entries: &'a [Entry], text: &'t str) -> Option<(&
         // Plain words such as `listen` are spoken of all the time and name nothing.
         let is_name =
             word.contains(['_', '.', '-', '/']) || (word.len() > 3 && !word.contains(char::is_lowercase));
-        let Some(entry) = exact(entries, word).filter(|_| is_name) else { continue };
+        let Some(entry) = Some(word).filter(|_| is_name).and_then(|name| exact(entries, name)) else {
+            continue;
+        };
         if named.is_some_and(|other| other.topic.topic != entry.topic.topic) {
             return None;
         }

@@ -3,6 +3,9 @@
 mod address;
 mod errno;
 mod forms;
+mod locales;
+
+use std::ops::Range;
 
 use tidewait_model::explain::Fact;
 
@@ -51,18 +54,26 @@ pub(super) struct Message {
 
 /// Reads `text`; `None` where no error is recognised in it.
 pub(super) fn read(text: &str) -> Option<Message> {
-    let text = tidy(text);
+    let (text, lines) = tidy(text);
     let program = forms::program(&text);
-    let endpoint = address::find(&text, program.is_some_and(|program| program.id == Some("squid")));
     let found = errno::find(&text);
     let form = forms::form(&text, found.is_some());
+    // Where several lines were pasted, the line with the error says most of it.
+    let at = found.map_or(text.len(), |(_, at)| at);
+    let line = lines.into_iter().find(|line| line.contains(&at)).unwrap_or(0..text.len());
+    let squid = program.is_some_and(|program| program.id == Some("squid"));
+    let endpoint = address::find(&text[line.clone()], squid).or_else(|| address::find(&text, squid));
     let errno = match form {
         Some(form) => form.errno.and_then(errno::by_number),
         None => found.map(|(errno, _)| errno),
     };
     let call = match form {
         Some(form) => form.call,
-        None => forms::call(&text, found.map_or(text.len(), |(_, at)| at)),
+        None => forms::call(&text[line.clone()], at - line.start).or_else(|| forms::call(&text, at)),
+    };
+    let call = match call {
+        Some(Call::Bind) if forms::of_service(&text) => Some(Call::Listen),
+        call => call,
     };
     let topic = match (form, errno) {
         (Some(form), _) => form.topic,
@@ -103,11 +114,37 @@ fn fact(name: &str, value: &str, meaning: &str) -> Fact {
     Fact { name: name.to_owned(), value: value.to_owned(), meaning: meaning.to_owned() }
 }
 
-/// The text in lower case, on one line, with plain quotes.
-fn tidy(text: &str) -> String {
-    let plain =
-        text.replace(['\u{2018}', '\u{2019}', '`', '\u{b4}'], "'").replace(['\u{201c}', '\u{201d}'], "\"");
-    plain.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+/// The text in lower case, in one line, with plain quotes and without a terminal's colours; and where in it the lines
+/// are that it was made of.
+fn tidy(text: &str) -> (String, Vec<Range<usize>>) {
+    let plain = without_colours(text)
+        .replace(['\u{2018}', '\u{2019}', '`', '\u{b4}'], "'")
+        .replace(['\u{201c}', '\u{201d}'], "\"")
+        .to_lowercase();
+    let mut joined = String::with_capacity(plain.len());
+    let mut lines = Vec::new();
+    for line in plain.lines() {
+        let start = joined.len();
+        for word in line.split_whitespace() {
+            if !joined.is_empty() {
+                joined.push(' ');
+            }
+            joined.push_str(word);
+        }
+        lines.push(start..joined.len());
+    }
+    (joined, lines)
+}
+
+/// Takes out `ESC [ ... letter`, which sets colours, and what other control characters there are.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.find(|c: char| c.is_ascii_alphabetic()).map_or("", |end| &part[end + 1..]));
+    }
+    plain.retain(|c| !c.is_control() || c.is_whitespace());
+    plain
 }
 
 /// Which page an errno leads to: 98 and 99 mean different things at different calls.

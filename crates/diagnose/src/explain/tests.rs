@@ -158,6 +158,9 @@ fn states_are_known_by_every_spelling() {
         (&["SYN_SENT", "SYN-SENT"], "SYN_SENT"),
         (&["TIME_WAIT", "TIME-WAIT", "timewait", "Time Wait"], "TIME_WAIT"),
         (&["UNCONN"], "CLOSE"),
+        // As the kernel's headers have them.
+        (&["TCP_TIME_WAIT"], "TIME_WAIT"),
+        (&["TCP_FIN_WAIT2"], "FIN_WAIT2"),
     ] {
         for spelling in spellings {
             assert_eq!(topic(spelling), wanted, "{spelling}");
@@ -220,6 +223,8 @@ fn what_is_not_known_is_said_with_what_is_alike() {
         assert!(unknown.suggestions.is_empty(), "{text}: {:?}", unknown.suggestions);
         assert!(unknown.to_string().contains("--list"));
     }
+    assert!(explain(" ", None).unwrap_err().to_string().starts_with("there is nothing to explain"));
+    assert!(!explain("a\u{7}b\nc", None).unwrap_err().to_string().contains(char::is_control));
     // A text that names two topics is neither.
     assert!(explain("tcp_fin_timeout or tcp_tw_reuse?", None).is_err());
 }

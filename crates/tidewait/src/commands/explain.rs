@@ -15,8 +15,8 @@ use crate::cli::Explain;
 use crate::exit::Usage;
 use crate::output;
 
-/// So much of standard input is read: a message, perhaps with what was logged around it.
-const MOST_INPUT: u64 = 64 * 1024;
+/// So much of standard input is read: a message, perhaps with the log around it.
+const MOST_INPUT: u64 = 4 * 1024 * 1024;
 
 /// How many destinations are looked at: the fullest is told.
 const KEEP: usize = 10;
@@ -49,7 +49,14 @@ fn topic(words: &[String]) -> anyhow::Result<String> {
         return Ok(words.join(" "));
     }
     let mut bytes = Vec::new();
-    std::io::stdin().lock().take(MOST_INPUT).read_to_end(&mut bytes)?;
+    let read = std::io::stdin().lock().take(MOST_INPUT + 1).read_to_end(&mut bytes)?;
+    if read as u64 > MOST_INPUT {
+        let most = MOST_INPUT / (1024 * 1024);
+        return Err(Usage(format!(
+            "standard input has more than {most} MiB: pass the lines with the error, such as by `tail -n 100`"
+        ))
+        .into());
+    }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -109,7 +109,15 @@ pub(super) const CONCEPTS: &[Article] = &[
     Article {
         topic: "namespaces-and-settings",
         kind: Kind::Concept,
-        aliases: &["containers", "network-namespaces", "container-settings", "netns"],
+        aliases: &[
+            "containers",
+            "docker",
+            "kubernetes",
+            "pods",
+            "network-namespaces",
+            "container-settings",
+            "netns",
+        ],
         summary: "A container has settings of its own, and they begin with the kernel's defaults, not with the host's values: \
                   /etc/sysctl.conf of the host does not reach it.",
         sections: &[

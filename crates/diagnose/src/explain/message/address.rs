@@ -1,7 +1,7 @@
 //! Addresses and ports in a message: `*:0`, `10.0.2.9:3306`, `[::1]:80`, `:8080`, `('0.0.0.0', 8000)`, `port 5432`.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// An address, a port, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,19 @@ pub(super) fn find(text: &str, zero: bool) -> Option<Endpoint> {
     if let Some(endpoint) = pair(text) {
         return Some(endpoint);
     }
+    let mut found = first(text, zero)?;
+    // `localhost:3000 ... dial tcp 127.0.0.1:3000`, `"localhost" (::1), port 5432`: the address tells more.
+    let loopback = [("127.0.0.1", Ipv4Addr::LOCALHOST.into()), ("::1", Ipv6Addr::LOCALHOST.into())];
+    if found.host == "localhost"
+        && let Some((said, address)) = loopback.into_iter().find(|(said, _)| text.contains(said))
+        && !loopback.iter().any(|(other, _)| *other != said && text.contains(other))
+    {
+        found.host = IpAddr::to_string(&address);
+    }
+    Some(found)
+}
+
+fn first(text: &str, zero: bool) -> Option<Endpoint> {
     // Go's `10.0.0.5:0->10.0.2.9:80` is parted at `>`: its local end is what bind() was given.
     let words = text.split([' ', '"', '\'', '(', ')', ',', '|', '<', '>', '=']);
     let strange = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '*' | ':' | '[' | ']'));
@@ -95,6 +108,10 @@ fn whole(word: &str) -> Option<Endpoint> {
         return Some(Endpoint { host: address.ip().to_string(), port: Some(address.port()) });
     }
     let inner = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(word);
+    // HAProxy puts both into brackets: `[0.0.0.0:8404]`.
+    if let Ok(address) = inner.parse::<SocketAddr>() {
+        return Some(Endpoint { host: address.ip().to_string(), port: Some(address.port()) });
+    }
     if inner.contains(['.', ':'])
         && let Ok(address) = inner.parse::<IpAddr>()
     {
@@ -149,6 +166,9 @@ mod tests {
             ("upstream: \"http://10.0.2.9:8080/\"", Some("10.0.2.9:8080")),
             ("mysql server on '10.0.2.9' (99)", Some("10.0.2.9")),
             ("could not connect to db.internal:5432: refused", Some("db.internal:5432")),
+            ("get http://localhost:31363/v3 dial tcp 127.0.0.1:31363: connect", Some("127.0.0.1:31363")),
+            ("connection to server at \"localhost\" (::1), port 5432 failed", Some("[::1]:5432")),
+            ("cannot bind socket (address in use) for [0.0.0.0:8404]", Some("0.0.0.0:8404")),
             ("to [2001:db8::5]:443 failed", Some("[2001:db8::5]:443")),
             ("sock.c:249: cannot assign requested address", None),
             ("at 12:03:55 it failed", None),

@@ -1,5 +1,7 @@
 //! Error numbers of Linux that have to do with connections, by number, by name and by what the C libraries call them.
 
+use super::locales;
+
 /// One error number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Errno {
@@ -65,7 +67,8 @@ fn place(errno: &Errno, text: &str) -> Option<usize> {
     let words = errno.text.to_lowercase();
     let name = errno.name.to_lowercase();
     let others = errno.others.iter().copied().chain([name.as_str()]);
-    others.filter_map(|said| whole_word(text, said)).chain(text.find(&words)).min()
+    let english = others.filter_map(|said| whole_word(text, said)).chain(text.find(&words));
+    english.chain(locales::place(errno.number, text)).min()
 }
 
 fn whole_word(text: &str, word: &str) -> Option<usize> {
@@ -100,8 +103,13 @@ fn is_errno(before: &str, after: &str) -> bool {
     }
     let bare = before.trim_end_matches(['-', ' ', ':', '=', '#', '(', '[']);
     let word = |word: &str| bare.ends_with(word);
-    if word("errno") || word("error") || word("err") || word("error code") || word("os_error") {
+    if word("errno") || word("error code") || word("os_error") {
         return true;
+    }
+    if word("error") || word("err") {
+        // `error 111 connecting to db:6379`, but `error: 110 files changed` counts something.
+        let next = after.strip_prefix(' ').unwrap_or_default();
+        return !next.starts_with(|c: char| c.is_alphanumeric()) || next.starts_with("connecting");
     }
     before.ends_with('(') && (after.starts_with(')') || after.starts_with(": ") || after.starts_with(" \""))
 }
@@ -125,11 +133,14 @@ mod tests {
             ("os error 98", Some(98)),
             ("[errno 24]", Some(24)),
             ("errno=-99", Some(99)),
+            ("error 111 connecting to db:6379.", Some(111)),
+            ("error: 111 (connection)", Some(111)),
             ("accept4() failed (23: too many open files in system)", Some(23)),
             ("too many open files", Some(24)),
             // No error numbers.
             ("fd 98 to *:0", None),
             ("took (110 ms)", None),
+            ("error: 110 files changed", None),
             ("10.0.0.99:99", None),
             ("error 2003 (hy000)", None),
             ("error 98.5", None),

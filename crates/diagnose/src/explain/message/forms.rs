@@ -42,6 +42,21 @@ const FORMS: &[Form] = &[
         ..said(&["failed to connect to", "couldn't connect to server"], "curl-7")
     },
     Form { call: Some(Call::Connect), vague: true, ..said(&["curl: (7)"], "curl-7") },
+    // HAProxy, src/sock.c, and Squid, src/fd.cc: the limit of descriptors in their own words.
+    Form { errno: Some(24), ..said(&["reached process fd limit"], "EMFILE") },
+    Form { errno: Some(23), ..said(&["reached system fd limit"], "ENFILE") },
+    Form { errno: Some(24), ..said(&["running out of filedescriptors"], "EMFILE") },
+    // Docker's and Spring's words for a port that is taken.
+    Form {
+        call: Some(Call::Listen),
+        vague: true,
+        ..said(&["port is already allocated"], "EADDRINUSE-listen")
+    },
+    Form {
+        call: Some(Call::Listen),
+        vague: true,
+        ..said(&[" port ", " already in use"], "EADDRINUSE-listen")
+    },
     // Java up to 12 calls EADDRNOTAVAIL of connect(), and of it alone, so.
     Form {
         call: Some(Call::Connect),
@@ -73,7 +88,12 @@ const fn speaker(name: &'static str, id: &'static str, marks: &'static [&'static
 
 /// Those whose marks are surest first.
 const SPEAKERS: &[Speaker] = &[
-    speaker("Squid", "squid", &["commbind", "squid", "comm_open"]),
+    Speaker { name: "Docker", id: None, marks: &["error response from daemon", "userland proxy"] },
+    speaker(
+        "Squid",
+        "squid",
+        &["commbind", "squid", "comm_open", "cannot bind socket fd", "your cache is running out"],
+    ),
     speaker("HAProxy", "haproxy", &["haproxy", "no free ports", "for backend", "layer4 connection problem"]),
     speaker("Envoy", "envoy", &["envoy", "upstream connect error", "transport failure reason"]),
     speaker(
@@ -83,13 +103,24 @@ const SPEAKERS: &[Speaker] = &[
     ),
     speaker("Apache httpd", "httpd", &["ah00", "ah01", "apache2", "httpd"]),
     speaker("PHP", "php-fpm", &["sqlstate[", "stream_socket_client", "fsockopen", "php", "mysqli"]),
-    speaker("MySQL or MariaDB", "mysql", &["mysql", "mariadb", "(hy000)"]),
+    speaker("MySQL or MariaDB", "mysql", &["mysql", "mariadb", "(hy000)", "bind on tcp/ip port"]),
     Speaker {
         name: "PostgreSQL",
         id: Some("pgbouncer"),
-        marks: &["postgres", "postmaster", "psql", "pgbouncer"],
+        marks: &[
+            "postgres",
+            "postmaster",
+            "psql",
+            "pgbouncer",
+            "connection to server at \"",
+            "could not bind ipv",
+        ],
     },
-    speaker("Redis", "redis", &["redis", "create server tcp listening socket"]),
+    speaker(
+        "Redis",
+        "redis",
+        &["redis", "create server tcp listening socket", "accepting client connection:"],
+    ),
     speaker("memcached", "memcached", &["memcache"]),
     speaker("Go", "go-http", &["dial tcp", "listen tcp", "read tcp", "write tcp", "accept tcp"]),
     speaker("Java", "java-http", &["java.net.", "java.io.", "java.nio", "sun.nio", "exception:"]),
@@ -98,7 +129,12 @@ const SPEAKERS: &[Speaker] = &[
         "requests",
         &["httpconnectionpool", "httpsconnectionpool", "urllib3"],
     ),
-    Speaker { name: "Python", id: None, marks: &["[errno ", "oserror", "traceback (most recent"] },
+    speaker("Python httpx", "httpx", &["httpx.", "httpcore."]),
+    Speaker {
+        name: "Python",
+        id: None,
+        marks: &["[errno ", "oserror", "traceback (most recent", "aiohttp", "asyncio", "pymongo"],
+    },
     speaker(
         "Node.js",
         "node-http",
@@ -109,10 +145,12 @@ const SPEAKERS: &[Speaker] = &[
             "error: read e",
             "error: accept e",
             "syscall:",
+            "\"syscall\":",
             "emfile, ",
+            "emfile: ",
         ],
     ),
-    speaker("curl", "curl", &["curl:"]),
+    speaker("curl", "curl", &["curl:", "immediate connect fail for"]),
     Speaker {
         name: "the kernel",
         id: None,
@@ -148,9 +186,19 @@ const CALLS: &[(&str, Call)] = &[
     ("open tcp connection", Call::Connect),
     ("connection problem", Call::Connect),
     ("sqlstate[", Call::Connect),
+    ("connection to server at", Call::Connect),
+    ("reading initial communication packet", Call::Connect),
     ("connect", Call::Connect),
     ("accept", Call::Accept),
 ];
+
+/// Whether `text` is said of a service: its bind() is for listen().
+pub(super) fn of_service(text: &str) -> bool {
+    SERVICES.iter().any(|mark| text.contains(mark))
+}
+
+const SERVICES: &[&str] =
+    &["serversocket", "for frontend", "bind on tcp/ip port", "could not bind ipv", "is another postmaster"];
 
 /// The call that `text` blames, when the error stands at `error`: the nearest before it, else the first after it.
 pub(super) fn call(text: &str, error: usize) -> Option<Call> {

@@ -257,7 +257,65 @@ const SAMPLES: &[(&str, Option<&str>, &str)] = &[
         None,
         "Error binding socket; addr='AF_INET(0.0.0.0:5140)', error='Address already in use (98)'",
     ),
+    (
+        "EADDRINUSE-listen",
+        Some("haproxy"),
+        "[ALERT] (23) : Binding [haproxy.cfg:34] for frontend stats: cannot bind socket (Address already in use) for [0.0.0.0:8404]",
+    ),
+    (
+        "EADDRINUSE-listen",
+        Some("java-http"),
+        "Caused by: java.net.BindException: Address already in use\n\tat java.base/sun.nio.ch.Net.bind0(Native Method)\n\tat \
+         java.base/sun.nio.ch.ServerSocketChannelImpl.netBind(ServerSocketChannelImpl.java:344)",
+    ),
+    (
+        "EADDRINUSE-listen",
+        Some("pgbouncer"),
+        "LOG:  could not bind IPv4 address \"0.0.0.0\": Address already in use\nHINT:  Is another postmaster already running on \
+         port 5432? If not, wait a few seconds and retry.",
+    ),
+    (
+        "EADDRINUSE-listen",
+        None,
+        "docker: Error response from daemon: endpoint nginx-1 (b05d): Bind for 0.0.0.0:80 failed: port is already allocated.",
+    ),
+    ("EADDRINUSE-listen", None, "Web server failed to start. Port 8080 was already in use."),
     ("EADDRINUSE", None, "bind(): Address already in use"),
+    // Several lines: the one with the error says which call and which address it is about.
+    (
+        "EADDRNOTAVAIL-connect",
+        Some("go-http"),
+        "listening on [::]:8080\nGET http://localhost/ 200\n\u{1b}[31mERROR\u{1b}[0m dial tcp 10.0.2.9:80: connect: \u{1b}[1mcannot \
+         assign\u{1b}[0m requested address\nlisten [::]:8081",
+    ),
+    (
+        "EADDRNOTAVAIL-connect",
+        Some("pgbouncer"),
+        "connection to server at \"10.0.0.7\", port 5432 failed: Cannot assign requested address\n\tIs the server running there?",
+    ),
+    (
+        "EADDRNOTAVAIL-ipv6",
+        Some("pgbouncer"),
+        "psql: error: could not connect to server: Cannot assign requested address\n\tIs the server running on host \"localhost\" \
+         (::1) and accepting TCP/IP connections on port 5432?",
+    ),
+    (
+        "EADDRNOTAVAIL-connect",
+        Some("mysql"),
+        "Lost connection to MySQL server at 'reading initial communication packet', system error: 99",
+    ),
+    (
+        "EADDRNOTAVAIL-connect",
+        Some("httpx"),
+        "httpx.ConnectError: [Errno 99] Cannot assign requested address",
+    ),
+    // Other languages.
+    ("EADDRINUSE", None, "bind: Die Adresse wird bereits verwendet"),
+    ("EADDRNOTAVAIL-connect", None, "connect: Ne peut attribuer l\u{2019}adresse demandée"),
+    ("EADDRNOTAVAIL-connect", None, "connect: No se puede asignar la dirección solicitada"),
+    ("EADDRINUSE", None, "bind: アドレスは既に使用中です"),
+    ("ENFILE", None, "accept: Zu viele offene Dateien im System"),
+    ("EMFILE", None, "accept: Zu viele offene Dateien"),
     ("EADDRINUSE", Some("java-http"), "java.net.BindException: Address already in use"),
     ("EADDRINUSE", None, "bind() failed. (98)"),
     // Answers and silence of peers.
@@ -296,6 +354,8 @@ const SAMPLES: &[(&str, Option<&str>, &str)] = &[
     // Descriptors.
     ("EMFILE", Some("nginx"), "2020/01/01 [crit] 7#7: accept4() failed (24: Too many open files)"),
     ("EMFILE", Some("java-http"), "java.io.IOException: Too many open files"),
+    ("EMFILE", Some("haproxy"), "haproxy[7]: Proxy fe reached process FD limit (maxsock=2051)."),
+    ("EMFILE", Some("squid"), "WARNING! Your cache is running out of filedescriptors"),
     (
         "EMFILE",
         Some("go-http"),
