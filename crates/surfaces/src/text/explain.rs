@@ -253,6 +253,8 @@ pub(crate) mod tests {
         hostile.recognised.push(fact("address", "\u{1b}[2J\u{202e}host", "\u{7}"));
         let text = explanation(&hostile, &page(80));
         assert!(!text.chars().any(|c| c != '\n' && c.is_control() || c == '\u{202e}'), "{text:?}");
+        hostile.recognised.push(fact("program", "m\u{e9}dia \u{fffd}", ""));
+        assert!(explanation(&hostile, &Page { ascii: true, ..page(80) }).is_ascii());
     }
 
     #[test]
