@@ -45,8 +45,8 @@ pub enum Command {
     },
     /// Print a man page
     Man {
-        /// The command it is about; tidewait itself if left out.
-        command: Option<String>,
+        /// The command it is about, such as `check` or `lab run`; tidewait itself if left out
+        command: Vec<String>,
     },
 }
 

@@ -24,6 +24,6 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::Lab(options)) => lab::run(&options),
         Some(Command::Completions { shell }) => generate::completions(shell),
-        Some(Command::Man { command }) => generate::man(command.as_deref()),
+        Some(Command::Man { command }) => generate::man(&command),
     })
 }

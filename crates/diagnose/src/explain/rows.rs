@@ -33,7 +33,17 @@ fn section(heading: &str, text: Vec<String>) -> Option<Section> {
 const SPOKEN: &[(&str, &[&str])] = &[
     ("net.ipv4.ip_local_port_range", &["port-range", "ephemeral-port-range"]),
     ("net.ipv4.ip_local_reserved_ports", &["reserved-ports"]),
-    ("net.netfilter.nf_conntrack_max", &["conntrack-max", "ip_conntrack_max"]),
+    ("net.ipv4.tcp_keepalive_intvl", &["tcp_keepalive_interval", "keepalive_interval"]),
+    // Its names in the days of ip_conntrack are in many a manual still.
+    (
+        "net.netfilter.nf_conntrack_max",
+        &[
+            "conntrack-max",
+            "ip_conntrack_max",
+            "net.ipv4.ip_conntrack_max",
+            "net.ipv4.netfilter.ip_conntrack_max",
+        ],
+    ),
 ];
 
 /// Names for the last part of a setting's name: itself, and without the protocol before it; and what it is called in

@@ -97,7 +97,7 @@ pub const SYNCOOKIES: Setting = Setting {
 pub const MAX_SYN_BACKLOG: Setting = Setting {
     name: "net.ipv4.tcp_max_syn_backlog",
     unit: "connections",
-    summary: "half-open connections a listener keeps, where SYN cookies are off",
+    summary: "Half-open connections a listener keeps, where SYN cookies are off",
     namespaced_since: Some(Version::new(4, 11)),
     accepts: Accepts::Number { kernel: INT, sensible: span(1, i32::MAX as i64), gap: None },
     defaults: &[computed(

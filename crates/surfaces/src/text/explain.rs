@@ -100,11 +100,7 @@ fn lines(paper: &mut Paper<'_>, configuration: &Configuration, named: bool) {
     }
     paper.prose(lead, Paint::Plain, &configuration.about);
     for line in &configuration.lines {
-        // Never cut: it is there to be copied.
-        for (index, part) in Line::plain(line).fold(paper.width().saturating_sub(8)).into_iter().enumerate() {
-            let indent = if index == 0 { "      " } else { "        " };
-            paper.line(Line::plain(indent).join(part));
-        }
+        paper.verbatim(6, line);
     }
     paper.prose(Line::of(Paint::Faint, "    from "), Paint::Faint, &configuration.source);
 }
@@ -257,6 +253,8 @@ pub(crate) mod tests {
         hostile.recognised.push(fact("address", "\u{1b}[2J\u{202e}host", "\u{7}"));
         let text = explanation(&hostile, &page(80));
         assert!(!text.chars().any(|c| c != '\n' && c.is_control() || c == '\u{202e}'), "{text:?}");
+        hostile.recognised.push(fact("program", "m\u{e9}dia \u{fffd}", ""));
+        assert!(explanation(&hostile, &Page { ascii: true, ..page(80) }).is_ascii());
     }
 
     #[test]
@@ -267,5 +265,13 @@ pub(crate) mod tests {
         let text = explanation(&long, &page(40));
         let copied: String = text.split_whitespace().collect();
         assert!(copied.contains(&line.split_whitespace().collect::<String>()), "{text}");
+        // YAML lives by its indentation, also where the line is too long.
+        long.configuration[0].lines = vec![
+            "options:".to_owned(),
+            "  keepalive: { keepalive_time: 60, keepalive_interval: 10 }".to_owned(),
+        ];
+        let text = explanation(&long, &page(40));
+        let at = |word: &str| text.lines().find_map(|line| line.find(word)).unwrap();
+        assert_eq!(at("keepalive: {"), at("options:") + 2, "{text}");
     }
 }

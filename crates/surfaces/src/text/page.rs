@@ -72,7 +72,15 @@ impl<'a> Paper<'a> {
 
     /// One line, cut to the width.
     pub fn line(&mut self, line: Line) {
-        line.clip(self.width(), self.ellipsis()).render(self.page.colour, &mut self.out);
+        let line = line.clip(self.width(), self.ellipsis());
+        if self.page.ascii {
+            // Names of processes and hosts may hold anything.
+            let mut text = String::new();
+            line.render(self.page.colour, &mut text);
+            self.out.extend(text.chars().map(|c| if c.is_ascii() { c } else { '?' }));
+        } else {
+            line.render(self.page.colour, &mut self.out);
+        }
         self.out.push('\n');
     }
 

@@ -14,26 +14,27 @@ pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the man page of tidewait, or of one command.
-pub fn man(name: Option<&str>) -> anyhow::Result<()> {
-    let mut root = Cli::command();
-    root.build();
-    let command = match name {
-        None => root,
-        Some(name) => match root.find_subcommand(name) {
-            Some(command) => command.clone().name(format!("tidewait-{name}")),
+/// Prints the man page of tidewait, or of the command that `names` lead to.
+pub fn man(names: &[String]) -> anyhow::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    let mut title = "tidewait".to_owned();
+    for name in names {
+        command = match command.find_subcommand(name) {
+            Some(below) => below.clone(),
             None => {
-                let names: Vec<&str> = root.get_subcommands().map(clap::Command::get_name).collect();
-                return Err(Usage(format!(
-                    "there is no command '{name}': commands are {}",
-                    names.join(", ")
-                ))
-                .into());
+                let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+                let known = match known.join(", ") {
+                    known if known.is_empty() => format!("`{}` has none", title.replace('-', " ")),
+                    known => format!("commands are {known}"),
+                };
+                return Err(Usage(format!("there is no command '{}': {known}", names.join(" "))).into());
             }
-        },
-    };
+        };
+        title = format!("{title}-{name}");
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page)?;
+    clap_mangen::Man::new(command.name(title)).render(&mut page)?;
     output::text(&String::from_utf8_lossy(&page))?;
     Ok(())
 }

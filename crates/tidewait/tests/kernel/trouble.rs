@@ -25,11 +25,27 @@ fn wrong_usage_ends_with_2_and_names_the_input_and_the_remedy() {
         (&["capacity", "--rate", "NaN"], &["NaN"]),
         (&["capacity", "--preset", "mainframe"], &["mainframe", "linux"]),
         (&["man", "nothing"], &["nothing", "report"]),
+        (&["man", "lab", "nothing"], &["lab nothing", "run"]),
+        (&["man", "doctor", "nothing"], &["doctor nothing", "has none"]),
     ] {
         let said = failure(tidewait(args), 2);
         for word in words {
             assert!(said.contains(word), "{args:?}: no '{word}' in {said}");
         }
+    }
+}
+
+#[test]
+fn every_command_has_a_man_page_also_those_below_others() {
+    for (args, title) in [
+        (&["man"][..], "tidewait(1)"),
+        (&["man", "check"], "tidewait-check"),
+        (&["man", "lab", "run"], "tidewait-lab-run"),
+    ] {
+        let output = tidewait(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}");
+        let page = String::from_utf8(output.stdout).unwrap().replace("\\-", "-");
+        assert!(page.contains(title.trim_end_matches("(1)")), "{args:?}: {page}");
     }
 }
 

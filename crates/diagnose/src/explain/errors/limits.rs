@@ -131,6 +131,7 @@ pub(super) const ERRORS: &[Article] = &[
             &[
                 "New connections close without TIME_WAIT: no error for anybody, but late segments are no longer caught. Where it \
                comes from: many closes here first, or a limit that was lowered.",
+                "A mainline kernel that writes this line to its log is older than 4.1; later ones only count.",
             ],
         )],
         corrections: &[claims::TABLE_OVERFLOW],
@@ -152,7 +153,7 @@ pub(super) const ERRORS: &[Article] = &[
         sections: &[(
             "What to do",
             &[
-                "`conntrack -S` and `conntrack -L | awk '{print $4}' | sort | uniq -c`: which states fill it. Then a larger \
+                "`conntrack -S` and `conntrack -L -p tcp | awk '{print $4}' | sort | uniq -c`: which states fill it. Then a larger \
                  net.netfilter.nf_conntrack_max (about 300 bytes an entry), and shorter nf_conntrack_tcp_timeout_* for those states.",
                 "Shorter times there free entries of the table. They do not shorten TIME_WAIT of sockets.",
             ],

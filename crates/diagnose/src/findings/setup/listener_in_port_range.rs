@@ -63,7 +63,7 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
     merged.union(&ports);
     let reserve = Step::new(
         "reserve-ports",
-        format!("reserve {}: net.ipv4.ip_local_reserved_ports = {merged}", things(u64::from(number), "the port", "the ports")),
+        format!("reserve {}: net.ipv4.ip_local_reserved_ports = {merged}", things(u64::from(number), "port", "ports")),
         "connect() and bind(port 0) leave them out also while the service is down; they are lost to connect() already",
     )
     .command(view.sysctl("net.ipv4.ip_local_reserved_ports", format!("\"{merged}\"")))

@@ -22,7 +22,9 @@ struct Running {
 impl Progress {
     /// Nothing under way.
     pub fn new() -> Progress {
-        Progress { terminal: io::stderr().is_terminal(), running: Vec::new(), drawn: false }
+        // A dumb terminal cannot take a line away again.
+        let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        Progress { terminal: io::stderr().is_terminal() && !dumb, running: Vec::new(), drawn: false }
     }
 
     /// A scenario has come to a step.
