@@ -1,4 +1,4 @@
-//! What came of the lab's scenarios: the wire form of `tidewait lab run`.
+//! The lab's scenarios, and what came of them: the wire form of `tidewait lab list` and `lab run`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,6 +7,30 @@ use crate::report::{Host, Severity};
 
 /// The value of [`LabRun::schema`].
 pub const SCHEMA: &str = "tidewait.lab/1";
+
+/// The value of [`LabList::schema`].
+pub const LIST_SCHEMA: &str = "tidewait.lab-list/1";
+
+/// What `tidewait lab list --json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "tidewait.lab-list/1")]
+pub struct LabList {
+    /// Always `tidewait.lab-list/1`.
+    pub schema: String,
+    /// Every scenario.
+    pub scenarios: Vec<ListedScenario>,
+}
+
+/// A scenario that can be run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListedScenario {
+    /// Its name.
+    pub scenario: String,
+    /// What goes on in it.
+    pub about: String,
+    /// The findings that must be told; empty for a healthy machine.
+    pub expected: Vec<Expected>,
+}
 
 /// What `tidewait lab run --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

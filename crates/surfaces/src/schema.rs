@@ -5,7 +5,7 @@ use tidewait_model::capacity::Capacity;
 use tidewait_model::doctor::Checkup;
 use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
-use tidewait_model::scenario::LabRun;
+use tidewait_model::scenario::{LabList, LabRun};
 
 /// The schema of `tidewait report --json`.
 pub fn report() -> String {
@@ -27,6 +27,11 @@ pub fn lab() -> String {
     pretty::<LabRun>()
 }
 
+/// The schema of `tidewait lab list --json`.
+pub fn lab_list() -> String {
+    pretty::<LabList>()
+}
+
 /// The schema of `tidewait explain TOPIC --json`.
 pub fn explain() -> String {
     pretty::<Explanation>()
@@ -44,6 +49,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.doctor-1.json", doctor()),
         ("tidewait.capacity-1.json", capacity()),
         ("tidewait.lab-1.json", lab()),
+        ("tidewait.lab-list-1.json", lab_list()),
         ("tidewait.explain-1.json", explain()),
         ("tidewait.topics-1.json", topics()),
     ]

@@ -222,8 +222,8 @@ pub enum LabErrand {
     /// List the scenarios
     List {
         /// How to print it.
-        #[arg(long)]
-        ascii: bool,
+        #[command(flatten)]
+        format: Format,
     },
     /// Run scenarios and compare what tidewait says with what it has to say. Exit code 1: something is wrong
     Run(LabRun),

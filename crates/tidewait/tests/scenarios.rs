@@ -42,6 +42,19 @@ fn every_cause_is_told_and_nothing_else() {
 }
 
 #[test]
+fn the_list_for_programs_holds_what_can_be_run() {
+    let output = Command::new(TIDEWAIT).args(["lab", "list", "--json"]).output().unwrap();
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let schema: Value =
+        serde_json::from_str(include_str!("../../../docs/schema/tidewait.lab-list-1.json")).unwrap();
+    jsonschema::validate(&schema, &list).unwrap();
+    let names: Vec<&str> =
+        list["scenarios"].as_array().unwrap().iter().map(|one| one["scenario"].as_str().unwrap()).collect();
+    let all: Vec<&str> = Scenario::all().iter().map(|scenario| scenario.name).collect();
+    assert_eq!(names, all);
+}
+
+#[test]
 fn every_kind_of_finding_is_proved_by_a_scenario_that_expects_it() {
     for kind in KINDS {
         let scenario = Scenario::all().into_iter().find(|scenario| scenario.name == kind.scenario);

@@ -10,7 +10,9 @@ use std::thread;
 use anyhow::{Result, bail};
 use tidewait_lab::{Actor, Judgement, Scenario};
 use tidewait_model::report::{Host, Report};
-use tidewait_model::scenario::{Expected, Given, LabRun, SCHEMA, ScenarioResult, ScenarioVerdict};
+use tidewait_model::scenario::{
+    Expected, Given, LIST_SCHEMA, LabList, LabRun, ListedScenario, SCHEMA, ScenarioResult, ScenarioVerdict,
+};
 use tidewait_surfaces::text::{self, Page};
 
 use crate::cli::{Format, Lab, LabErrand, LabRun as Options};
@@ -25,16 +27,24 @@ const NEAR: usize = 3;
 /// Runs the command.
 pub fn run(options: &Lab) -> Result<()> {
     match &options.errand {
-        LabErrand::List { ascii } => list(*ascii),
+        LabErrand::List { format } => list(*format),
         LabErrand::Run(options) => run_scenarios(options),
         LabErrand::Stage { scenario } => stage::play(scenario),
         LabErrand::Actor { words } => match Actor::play(words)? {},
     }
 }
 
-fn list(ascii: bool) -> Result<()> {
+fn list(format: Format) -> Result<()> {
     let scenarios = Scenario::all();
-    let page = output::page(Format { json: false, ascii }, usize::MAX);
+    if format.json {
+        let listed = scenarios.iter().map(|scenario| ListedScenario {
+            scenario: scenario.name.to_owned(),
+            about: scenario.about.to_owned(),
+            expected: expected(scenario),
+        });
+        return output::json(&LabList { schema: LIST_SCHEMA.to_owned(), scenarios: listed.collect() }, false);
+    }
+    let page = output::page(format, usize::MAX);
     let names = scenarios.iter().map(|scenario| (scenario.name, scenario.about));
     output::text(&text::scenario_list(names, &page))?;
     Ok(())
@@ -158,23 +168,28 @@ fn one(index: usize, scenario: &Scenario, tell: &mpsc::Sender<Event>) -> Event {
         severity: finding.severity,
         summary: finding.summary.clone(),
     });
-    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let expected = scenario.expects.iter().map(|expected| Expected {
-        id: expected.id.to_owned(),
-        severity: expected.severity,
-        says: owned(expected.says),
-        leads: owned(expected.leads),
-    });
     let result = ScenarioResult {
         scenario: scenario.name.to_owned(),
         about: scenario.about.to_owned(),
-        expected: expected.collect(),
+        expected: expected(scenario),
         given: given.collect(),
         verdict,
         reason,
         seconds,
     };
     Event::Ended(index, Box::new(result), report)
+}
+
+/// What must be told of a scenario.
+fn expected(scenario: &Scenario) -> Vec<Expected> {
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let findings = scenario.expects.iter().map(|expected| Expected {
+        id: expected.id.to_owned(),
+        severity: expected.severity,
+        says: owned(expected.says),
+        leads: owned(expected.leads),
+    });
+    findings.collect()
 }
 
 /// The scenarios of these names, in the order of the list, each once.
