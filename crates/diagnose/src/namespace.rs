@@ -170,15 +170,19 @@ impl View<'_> {
         let history = forecast::history(&occupancy.expiring, time_wait, subject.reuse_after);
         let account = subject.account;
         let used = account.map_or_else(|| occupancy.ports.len(), |account| account.used);
-        let closed = u32::try_from(occupancy.states[State::TimeWait]).unwrap_or(u32::MAX);
+        // Ports outside the range, which a program chose for itself, take none of it.
+        let inside = f64::from(used) / f64::from(occupancy.ports.len().max(1));
+        let expiring: Vec<u32> =
+            occupancy.expiring.iter().map(|count| (f64::from(*count) * inside).round() as u32).collect();
+        let closed = (occupancy.states[State::TimeWait] as f64 * inside).round() as u32;
         let forecast = account.map(|account| {
             Situation {
                 usable: account.usable,
                 live: used.saturating_sub(closed),
-                expiring: &occupancy.expiring,
+                expiring: &expiring,
                 time_wait,
                 reuse_after: subject.reuse_after,
-                rate: history.now,
+                rate: history.now * inside,
             }
             .forecast()
         });

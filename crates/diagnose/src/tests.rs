@@ -91,6 +91,7 @@ fn process(command: &str, pid: u32, descriptors: u64, limit: u64) -> Process {
         descriptor_limit: Some(limit),
         descriptor_limit_hard: Some(limit * 4),
         sockets_without_connection: Some(0),
+        running_seconds: Some(86_400.0),
     }
 }
 

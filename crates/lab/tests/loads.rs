@@ -321,9 +321,16 @@ fn servers_differ_in_who_keeps_the_time_wait() {
                 ChurnOptions { rate: None, count: Some(200), bytes: 100, closer, ..ChurnOptions::default() };
             let report = Path::between(&client, &server).to(destination).churn(options).unwrap().wait();
             assert_eq!((report.made, report.failures()), (200, 0), "{:?}", report.failed);
-            let keeper = if closer == Closer::Client { &client } else { &server };
-            expect(keeper, State::TimeWait, 200);
-            assert_eq!(client.states().unwrap().total() + server.states().unwrap().total(), 201);
+            let (keeper, other) =
+                if closer == Closer::Client { (&client, &server) } else { (&server, &client) };
+            // The client does not know which ports the server keeps in TIME_WAIT, and may by chance choose one of them
+            // again: the server then takes the new connection in its place (RFC 9293 MAY-2).
+            let kept = || keeper.states().unwrap()[State::TimeWait];
+            let listening = |host: &Host| host.states().unwrap()[State::Listen];
+            wait_until(|| (195..=200).contains(&kept()), || format!("200 in TIME_WAIT of {}", kept()));
+            assert!(closer == Closer::Server || kept() == 200);
+            let total = |host: &Host| host.states().unwrap().total() - listening(host);
+            wait_until(|| (total(keeper), total(other)) == (kept(), 0), || "nothing else".to_owned());
             assert_eq!((running.accepted(), running.open(), running.turned_away()), (200, 0, 0));
         }
     });

@@ -37,6 +37,9 @@ pub struct Process {
     /// connection was reset, timed out or destroyed, or could not be made, and the program has not closed them. Null where it
     /// was not looked for, where the process does not let its sockets be asked, and where there can be a few only.
     pub sockets_without_connection: Option<u64>,
+    /// Seconds since it was started; null where that could not be read.
+    #[serde(default)]
+    pub running_seconds: Option<f64>,
 }
 
 /// One line of a configuration file that sets something of the catalogue.

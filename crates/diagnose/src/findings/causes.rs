@@ -31,6 +31,17 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
+        cause: &["close-wait-leak"],
+        effect: &["fin-wait2-stuck"],
+        tie: |cause, effect| {
+            let held = cause.ties.states[State::CloseWait];
+            let alike = effect.ties.states[State::FinWait2] <= held.saturating_mul(2);
+            (held > 0 && alike && same_endpoint(cause, effect)).then(|| {
+                "the other ends of connections to the same service are on this machine too, and wait in FIN_WAIT2".to_owned()
+            })
+        },
+    },
+    Rule {
         cause: &["close-wait-leak", "fin-wait2-stuck", "fin-wait1-stuck", "syn-sent-pileup"],
         effect: &["fd-limit-near"],
         tie: descriptors,

@@ -17,6 +17,8 @@ const MANY: u64 = 50;
 /// Seconds after which half of a group has been in its state for too long to be on its way through it: what passes in
 /// five seconds has a median of half of that, as long as it comes steadily.
 const SETTLED: f64 = 2.5;
+/// Seconds for which a program has to have been running for the lack of old sockets to mean that they pass.
+const YOUNG: f64 = 120.0;
 /// Descriptors that run out within this many minutes are as good as gone.
 const SOON: f64 = 10.0;
 /// Descriptors that last longer than this many minutes, a week, are no worry.
@@ -39,7 +41,8 @@ pub(super) struct Leak<'a> {
 
 impl<'a> Leak<'a> {
     /// The group as a leak; `None` where it may as well be on its way through its state, or is too small to matter.
-    /// `certain` says that nothing but a fault keeps the sockets, however young they are.
+    /// `certain` says that the program knows of them. In one that has just been started, which cannot have old ones, this is
+    /// taken for a leak; elsewhere work for clients that have closed their half looks the same while it lasts.
     pub(super) fn of(view: &View<'a>, group: &'a Lingering, certain: bool) -> Option<Leak<'a>> {
         let process = view.process(group.owner.as_ref());
         let (old, new) = match &group.silence {
@@ -57,7 +60,9 @@ impl<'a> Leak<'a> {
         let by_number = !ages_tell
             && group.sockets >= 5 * SOME
             && group.sockets > view.facts.census.states[State::Established];
-        let stays = settled && (old > 0 || certain);
+        let started =
+            process.and_then(|process| process.running_seconds).is_some_and(|seconds| seconds < YOUNG);
+        let stays = settled && (old > 0 || (certain && started));
         (by_age || by_number).then_some(Leak { group, process, old, new, stays })
     }
 
@@ -90,7 +95,7 @@ impl<'a> Leak<'a> {
     }
 
     /// How many more there are a minute, where those of the last minute are taken to stay.
-    fn growth(&self) -> Option<u64> {
+    pub(super) fn growth(&self) -> Option<u64> {
         Some(self.new).filter(|new| *new > 0 && self.stays)
     }
 
@@ -174,17 +179,25 @@ impl<'a> Leak<'a> {
         raise_limit(process, effect)
     }
 
-    pub(super) fn ties(&self) -> Ties {
-        let mut ties = Ties { unheld: !self.group.held, ..Ties::default() };
-        ties.states.add(self.group.state, self.group.sockets);
-        ties.endpoints = self.group.peers.iter().filter_map(|peer| peer.service.clone()).collect();
-        ties
+    pub(super) fn ties(&self, view: &View<'_>) -> Ties {
+        ties(view, self.group)
     }
 
     /// Who holds them, in a few words.
     pub(super) fn holder(&self) -> String {
-        self.group.owner.as_ref().map_or_else(|| "a process that could not be found".to_owned(), who)
+        self.group.owner.as_ref().map_or_else(|| "a process that is not known".to_owned(), who)
     }
+}
+
+/// What ties a group to others: its sockets, and the listeners of this machine at the one end or the other.
+pub(super) fn ties(view: &View<'_>, group: &Lingering) -> Ties {
+    let mut ties = Ties { unheld: !group.held, ..Ties::default() };
+    ties.states.add(group.state, group.sockets);
+    ties.endpoints =
+        group.peers.iter().filter_map(|peer| peer.service.as_ref()).map(|it| view.endpoint(it)).collect();
+    let outgoing = group.peers.iter().filter(|peer| peer.service.is_none());
+    ties.endpoints.extend(view.listeners_behind(&outgoing.map(|peer| peer.peer.as_str())));
+    ties
 }
 
 /// `part` of the sockets looked at, reckoned up to all sockets of the group.

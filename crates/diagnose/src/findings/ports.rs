@@ -46,6 +46,14 @@ impl Case<'_> {
         self.view.number("net.ipv4.tcp_tw_reuse") == Some(1)
     }
 
+    /// Whether the peer sends timestamps, as seen on a live connection.
+    fn peer_timestamps(&self) -> Option<bool> {
+        let row = self.destination;
+        let seen = self.view.facts.census.destinations.iter();
+        seen.filter(|seen| seen.source.to_string() == row.source && seen.peer.to_string() == row.destination)
+            .find_map(|seen| seen.peer_timestamps)
+    }
+
     /// Whether most of its ports wait in TIME_WAIT, rather than being in use.
     fn mostly_closed(&self) -> bool {
         self.destination.states[State::TimeWait] * 2 >= self.destination.states.total()
@@ -69,7 +77,6 @@ impl Case<'_> {
             .ties(Ties {
                 states: destination.states,
                 used: u64::from(destination.ports_used),
-                endpoints: vec![destination.destination.clone()],
                 ..Ties::default()
             })
     }

@@ -1,5 +1,8 @@
 //! What a check is given: one namespace with its place in the observation; and what it gives back.
 
+use std::fmt::Display;
+use std::net::IpAddr;
+
 use tidewait_model::kernel::Version;
 use tidewait_model::machine::Process;
 use tidewait_model::report::{Finding, Namespace, NoHelp, Remedy, Severity};
@@ -63,7 +66,7 @@ impl<'a> View<'a> {
     }
 
     /// `sysctl -w` in this namespace.
-    pub(crate) fn sysctl(&self, name: &str, value: impl std::fmt::Display) -> Option<String> {
+    pub(crate) fn sysctl(&self, name: &str, value: impl Display) -> Option<String> {
         self.inside(&format!("sysctl -w {name}={value}"))
     }
 
@@ -76,6 +79,44 @@ impl<'a> View<'a> {
         let processes = &self.observation.machine.processes;
         let known = processes.iter().find(|process| process.namespace.as_ref() == Some(&self.facts.name));
         known.and_then(|process| process.owner.pid)
+    }
+
+    /// A listener of this namespace as ties name it: two namespaces may each have one at the same address.
+    pub(crate) fn endpoint(&self, local: &impl Display) -> String {
+        endpoint(self.facts, local)
+    }
+
+    /// The listeners of this machine that connections from this namespace to `peers` (address and port) go to, as ties
+    /// name them.
+    pub(crate) fn listeners_behind<'p>(
+        &self,
+        peers: &(impl Iterator<Item = &'p str> + Clone),
+    ) -> Vec<String> {
+        let mut behind = Vec::new();
+        for facts in &self.observation.namespaces {
+            let census = &facts.census;
+            let mut local: Vec<String> =
+                census.sources.iter().map(|source| source.address.to_string()).collect();
+            local.extend(census.incoming.iter().map(|service| service.local.address.to_string()));
+            local.extend(census.listeners.iter().map(|listener| listener.local.address.to_string()));
+            for listener in &census.listeners {
+                let reaches = |peer: &str| {
+                    let Some((address, port)) = peer.rsplit_once(':') else { return false };
+                    let address = address.trim_start_matches('[').trim_end_matches(']');
+                    let here = match address.parse::<IpAddr>() {
+                        Ok(ip) if ip.is_loopback() => facts.inode == self.facts.inode,
+                        _ => local.iter().any(|known| known == address),
+                    };
+                    let listens = listener.local.address.is_unspecified()
+                        || listener.local.address.to_string() == address;
+                    port.parse() == Ok(listener.local.port) && here && listens
+                };
+                if peers.clone().any(reaches) {
+                    behind.push(endpoint(facts, &listener.local));
+                }
+            }
+        }
+        behind
     }
 
     /// A finding in this namespace.
@@ -97,6 +138,10 @@ impl<'a> View<'a> {
             ties: Ties::default(),
         }
     }
+}
+
+fn endpoint(facts: &NamespaceFacts, local: &impl Display) -> String {
+    format!("{} {local}", facts.inode)
 }
 
 /// How much a counter of a namespace grew while it was watched; `None` if it was not watched.
@@ -155,6 +200,6 @@ pub(crate) struct Ties {
     pub(crate) used: u64,
     /// Whether what it is about belongs to no process any more, or to none yet.
     pub(crate) unheld: bool,
-    /// Addresses and ports: of a listener, of a destination.
+    /// Listeners, as [`View::endpoint`] names them.
     pub(crate) endpoints: Vec<String>,
 }

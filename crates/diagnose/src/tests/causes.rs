@@ -110,6 +110,37 @@ fn a_full_accept_queue_on_this_machine_is_why_its_own_clients_hang() {
 }
 
 #[test]
+fn a_queue_of_another_namespace_at_the_same_address_is_no_cause() {
+    for (other, leads) in [(1, true), (2, false)] {
+        let mut full = host();
+        full.census.listeners = vec![listener("0.0.0.0:80", 129, 128)];
+        let mut client = namespace("tenant", 2);
+        let mut group = Lingering { retransmitting: 300, retransmits_max: 4, ..held(State::SynSent, 300) };
+        group.peers = vec![Peer { peer: "127.0.0.1:80".to_owned(), service: None, sockets: 300 }];
+        client.census.listeners = vec![listener("0.0.0.0:80", 0, 128)];
+        if other == 1 { &mut full } else { &mut client }.lingering = vec![group];
+        let found = findings(&seen(vec![full, client], Machine::default()));
+        assert_eq!(found.len(), if leads { 1 } else { 2 }, "{:?}", told(&found));
+    }
+}
+
+#[test]
+fn the_other_ends_of_a_leak_on_the_same_machine_are_told_with_it() {
+    for (peer, ends, leads) in
+        [("127.0.0.1:80", 300, true), ("127.0.0.1:81", 300, false), ("127.0.0.1:80", 700, false)]
+    {
+        let mut facts = host();
+        facts.census.listeners = vec![listener("0.0.0.0:80", 0, 128)];
+        let mut other = orphaned(State::FinWait2, ends);
+        other.peers = vec![Peer { peer: peer.to_owned(), service: None, sockets: ends }];
+        facts.lingering = vec![held(State::CloseWait, 300), other];
+        let found = findings_of(facts);
+        assert_eq!(found.len(), if leads { 1 } else { 2 }, "{peer} {ends}");
+        assert_eq!(all(&found), ["close-wait-leak", "fin-wait2-stuck"]);
+    }
+}
+
+#[test]
 fn orphans_near_the_limit_tell_of_the_silent_peers() {
     let mut facts = host();
     set(&mut facts, &[("net.ipv4.tcp_max_orphans", "1000")]);

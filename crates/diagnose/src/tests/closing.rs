@@ -21,7 +21,7 @@ fn close_wait_is_a_leak_only_when_it_stays() {
         (400, Some(aged(1.0, 400)), None),
         (19, Some(aged(600.0, 0)), None),
         (400, Some(aged(2.4, 400)), None),
-        (400, Some(aged(3.0, 400)), Some(Warning)),
+        (400, Some(aged(3.0, 400)), Some(Notice)),
         // Old, and no more come.
         (400, Some(aged(600.0, 0)), Some(Notice)),
         // Old, and more come.
@@ -45,33 +45,41 @@ fn close_wait_is_a_leak_only_when_it_stays() {
 }
 
 #[test]
-fn a_young_group_is_a_warning_only_where_the_program_has_read_the_end() {
-    for (unread_end, unread_data, last_minute, severity) in [
-        (0, 0, 200, Warning),
+fn a_young_group_is_a_warning_only_of_a_program_that_has_just_begun_and_has_read_the_end() {
+    const DAY: f64 = 86_400.0;
+    for (unread_end, unread_data, last_minute, running, severity) in [
+        (0, 0, 200, 30.0, Warning),
+        // It has been running for long enough to have old ones: work for clients that have closed their half.
+        (0, 0, 200, DAY, Notice),
         // An idle pool whose peers closed, a long poll, slow work.
-        (200, 0, 200, Notice),
-        (0, 200, 200, Notice),
+        (200, 0, 200, 30.0, Notice),
+        (0, 200, 200, 30.0, Notice),
         // They stay for more than a minute, and more come.
-        (200, 0, 100, Warning),
-        (0, 200, 100, Warning),
+        (0, 0, 100, DAY, Warning),
+        (200, 0, 100, DAY, Warning),
+        (0, 200, 100, DAY, Warning),
     ] {
         let silence = Some(aged(20.0, last_minute));
         let group = Lingering { silence, unread_end, unread_data, ..held(State::CloseWait, 200) };
+        let app = Process { running_seconds: Some(running), ..process("app", 7, 300, 20_000) };
+        let found = leaking(group, app);
         assert_eq!(
-            told(&findings_of(with(group))),
+            told(&found),
             [("close-wait-leak", severity)],
-            "{unread_end} {unread_data} {last_minute}"
+            "{unread_end} {unread_data} {last_minute} {running}"
         );
+        let grows = found[0].remedies[0].effect.contains("a minute more");
+        assert_eq!(grows, severity == Warning, "{}", found[0].remedies[0].effect);
     }
 }
 
 #[test]
 fn what_lies_unread_tells_what_the_program_does() {
     for (unread_end, unread_data, words) in [
-        (0, 0, "forgot close()"),
+        (0, 0, "not called close()"),
         (300, 0, "does not look at them"),
         (0, 300, "stuck"),
-        (100, 10, "forgot close()"),
+        (100, 10, "not called close()"),
     ] {
         let group = Lingering {
             unread_end,

@@ -74,6 +74,25 @@ fn unanswered_connections_are_one_finding_however_many_destinations_and_programs
 }
 
 #[test]
+fn the_owner_is_the_one_who_connects_to_the_destination_that_is_named() {
+    let mut facts = dialling(unanswered(&[("10.0.2.9:443", 30)], 3));
+    facts
+        .lingering
+        .push(Lingering { owner: Some(owner("other", 8)), ..unanswered(&[("10.0.2.10:443", 30)], 3) });
+    let found = findings_of(facts);
+    let finding = only(&found);
+    let owner = finding.owner.as_ref().map(|owner| owner.command.as_str());
+    let (named, of) = if finding.subject.starts_with("10.0.2.9:") {
+        ("part of them are of app[7]", "app")
+    } else {
+        ("part of them are of other[8]", "other")
+    };
+    assert_eq!(owner, Some(of), "{}", finding.subject);
+    assert!(finding.evidence[0].contains(named), "{}", finding.evidence[0]);
+    assert!(remedy(finding, "connect-timeout").effect.ends_with("60 sockets become about 2"));
+}
+
+#[test]
 fn the_time_that_connect_hangs_follows_from_retries_and_kernel() {
     for (kernel, retries, words) in
         [("6.18.1", "6", "after 2 min 11 s"), ("6.1.0", "6", "after 2 min 7 s"), ("6.1.0", "2", "after 7 s")]
@@ -142,6 +161,7 @@ fn listening(listener: Listener, overflows: i64, growth: Option<&[(&str, i64)]>)
 fn a_full_accept_queue_is_told_and_old_counts_are_not() {
     let drops: &[(&str, i64)] = &[("TcpExt.ListenOverflows", 30)];
     let few: &[(&str, i64)] = &[("TcpExt.ListenOverflows", 30), ("Tcp.PassiveOpens", 3_000)];
+    let two: &[(&str, i64)] = &[("TcpExt.ListenOverflows", 2), ("Tcp.PassiveOpens", 4)];
     for (queue, overflows, growth, expected) in [
         (128, 0, None, None),
         (128, 9_000, None, None),
@@ -150,6 +170,8 @@ fn a_full_accept_queue_is_told_and_old_counts_are_not() {
         (129, 9_000, None, Some(Critical)),
         (129, 9_000, Some(&[][..]), Some(Warning)),
         (129, 9_000, Some(drops), Some(Critical)),
+        // One or two in a busy moment.
+        (100, 9_000, Some(two), Some(Warning)),
         // Full for a moment, while most go through.
         (100, 9_000, Some(few), Some(Warning)),
         (100, 9_000, Some(drops), Some(Critical)),

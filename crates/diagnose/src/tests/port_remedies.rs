@@ -65,6 +65,20 @@ fn a_wider_range_is_reckoned_and_keeps_clear_of_services() {
 }
 
 #[test]
+fn open_connections_take_nothing_from_what_more_ports_bring() {
+    let finding = short_of_ports(&[], |census| {
+        let open = occupancy(&[], 27_000, 32_768, 1);
+        census.destinations = vec![destination("10.0.2.9:3306", open)];
+    });
+    // 1,232 ports are left; 27,064 come with the range, 28,232 with an address, each for 60 s.
+    assert_eq!(
+        remedy(&finding, "wider-range").effect,
+        "28,232 to 55,296 ports: 20 to 471 connections a second"
+    );
+    assert!(remedy(&finding, "more-addresses").effect.contains("470 connections a second more"));
+}
+
+#[test]
 fn reuse_is_offered_where_it_works_and_refused_with_the_reason_where_it_does_not() {
     let stamps = |seen: Option<bool>| move |census: &mut Census| first(census).peer_timestamps = seen;
     for (pairs, seen, words) in [

@@ -191,6 +191,34 @@ fn a_full_range_whose_pool_cannot_be_told_is_no_certain_failure_under_tw_reuse()
 }
 
 #[test]
+fn ports_that_a_program_chose_outside_the_range_take_none_of_it() {
+    for (low, told) in [(10_000, &[][..]), (32_768, &["ports-exhausted"][..])] {
+        let mut past = occupancy(&steady(50), 0, low, 1);
+        past.ports = (low..low + 3_000).collect();
+        let report = one(past, &[("ip_local_port_range", "32768 33767")]);
+        let ids: Vec<&str> = report.findings.iter().map(|finding| finding.id.as_str()).collect();
+        assert_eq!(ids, told, "from {low} on");
+    }
+}
+
+#[test]
+fn reuse_that_cannot_be_or_does_not_happen_is_no_hope() {
+    let full = |timestamps: &str, recycled: i64| {
+        let past = occupancy(&steady(470), 32, 32_768, 2);
+        let facts = NamespaceFacts {
+            settings: settings(&[("tcp_tw_reuse", "1"), ("tcp_timestamps", timestamps)]),
+            census: Census { destinations: vec![destination("10.0.2.9:3306", past)], ..Census::default() },
+            counters: [("TcpExt.TWRecycled".to_owned(), recycled)].into(),
+            ..NamespaceFacts::default()
+        };
+        super::findings_of(facts)[0].severity
+    };
+    assert_eq!(full("1", 10), Severity::Warning);
+    assert_eq!(full("0", 10), Severity::Critical);
+    assert_eq!(full("1", 0), Severity::Critical);
+}
+
+#[test]
 fn the_worst_name_is_given_and_only_one() {
     for (rate, live, id) in [
         (200, 0, None),

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::path::Path;
 
 use rustix::io::Errno;
+use rustix::param::clock_ticks_per_second;
 
 use super::cgroup::Membership;
 use super::file::{Directory, SHORT};
@@ -129,6 +130,15 @@ impl Proc {
         self.read(pid, "limits").map_or((None, None), open_files)
     }
 
+    /// Seconds since process `pid` was started.
+    pub(crate) fn running_seconds(&mut self, pid: u32) -> Option<f64> {
+        let begin = started(self.read(pid, "stat").ok()?)? as f64 / clock_ticks_per_second() as f64;
+        self.directory.read("uptime", SHORT, &mut self.text).ok()?;
+        let uptime: f64 =
+            std::str::from_utf8(&self.text).ok()?.split_ascii_whitespace().next()?.parse().ok()?;
+        Some((uptime - begin).max(0.0))
+    }
+
     /// What `error`, met under /proc/`pid`, means. Kernel threads and zombies refuse like other people's
     /// processes, but hold no socket and live in no namespace of their own.
     pub(crate) fn meaning(&mut self, pid: u32, error: Errno) -> Readable {
@@ -177,6 +187,13 @@ fn holds_nothing(stat: &[u8]) -> bool {
     matches!(state, Some("Z" | "X")) || flags & KERNEL_THREAD != 0
 }
 
+/// When a process was started, in clock ticks since boot: the 22nd field of a /proc/PID/stat.
+fn started(stat: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(stat);
+    let (_, after) = text.rsplit_once(')')?;
+    after.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
 /// The effective uid in a /proc/PID/status: the second number after `Uid:`.
 fn effective_uid(status: &[u8]) -> Option<u32> {
     let text = String::from_utf8_lossy(status);
@@ -216,6 +233,17 @@ mod tests {
         assert!(holds_nothing(b"77 (a) Z) Z 1 77 77 0 -1 4194304 0 0"));
         assert!(!holds_nothing(b"88 (evil) Z 0 0) S 1 88 88 0 -1 4194560 0 0"));
         assert!(!holds_nothing(b""));
+    }
+
+    #[test]
+    fn a_process_knows_for_how_long_it_has_been_running() {
+        let stat = b"88 (a) b) S 1 88 88 0 -1 4194560 0 0 0 0 1 2 3 4 20 0 1 0 4711 99";
+        assert_eq!(started(stat), Some(4_711));
+        assert_eq!(started(b"88 (a) S 1"), None);
+        let mut proc = Proc::open(Path::new("/")).unwrap();
+        let ours = proc.running_seconds(std::process::id()).unwrap();
+        let first = proc.running_seconds(1).unwrap();
+        assert!(ours < first && ours < 86_400.0, "{ours} {first}");
     }
 
     #[test]

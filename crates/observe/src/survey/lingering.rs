@@ -32,8 +32,9 @@ const ATTEMPTS: usize = 3;
 const GROUPS: usize = 16;
 /// So many held sockets in one state are worth a search for their holder, however young they are.
 const WORTH_A_SEARCH: u64 = 100;
-/// And so are fewer where half of them have heard nothing for so long: no closing takes so many milliseconds.
-const OLD: u32 = 10_000;
+/// And so are fewer where half of them have heard nothing for so many milliseconds: what is on its way through a state in
+/// five seconds is not, and of the rest somebody will ask who holds it.
+const OLD: u32 = 2_500;
 
 /// One socket, as far as it is kept until its holder is known.
 struct Sample {

@@ -35,9 +35,10 @@ pub(super) fn processes(
     let Ok(mut proc) = Proc::open(root) else { return Vec::new() };
     let lingering = namespaces.iter().flat_map(|(_, facts)| &facts.lingering).filter_map(holder);
     let many = unconnected.into_iter().flatten().filter(|(_, sockets)| **sockets >= Some(MANY));
-    let matter: HashSet<u32> = lingering.chain(many.map(|(pid, _)| *pid)).collect();
+    let holders: HashSet<u32> = lingering.collect();
+    let lost: HashSet<u32> = many.map(|(pid, _)| *pid).collect();
     // By process, so that each is told once: its namespace and its descriptors, where they are known already.
-    let mut found: BTreeMap<u32, Option<Busy>> = matter.iter().map(|pid| (*pid, None)).collect();
+    let mut found: BTreeMap<u32, Option<Busy>> = holders.union(&lost).map(|pid| (*pid, None)).collect();
     found.extend(busy.iter().map(|busy| (busy.pid, Some(*busy))));
     let told = proc.tells_descriptors();
     let users = Users::read(root);
@@ -54,9 +55,10 @@ pub(super) fn processes(
             |busy| busy.namespace,
         );
         let namespace = namespace.and_then(|inode| names.get(&inode)).map(|name| (*name).to_owned());
-        let near = soft.is_some_and(|soft| descriptors.saturating_mul(100) >= soft.saturating_mul(NEAR))
-            && (everywhere || namespace.is_some());
-        if !near && !matter.contains(&pid) {
+        // The trouble of a namespace that was not asked for is none of the answer.
+        let near = soft.is_some_and(|soft| descriptors.saturating_mul(100) >= soft.saturating_mul(NEAR));
+        let asked = everywhere || namespace.is_some();
+        if !(asked && (near || lost.contains(&pid))) && !holders.contains(&pid) {
             continue;
         }
         let Some(process) = proc.process(pid, &users) else { continue };
@@ -70,6 +72,7 @@ pub(super) fn processes(
             descriptors,
             descriptor_limit: soft,
             descriptor_limit_hard: hard,
+            running_seconds: proc.running_seconds(pid),
         });
     }
     processes.sort_by_key(|process| (Reverse(process.descriptors), process.owner.pid));
@@ -185,6 +188,10 @@ mod tests {
         };
         assert_eq!(told(699, true), []);
         assert_eq!(told(700, false), [], "of a namespace that was not looked into");
+        let lost = Counts::from([(30, Some(50))]);
+        let few = [Busy { pid: 30, namespace: None, descriptors: 60 }];
+        let of_lost = |everywhere| processes(root.path(), &few, &[], Some(&lost), everywhere).len();
+        assert_eq!((of_lost(false), of_lost(true)), (0, 1), "lost connections of another namespace");
         let near = told(700, true);
         assert_eq!(
             (near[0].descriptors, near[0].descriptor_limit, near[0].descriptor_limit_hard),

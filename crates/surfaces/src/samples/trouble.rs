@@ -215,6 +215,7 @@ pub fn combined() -> Report {
             descriptor_limit: Some(10_240),
             descriptor_limit_hard: Some(524_288),
             sockets_without_connection: Some(31),
+            running_seconds: Some(86_400.0),
         },
         Process {
             owner: owner("squid", 812, "squid.service", 1.0, OwnerBasis::OpenFiles),
@@ -223,6 +224,7 @@ pub fn combined() -> Report {
             descriptor_limit: Some(16_384),
             descriptor_limit_hard: Some(16_384),
             sockets_without_connection: Some(0),
+            running_seconds: Some(86_400.0),
         },
     ];
     let mut leak = leak_finding();

@@ -73,7 +73,7 @@ impl Reading {
         match self {
             Reading::Stuck => "it is stuck or too slow: data lies unread in them",
             Reading::NotLooking => "it does not look at them: the end of the stream lies unread",
-            Reading::Forgot => "it has read the end of the stream and forgot close()",
+            Reading::Forgot => "it has read the end of the stream and not called close()",
         }
     }
 
@@ -99,7 +99,7 @@ impl Reading {
 pub(super) fn check(view: &View<'_>) -> Vec<Found> {
     let groups = view.facts.lingering.iter().filter(|group| group.state == State::CloseWait);
     // An idle connection of a pool is looked at when it is used next, and slow work is done some time; who has read the end
-    // knows of it.
+    // knows of it, and may still work for a client that has closed its half only.
     groups
         .filter_map(|group| {
             let leak = Leak::of(view, group, Reading::of(group) == Reading::Forgot)?;
@@ -127,14 +127,15 @@ fn held(view: &View<'_>, leak: &Leak<'_>) -> Found {
     evidence.extend(hidden(leak.process));
     if leak.old == 0 && group.silence.is_some() {
         evidence.push(
-            "none is older than a minute: work that takes its time for clients that have gone looks the same (inferred)"
+            "none is older than a minute: work that takes its time for clients that have gone, or that have closed their half \
+             only, looks the same (inferred); those of a leak are there still when looked at again in a minute"
                 .to_owned(),
         );
     }
-    let effect = if leak.new > 0 {
-        format!("gives back {} descriptors, and {} a minute more", count(group.sockets), count(leak.new))
-    } else {
-        format!("gives back {}", things(group.sockets, "descriptor", "descriptors"))
+    let given_back = format!("gives back {}", things(group.sockets, "descriptor", "descriptors"));
+    let effect = match leak.growth() {
+        Some(growth) => format!("{given_back}, and {} a minute more", count(growth)),
+        None => given_back,
     };
     let fix = Step::new("close-after-end", reading.fix(&holder), effect).risk("none");
     view.found(&KIND, leak.severity(), holder, summary)
@@ -142,7 +143,7 @@ fn held(view: &View<'_>, leak: &Leak<'_>) -> Found {
         .owner(group.owner.as_ref())
         .remedies([Some(fix), time_outs(group), leak.restart(), leak.more_descriptors()])
         .no_help(no_help(view, group))
-        .ties(leak.ties())
+        .ties(leak.ties(view))
 }
 
 /// Connections that nobody has accepted yet belong to no process; their clients have given up.
@@ -150,6 +151,9 @@ fn in_the_queue(view: &View<'_>, leak: &Leak<'_>) -> Found {
     let group = leak.group;
     let service =
         group.peers.iter().find_map(|peer| peer.service.clone()).unwrap_or_else(|| "a service".to_owned());
+    let owner = view.facts.census.listeners.iter().find(|listener| listener.local.to_string() == service);
+    let owner = owner.and_then(|listener| listener.owners.first());
+    let program = owner.map_or_else(|| format!("the program at {service}"), who);
     let summary = format!(
         "{} to {service} wait to be accepted although their clients have closed them again: the program does not accept \
          (inferred: no process holds them)",
@@ -158,12 +162,13 @@ fn in_the_queue(view: &View<'_>, leak: &Leak<'_>) -> Found {
     let fix = Step::new(
         "accept",
         format!(
-            "find out why the program at {service} does not call accept(): stuck, too few workers, or out of descriptors"
+            "find out why {program} does not call accept(): stuck, too few workers, or out of descriptors"
         ),
         format!("{} leave the queue", things(group.sockets, "connection", "connections")),
     );
     view.found(&KIND, Severity::Warning, service, summary)
         .evidence(leak.evidence())
+        .owner(owner)
         .remedies([Some(fix.risk("none"))])
         .no_help([
             setting(view, "net.core.somaxconn", "a longer queue holds more connections that nobody accepts"),
@@ -173,7 +178,7 @@ fn in_the_queue(view: &View<'_>, leak: &Leak<'_>) -> Found {
                 "it ends orphans in FIN_WAIT2; CLOSE_WAIT has no timer",
             ),
         ])
-        .ties(leak.ties())
+        .ties(leak.ties(view))
 }
 
 fn unread(group: &Lingering) -> String {

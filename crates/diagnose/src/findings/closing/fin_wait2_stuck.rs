@@ -8,9 +8,9 @@ use tidewait_model::report::Severity;
 use tidewait_model::{Lingering, NamespaceFacts, State};
 
 use crate::Kind;
-use crate::findings::leak::{Leak, peers};
+use crate::findings::leak::{Leak, peers, ties};
 use crate::findings::remedy::{Step, advice, setting};
-use crate::findings::view::{Found, Ties, View};
+use crate::findings::view::{Found, View};
 use crate::findings::words::{count, duration, figure, things};
 use crate::programs::Need;
 
@@ -96,7 +96,7 @@ fn held(view: &View<'_>, group: &Lingering) -> Option<Found> {
                     })
                     .flatten(),
             ])
-            .ties(leak.ties()),
+            .ties(leak.ties(view)),
     )
 }
 
@@ -129,8 +129,6 @@ fn orphaned(view: &View<'_>, group: &Lingering) -> Option<Found> {
         peers(group),
     ];
     evidence.extend(setting_now.and_then(trap));
-    let mut ties = Ties { unheld: true, ..Ties::default() };
-    ties.states.add(State::FinWait2, group.sockets);
     Some(
         view.found(&KIND, Severity::Notice, subject, summary)
             .evidence(evidence)
@@ -155,7 +153,7 @@ fn orphaned(view: &View<'_>, group: &Lingering) -> Option<Found> {
                     "these are kept as small sockets beside TIME_WAIT and are not counted as orphans",
                 ),
             ])
-            .ties(ties),
+            .ties(ties(view, group)),
     )
 }
 

@@ -4,9 +4,9 @@ use tidewait_model::report::{NoHelp, Severity};
 use tidewait_model::{Lingering, State};
 
 use crate::Kind;
-use crate::findings::leak::{Leak, SOME, peers, scaled};
+use crate::findings::leak::{Leak, SOME, peers, scaled, ties};
 use crate::findings::remedy::{Step, setting};
-use crate::findings::view::{Found, Ties, View};
+use crate::findings::view::{Found, View};
 use crate::findings::words::{count, duration, things};
 use crate::programs::Need;
 
@@ -78,11 +78,6 @@ fn found(view: &View<'_>, kind: &Kind, stuck: &Stuck<'_>, closed: &str) -> Found
         );
     }
     let severity = leak.as_ref().map_or(Severity::Notice, Leak::severity);
-    let mut ties =
-        leak.as_ref().map(Leak::ties).unwrap_or_else(|| Ties { unheld: !group.held, ..Ties::default() });
-    if leak.is_none() {
-        ties.states.add(group.state, group.sockets);
-    }
     view.found(kind, severity, subject, summary)
         .evidence(evidence)
         .owner(group.owner.as_ref())
@@ -92,7 +87,7 @@ fn found(view: &View<'_>, kind: &Kind, stuck: &Stuck<'_>, closed: &str) -> Found
             fewer_retries(view, group, windows),
         ])
         .no_help(no_help(view, group, windows))
-        .ties(ties)
+        .ties(ties(view, group))
 }
 
 /// When the kernel gives up, in words.

@@ -53,7 +53,7 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
         format!("each connection that the client closes first is {BYTES} bytes less, here"),
     )
     .risk("none");
-    let mut ties = Ties { endpoints: vec![top.local.clone()], ..Ties::default() };
+    let mut ties = Ties::default();
     ties.states.add(State::TimeWait, waiting);
     Some(
         view.found(&KIND, Severity::Notice, top.local.clone(), summary)

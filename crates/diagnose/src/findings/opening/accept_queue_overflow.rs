@@ -40,6 +40,9 @@ pub(in crate::findings) const KIND: Kind = Kind {
     ],
 };
 
+/// Fewer drops than this are a moment's burst.
+const SOME: u64 = 10;
+
 /// What was watched of the queues of the namespace.
 struct Watched {
     seconds: f64,
@@ -102,7 +105,7 @@ fn overflows(view: &View<'_>, watched: &Watched) -> Found {
         let fill = |listener: &Listener| f64::from(listener.queue) / f64::from(listener.limit.max(1));
         fill(a).total_cmp(&fill(b))
     });
-    let much = watched.dropped.saturating_mul(9) >= watched.accepted;
+    let much = watched.dropped >= SOME && watched.dropped.saturating_mul(9) >= watched.accepted;
     let severity = if much { Severity::Critical } else { Severity::Warning };
     let who = match suspect {
         Some(listener) => format!("{}, whose queue is the fullest (inferred)", name(listener)),
@@ -182,7 +185,7 @@ fn found(
 ) -> Found {
     let owner = listener.and_then(|listener| listener.owners.first());
     let subject = listener.map_or_else(|| "accept queues".to_owned(), |listener| listener.local.to_string());
-    let endpoints = listener.map(|listener| listener.local.to_string()).into_iter().collect();
+    let endpoints = listener.map(|listener| view.endpoint(&listener.local)).into_iter().collect();
     let owners = listener.map(|listener| listener.owners.clone()).unwrap_or_default();
     view.found(&KIND, severity, subject, summary)
         .evidence(evidence)

@@ -51,7 +51,7 @@ struct Pile<'a> {
     /// By destination, most first; the biggest only.
     peers: Vec<(&'a str, u64)>,
     peers_total: u64,
-    /// The group that has most of them.
+    /// The group that has most of those to the first destination.
     biggest: &'a Lingering,
 }
 
@@ -105,10 +105,9 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
     }
     evidence.extend(tracking.as_ref().map(|tracking| tracking.evidence.clone()));
     let mut ties = Ties {
-        endpoints: pile.peers.iter().map(|(peer, _)| (*peer).to_owned()).collect(),
+        endpoints: view.listeners_behind(&pile.peers.iter().map(|(peer, _)| *peer)),
         ..Ties::default()
     };
-    ties.endpoints.extend(listeners_behind(view, &pile));
     ties.states.add(State::SynSent, pile.sockets);
     let nat = tracking.as_ref().is_some_and(|tracking| tracking.nat);
     let certain = nat && tracking.is_some_and(|tracking| tracking.grew);
@@ -133,7 +132,6 @@ fn pile<'a>(view: &View<'a>) -> Option<Pile<'a>> {
     let silent = |group: &&&Lingering| group.retransmits_max >= SILENT;
     let stuck = |group: &Lingering| scaled(group, group.retransmitting).min(group.sockets);
     let sockets = groups.iter().filter(silent).map(|group| stuck(group)).fold(0, u64::saturating_add);
-    let biggest = groups.iter().filter(silent).max_by_key(|group| group.sockets).copied()?;
     let mut peers: BTreeMap<&str, u64> = BTreeMap::new();
     for peer in groups.iter().flat_map(|group| &group.peers) {
         let sum = peers.entry(peer.peer.as_str()).or_default();
@@ -141,6 +139,11 @@ fn pile<'a>(view: &View<'a>) -> Option<Pile<'a>> {
     }
     let mut peers: Vec<(&str, u64)> = peers.into_iter().collect();
     peers.sort_by_key(|(_, sockets)| std::cmp::Reverse(*sockets));
+    let to_top = |group: &&&Lingering| {
+        let top = group.peers.iter().filter(|peer| peers.first().is_some_and(|(top, _)| *top == peer.peer));
+        (top.map(|peer| peer.sockets).fold(0, u64::saturating_add), group.sockets)
+    };
+    let biggest = groups.iter().filter(silent).max_by_key(to_top).copied()?;
     // Owners may share destinations: no fewer than the one that has most, or than are known by name.
     let known = groups.iter().map(|group| group.peers_total).max().unwrap_or(0).max(peers.len() as u64);
     (sockets >= SOME).then_some(Pile { sockets, peers, peers_total: known, biggest })
@@ -196,37 +199,10 @@ fn by_destination(pile: &Pile<'_>) -> String {
     let names: Vec<String> =
         pile.peers.iter().map(|(peer, sockets)| format!("{peer} ({})", count(*sockets))).collect();
     let all = usize::try_from(pile.peers_total).unwrap_or(usize::MAX);
-    let owner =
-        pile.biggest.owner.as_ref().map(|owner| format!("; most are of {}", who(owner))).unwrap_or_default();
+    let part = if pile.biggest.sockets.saturating_mul(2) > pile.sockets { "most" } else { "part" };
+    let owner = pile.biggest.owner.as_ref();
+    let owner = owner.map(|owner| format!("; {part} of them are of {}", who(owner))).unwrap_or_default();
     format!("to {}{owner}", listed(&names, Lingering::PEERS, all))
-}
-
-/// Listeners of this machine that the connections go to: their queue may be the cause.
-fn listeners_behind(view: &View<'_>, pile: &Pile<'_>) -> Vec<String> {
-    let mut behind = Vec::new();
-    for facts in &view.observation.namespaces {
-        let census = &facts.census;
-        let mut local: Vec<String> = census.sources.iter().map(|source| source.address.to_string()).collect();
-        local.extend(census.incoming.iter().map(|service| service.local.address.to_string()));
-        local.extend(census.listeners.iter().map(|listener| listener.local.address.to_string()));
-        for listener in &census.listeners {
-            let port = listener.local.port;
-            let reaches = |peer: &&(&str, u64)| {
-                let Some((address, peer_port)) = peer.0.rsplit_once(':') else { return false };
-                let address = address.trim_start_matches('[').trim_end_matches(']');
-                let loopback = address.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-                let here = (loopback && facts.inode == view.facts.inode)
-                    || local.iter().any(|known| known == address);
-                let listens =
-                    listener.local.address.is_unspecified() || listener.local.address.to_string() == address;
-                peer_port.parse() == Ok(port) && here && listens
-            };
-            if pile.peers.iter().any(|peer| reaches(&peer)) {
-                behind.push(listener.local.to_string());
-            }
-        }
-    }
-    behind
 }
 
 fn retries(view: &View<'_>) -> u64 {
@@ -270,10 +246,10 @@ fn connect_timeout(pile: &Pile<'_>, hang: f64) -> Step {
         "connect-timeout",
         "give connect() a time limit of a few seconds in the program, and let it wait longer after each failure",
         format!(
-            "an unanswered connection is held for 3 s, say, instead of {}: {} sockets become about {}",
+            "an unanswered connection is held for 3 s, say, instead of {}: at a steady rate {} sockets become about {}",
             duration(hang),
             count(pile.sockets),
-            count((pile.sockets as f64 * 3.0 / hang.max(3.0)) as u64)
+            count((pile.sockets as f64 * 3.0 / hang.max(3.0)).ceil() as u64)
         ),
     )
     .risk("a slow path is taken for a dead one")

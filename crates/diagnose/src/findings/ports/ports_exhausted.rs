@@ -57,7 +57,7 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
         ));
     }
     // Reuse helps if connect() chose these ports, and does nothing if bind() did.
-    let perhaps = case.destination.pool == Pool::Unknown && case.reuse_is_on();
+    let perhaps = case.destination.pool == Pool::Unknown && case.reuse_is_on() && may_be_reused(case);
     if perhaps {
         evidence.push(
             "tcp_tw_reuse is on: if connect() chose these ports it can take over those in TIME_WAIT; if bind() did, \
@@ -67,4 +67,14 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     }
     let severity = if perhaps { Severity::Warning } else { Severity::Critical };
     Some(case.finding(&KIND, severity, summary, evidence))
+}
+
+/// Whether nothing speaks against sockets in TIME_WAIT being taken over: both ends send timestamps, as far as is known, and
+/// where connections go on, some have been.
+fn may_be_reused(case: &Case<'_>) -> bool {
+    let recycled = case.view.facts.counters.get("TcpExt.TWRecycled");
+    let goes_on = case.destination.rate_now_per_second > 0.0;
+    case.view.number("net.ipv4.tcp_timestamps") != Some(0)
+        && case.peer_timestamps() != Some(false)
+        && !(goes_on && recycled == Some(&0))
 }

@@ -67,15 +67,14 @@ fn bind_no_port(case: &Case<'_>) -> Option<Step> {
     })
 }
 
-/// Seconds for which a closed connection keeps its port, as the limit has it.
+/// Seconds for which a closed connection keeps its port, as the limit has it: open ones leave the rest of the ports.
 fn hold(case: &Case<'_>) -> f64 {
+    let closed = u32::try_from(case.destination.states[State::TimeWait]).unwrap_or(u32::MAX);
+    let open = case.destination.ports_used.saturating_sub(closed);
+    let rest = f64::from(case.usable.saturating_sub(open));
     let time_wait = f64::from(case.view.namespace.time_wait_seconds);
-    // A limit that the length of TIME_WAIT does not explain rests on ports being taken over earlier.
-    if case.limit * time_wait <= f64::from(case.usable) * 1.01 {
-        time_wait
-    } else {
-        f64::from(case.usable) / case.limit
-    }
+    // A limit that the length of TIME_WAIT does not explain, rounded as it is, rests on ports being taken over earlier.
+    if case.limit * time_wait <= rest * 1.05 { time_wait } else { rest / case.limit }
 }
 
 fn wider_range(case: &Case<'_>) -> Option<Step> {
@@ -148,15 +147,7 @@ fn reuse_would_help(case: &Case<'_>) -> bool {
         && case.view.number("net.ipv4.tcp_tw_reuse").is_some()
         && case.view.number("net.ipv4.tcp_timestamps").is_some_and(|value| value != 0)
         && case.destination.states[State::TimeWait] > 0
-        && peer_timestamps(case) != Some(false)
-}
-
-/// Whether the peer sends timestamps, as seen on a live connection.
-fn peer_timestamps(case: &Case<'_>) -> Option<bool> {
-    let row = case.destination;
-    let seen = case.view.facts.census.destinations.iter();
-    seen.filter(|seen| seen.source.to_string() == row.source && seen.peer.to_string() == row.destination)
-        .find_map(|seen| seen.peer_timestamps)
+        && case.peer_timestamps() != Some(false)
 }
 
 fn tw_reuse(case: &Case<'_>) -> Option<Step> {
@@ -180,7 +171,7 @@ fn tw_reuse(case: &Case<'_>) -> Option<Step> {
     if case.destination.pool == Pool::Unknown {
         effect.push_str("; if connect() chose the ports, which could not be told");
     }
-    let risk = match peer_timestamps(case) {
+    let risk = match case.peer_timestamps() {
         Some(true) => {
             "little: the peer sends TCP timestamps (seen), and they and the sequence numbers keep old segments out"
         }
@@ -223,7 +214,7 @@ fn less_time(case: &Case<'_>) -> Option<Step> {
 fn more_addresses(case: &Case<'_>) -> Option<Step> {
     let effect = format!(
         "each further one brings as many ports again: {} connections a second more",
-        figure(case.limit)
+        figure(f64::from(case.usable) / hold(case))
     );
     let summary = "use more source addresses, or more addresses or ports of the destination";
     Some(
@@ -286,7 +277,7 @@ fn why_no_reuse(case: &Case<'_>) -> Option<&'static str> {
         None
     } else if case.view.number("net.ipv4.tcp_timestamps") == Some(0) {
         Some("it needs TCP timestamps, and net.ipv4.tcp_timestamps is 0")
-    } else if peer_timestamps(case) == Some(false) {
+    } else if case.peer_timestamps() == Some(false) {
         Some("it needs TCP timestamps, and the peer sends none (seen on a live connection)")
     } else if case.destination.states[State::TimeWait] == 0 {
         Some("none of the ports is in TIME_WAIT")

@@ -7,8 +7,8 @@ use tidewait_model::report::Severity;
 
 use crate::Kind;
 use crate::findings::remedy::{Step, advice, setting};
-use crate::findings::view::{Found, Ties, View};
-use crate::findings::words::{count, listed, things, who};
+use crate::findings::view::{Found, View};
+use crate::findings::words::{count, listed, who};
 
 pub(in crate::findings) const KIND: Kind = Kind {
     id: "listener-in-port-range",
@@ -63,7 +63,7 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
     merged.union(&ports);
     let reserve = Step::new(
         "reserve-ports",
-        format!("reserve {}: net.ipv4.ip_local_reserved_ports = {merged}", things(u64::from(number), "port", "ports")),
+        format!("reserve {}: net.ipv4.ip_local_reserved_ports = {merged}", if number == 1 { "the port" } else { "the ports" }),
         "connect() and bind(port 0) leave them out also while the service is down; they are lost to connect() already",
     )
     .command(view.sysctl("net.ipv4.ip_local_reserved_ports", format!("\"{merged}\"")))
@@ -76,7 +76,6 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
             .no_help([
                 advice("SO_REUSEADDR in the service", "it shares a port with old connections of the service, not with one that connect() gave the port to"),
                 setting(view, "net.ipv4.tcp_tw_reuse", "it is for connect(); the service calls bind()"),
-            ])
-            .ties(Ties { endpoints: names.iter().map(|name| (*name).clone()).collect(), ..Ties::default() }),
+            ]),
     )
 }

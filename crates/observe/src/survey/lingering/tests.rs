@@ -124,8 +124,8 @@ fn holders_are_searched_for_what_is_old_or_many() {
     let sockets = |count: u16, inode, age| {
         (0..count).map(|number| close_wait(number, inode, age, 1)).collect::<Vec<_>>()
     };
-    assert!(!seen(&sockets(30, 7, 9_999)).is_worth_a_search());
-    assert!(seen(&sockets(30, 7, 10_000)).is_worth_a_search());
+    assert!(!seen(&sockets(30, 7, 2_499)).is_worth_a_search());
+    assert!(seen(&sockets(30, 7, 2_500)).is_worth_a_search());
     assert!(seen(&sockets(100, 7, 1)).is_worth_a_search());
     assert!(!seen(&sockets(100, 0, 60_000)).is_worth_a_search(), "orphans have no holder");
 }
