@@ -39,21 +39,50 @@ impl NetNs {
     /// When /proc is not mounted.
     pub fn states(&self) -> Result<StateCounts> {
         let mut counts = StateCounts::default();
+        for line in self.rows()? {
+            if let Some(state) = state(&line) {
+                counts.add(state, 1);
+            }
+        }
+        Ok(counts)
+    }
+
+    /// How many connections wait in accept queues: open for the kernel, and not yet in a program's hands.
+    ///
+    /// # Errors
+    /// When /proc is not mounted.
+    pub fn unaccepted(&self) -> Result<u64> {
+        let rows = self.rows()?;
+        Ok(rows
+            .iter()
+            .filter(|line| state(line) == Some(State::Listen))
+            .filter_map(|line| received(line))
+            .sum())
+    }
+
+    /// The rows of /proc/net/tcp and tcp6.
+    fn rows(&self) -> Result<Vec<String>> {
+        let mut rows = Vec::new();
         for path in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
             let text = match self.run(|| fs::read_to_string(path))? {
                 // A kernel without IPv6.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.ends_with('6') => continue,
                 other => other.context("read", path)?,
             };
-            for line in text.lines().skip(1) {
-                let number = line.split_whitespace().nth(3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-                if let Some(state) = number.and_then(State::from_number) {
-                    counts.add(state, 1);
-                }
-            }
+            rows.extend(text.lines().skip(1).map(str::to_owned));
         }
-        Ok(counts)
+        Ok(rows)
     }
+}
+
+/// The state of a row of /proc/net/tcp.
+fn state(row: &str) -> Option<State> {
+    u8::from_str_radix(row.split_whitespace().nth(3)?, 16).ok().and_then(State::from_number)
+}
+
+/// The receive queue of a row of /proc/net/tcp: of a listener, its accept queue (`tx_queue:rx_queue`).
+fn received(row: &str) -> Option<u64> {
+    u64::from_str_radix(row.split_whitespace().nth(4)?.split_once(':')?.1, 16).ok()
 }
 
 fn parse_sockstat(text: &str) -> Option<Sockstat> {
@@ -74,6 +103,13 @@ fn parse_sockstat(text: &str) -> Option<Sockstat> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_tells_state_and_accept_queue() {
+        let row = "   0: 00000000:1F90 00000000:0000 0A 00000000:00000011 00:00000000 00000000     0        0 8086 1 0 100";
+        assert_eq!((state(row), received(row)), (Some(State::Listen), Some(17)));
+        assert_eq!((state("x"), received("x")), (None, None));
+    }
 
     #[test]
     fn the_tcp_line_is_found_among_the_others() {

@@ -138,11 +138,11 @@ fn connect_and_close(stage: &Stage, peer: &Host, count: u64) -> Result<()> {
     })
 }
 
-/// `count` connections from the peer that stay open.
+/// `count` connections from the peer that stay open, and that the service has accepted: only then they are descriptors.
 pub(super) fn connected(stage: &Stage, peer: &Host, port: u16, count: u64) -> Result<Held> {
     let clients = stage.inward(peer, port).syn_sent(count)?;
     stage.until(&format!("{count} clients connect"), 10, |host| {
-        Ok(host.states()?[State::Established] >= count)
+        Ok(host.states()?[State::Established] >= count && host.unaccepted()? == 0)
     })?;
     Ok(clients)
 }

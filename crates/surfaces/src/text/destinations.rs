@@ -23,7 +23,8 @@ const WIDEST_SPARK: usize = 30;
 pub fn write(paper: &mut Paper<'_>, destinations: &[Destination], total: u64) {
     let shown = &destinations[..destinations.len().min(paper.page().top)];
     if !shown.is_empty() {
-        let rows: Vec<Row<'_>> = shown.iter().map(|destination| Row::new(paper, destination)).collect();
+        let mut rows: Vec<Row<'_>> = shown.iter().map(|destination| Row::new(paper, destination)).collect();
+        give_each_reason_once(&mut rows);
         match Columns::fit(&rows, paper.width(), paper.dot()) {
             Some(columns) => columns.write(paper, &rows),
             None => stacked(paper, &rows),
@@ -39,6 +40,22 @@ pub fn write(paper: &mut Paper<'_>, destinations: &[Destination], total: u64) {
             format!("and {}{}", number::of(hidden, "destination", "destinations"), each.unwrap_or_default());
         let text = if shown.is_empty() { text } else { text.replacen("destination", "more destination", 1) };
         paper.prose(Line::plain("  "), Paint::Faint, &text);
+    }
+}
+
+/// How the pool is known takes a line or two, and is the same for most destinations of a program.
+fn give_each_reason_once(rows: &mut [Row<'_>]) {
+    for index in 1..rows.len() {
+        let (above, rest) = rows.split_at_mut(index);
+        let Some(row) = rest.first_mut().filter(|row| !row.fact.pool_how.is_empty()) else { continue };
+        if above.iter().any(|other| !other.small && other.pool == row.pool) {
+            let name = match row.fact.pool {
+                Pool::Connect => "connect pool",
+                Pool::Bind => "bind pool",
+                Pool::Unknown => "pool not known",
+            };
+            row.pool = format!("{name}, as above");
+        }
     }
 }
 

@@ -24,6 +24,9 @@ use stage::Ending;
 /// Near names that are offered for one that is unknown.
 const NEAR: usize = 3;
 
+/// How alike they have to be, 0 to 1.
+const LIKE: f64 = 0.7;
+
 /// Runs the command.
 pub fn run(options: &Lab) -> Result<()> {
     match &options.errand {
@@ -198,11 +201,13 @@ fn choose(names: &[String]) -> Result<Vec<Scenario>> {
     if let Some(unknown) =
         names.iter().find(|name| *name != "all" && !all.iter().any(|scenario| scenario.name == **name))
     {
-        return Err(Usage(format!(
-            "no scenario is called {unknown:?}; near are {}; `tidewait lab list` shows all",
-            near(unknown, &all).join(", ")
-        ))
-        .into());
+        let near = match near(unknown, &all).join(", ") {
+            near if near.is_empty() => near,
+            near => format!("near are {near}; "),
+        };
+        return Err(
+            Usage(format!("no scenario is called {unknown:?}; {near}`tidewait lab list` shows all")).into()
+        );
     }
     let everything = names.iter().any(|name| name == "all");
     Ok(all
@@ -218,6 +223,7 @@ fn near<'a>(unknown: &str, all: &'a [Scenario]) -> Vec<&'a str> {
         let contains = if name.contains(unknown) { 1.0 } else { 0.0 };
         contains + strsim::jaro_winkler(unknown, name)
     };
+    names.retain(|name| likeness(name) >= LIKE);
     names.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
     names.truncate(NEAR);
     names
@@ -252,6 +258,8 @@ mod tests {
     fn an_unknown_name_is_answered_with_near_ones() {
         let said = choose(&["port-exhausted".to_owned()]).unwrap_err().to_string();
         assert!(said.contains("\"port-exhausted\"") && said.contains("near are ports-exhausted"), "{said}");
+        let said = choose(&["nope".to_owned()]).unwrap_err().to_string();
+        assert!(!said.contains("near are") && said.contains("lab list"), "{said}");
         let said = choose(&["squid".to_owned()]).unwrap_err().to_string();
         assert!(said.contains("near are bind-pool-squid"), "{said}");
     }

@@ -181,7 +181,7 @@ fn time_wait_of_incoming_connections_costs_no_ports() {
         assert!(there > 450, "{there}");
         assert_eq!(namespace["incoming"][0]["states"]["time_wait"], there);
         assert_eq!(namespace["incoming"][0]["owners"][0]["pid"], std::process::id());
-        assert_eq!(report["findings"].as_array().unwrap().len(), 0);
+        assert_eq!(report["findings"].as_array().unwrap().len(), 0, "{}", report["findings"]);
     });
 }
 
@@ -276,7 +276,7 @@ fn a_busy_churn_is_counted_without_losing_the_thread() {
             // A dump is no snapshot: what comes and moves while it runs may be missed or not.
             let slack = (after - before) + after / 50 + 100;
             assert!(seen + slack >= before && seen <= after + slack, "{before}..{after} made, {seen} seen");
-            assert_eq!(report["findings"].as_array().unwrap().len(), 0);
+            assert_eq!(report["findings"].as_array().unwrap().len(), 0, "{}", report["findings"]);
         }
         churn.stop();
     });

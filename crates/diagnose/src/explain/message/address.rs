@@ -50,7 +50,9 @@ pub(super) fn find(text: &str, zero: bool) -> Option<Endpoint> {
     if let Some(endpoint) = pair(text) {
         return Some(endpoint);
     }
-    let mut found = first(text, zero)?;
+    // Go names the address behind the URL: `Get "http://db.example:80/": dial tcp 10.0.2.9:80`.
+    let mut found =
+        text.split_once("dial tcp ").and_then(|(_, rest)| first(rest, zero)).or_else(|| first(text, zero))?;
     // `localhost:3000 ... dial tcp 127.0.0.1:3000`, `"localhost" (::1), port 5432`: the address tells more.
     let loopback = [("127.0.0.1", Ipv4Addr::LOCALHOST.into()), ("::1", Ipv6Addr::LOCALHOST.into())];
     if found.host == "localhost"
@@ -167,6 +169,7 @@ mod tests {
             ("mysql server on '10.0.2.9' (99)", Some("10.0.2.9")),
             ("could not connect to db.internal:5432: refused", Some("db.internal:5432")),
             ("get http://localhost:31363/v3 dial tcp 127.0.0.1:31363: connect", Some("127.0.0.1:31363")),
+            ("get \"http://api.example:8080/x\": dial tcp 10.96.0.10:8080: connect", Some("10.96.0.10:8080")),
             ("connection to server at \"localhost\" (::1), port 5432 failed", Some("[::1]:5432")),
             ("cannot bind socket (address in use) for [0.0.0.0:8404]", Some("0.0.0.0:8404")),
             ("to [2001:db8::5]:443 failed", Some("[2001:db8::5]:443")),

@@ -123,7 +123,22 @@ const SPEAKERS: &[Speaker] = &[
     ),
     speaker("memcached", "memcached", &["memcache"]),
     speaker("Go", "go-http", &["dial tcp", "listen tcp", "read tcp", "write tcp", "accept tcp"]),
-    speaker("Java", "java-http", &["java.net.", "java.io.", "java.nio", "sun.nio", "exception:"]),
+    Speaker { name: ".NET", id: None, marks: &["system.net.", "system.io.", "system.aggregateexception"] },
+    speaker(
+        "Java",
+        "java-http",
+        &[
+            "java.net.",
+            "java.io.",
+            "java.nio",
+            "sun.nio",
+            "io.netty.",
+            "org.apache.http",
+            "org.apache.kafka",
+            "org.springframework",
+            "caused by: ",
+        ],
+    ),
     speaker(
         "Python (requests, urllib3)",
         "requests",

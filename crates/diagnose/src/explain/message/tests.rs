@@ -309,6 +309,17 @@ const SAMPLES: &[(&str, Option<&str>, &str)] = &[
         Some("httpx"),
         "httpx.ConnectError: [Errno 99] Cannot assign requested address",
     ),
+    // What .NET says is no Java.
+    (
+        "EADDRNOTAVAIL",
+        None,
+        "System.Net.Http.HttpRequestException: Cannot assign requested address (api.example:443)",
+    ),
+    (
+        "EADDRINUSE-listen",
+        None,
+        "System.IO.IOException: Failed to bind to address http://[::]:80: address already in use.",
+    ),
     // Other languages.
     ("EADDRINUSE", None, "bind: Die Adresse wird bereits verwendet"),
     ("EADDRNOTAVAIL-connect", None, "connect: Ne peut attribuer l\u{2019}adresse demandée"),

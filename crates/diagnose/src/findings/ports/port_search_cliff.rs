@@ -40,10 +40,10 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     let (severity, summary) = if case.in_the_way().saturating_mul(2) > case.usable {
         let severity = if share >= FELT { Severity::Warning } else { Severity::Notice };
         let summary = format!(
-            "{} uses more than half of its local ports: each connect() searches the full half first, about {} of \
-             CPU, and says nothing",
+            "{} uses more than half of its local ports: each connect() searches the full half first, about {} of CPU, \
+             and says nothing",
             case.subject(),
-            brief(per_connect)
+            cost(per_connect)
         );
         (severity, summary)
     } else {
@@ -55,7 +55,7 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
             "{} reaches half of its local ports in {} s; from there on each connect() costs about {} of CPU",
             case.subject(),
             figure(seconds),
-            brief(per_connect)
+            cost(per_connect)
         );
         (Severity::Warning, summary)
     };
@@ -70,7 +70,23 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     Some(case.finding(&KIND, severity, summary, evidence))
 }
 
-/// A time of CPU: `1.4 ms`, `50 us`.
-fn brief(seconds: f64) -> String {
-    if seconds < 1e-4 { format!("{:.0} us", seconds * 1e6) } else { format!("{:.1} ms", seconds * 1e3) }
+/// A time of CPU, in the unit that it has digits in: a range of a few hundred ports is searched in microseconds.
+fn cost(seconds: f64) -> String {
+    if seconds < 1e-4 {
+        format!("{:.0} microseconds", seconds * 1e6)
+    } else {
+        format!("{:.1} ms", seconds * 1e3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cost_has_digits() {
+        assert_eq!(cost(0.001_5), "1.5 ms");
+        assert_eq!(cost(0.000_1), "0.1 ms");
+        assert_eq!(cost(0.000_010_4), "10 microseconds");
+    }
 }
