@@ -45,7 +45,7 @@ impl Step {
     pub(crate) fn configuration_or_hint(self, owner: Option<&Owner>, need: Need) -> Step {
         let mut step = self.configuration(owner, need);
         if step.0.configuration.is_empty() {
-            step.0.summary.push_str("; see `tidewait explain PROGRAM`");
+            step.0.summary.push_str("; `tidewait explain programs` lists those with lines to copy");
         }
         step
     }

@@ -132,7 +132,7 @@ fn a_known_program_gets_its_own_lines_and_an_unknown_one_a_hint() {
         let finding = short_of_ports(&[], |census| first(census).owners = vec![owner(command, 9)]);
         let reuse = remedy(&finding, "reuse-connections");
         assert_eq!(!reuse.configuration.is_empty(), known, "{command}");
-        assert_eq!(reuse.summary.contains("tidewait explain PROGRAM"), !known, "{}", reuse.summary);
+        assert_eq!(reuse.summary.contains("tidewait explain programs"), !known, "{}", reuse.summary);
         assert!(reuse.summary.contains(&format!("{command}[9]")));
     }
 }

@@ -191,6 +191,18 @@ fn a_full_range_whose_pool_cannot_be_told_is_no_certain_failure_under_tw_reuse()
 }
 
 #[test]
+fn a_short_range_over_half_full_costs_nothing_to_speak_of() {
+    for (range, told) in [("32768 33367", false), ("32768 60999", true)] {
+        let ports: u32 = if told { 16_000 } else { 400 };
+        let mut open = occupancy(&[], ports, 32_768, 1);
+        open.ports = (32_768..32_768 + ports as u16).collect();
+        let report = one(open, &[("ip_local_port_range", range)]);
+        let ids: Vec<&str> = report.findings.iter().map(|finding| finding.id.as_str()).collect();
+        assert_eq!(ids.contains(&"port-search-cliff"), told, "{range}: {ids:?}");
+    }
+}
+
+#[test]
 fn ports_that_a_program_chose_outside_the_range_take_none_of_it() {
     for (low, told) in [(10_000, &[][..]), (32_768, &["ports-exhausted"][..])] {
         let mut past = occupancy(&steady(50), 0, low, 1);

@@ -145,4 +145,46 @@ pub(super) const CONCEPTS: &[Article] = &[
         see_also: &["net.ipv4.ip_local_port_range", "setting-overridden"],
         sources: &["net/ipv4/tcp_ipv4.c tcp_sk_init(), sysctl_net_ipv4.c (6.18)"],
     },
+    Article {
+        topic: "programs",
+        kind: Kind::Concept,
+        aliases: &["program"],
+        summary: "What to write into the configuration or the source of a program is known for those under \"See also\": \
+                  `tidewait explain NAME` shows the lines.",
+        sections: &[(
+            "For others",
+            &[
+                "Look for: keep-alive and the number of idle connections kept for each destination; a connection pool and its \
+                 size; whether a source address is bound, and IP_BIND_ADDRESS_NO_PORT with it; time limits for idle \
+                 connections; the backlog given to listen().",
+            ],
+        )],
+        corrections: &[],
+        here: &[],
+        see_also: &[
+            "nginx",
+            "haproxy",
+            "squid",
+            "envoy",
+            "httpd",
+            "php-fpm",
+            "mysql",
+            "pgbouncer",
+            "redis",
+            "memcached",
+            "go-http",
+            "go-sql",
+            "java-http",
+            "hikaricp",
+            "apache-httpclient",
+            "requests",
+            "urllib3",
+            "httpx",
+            "node-http",
+            "undici",
+            "curl",
+            "systemd",
+        ],
+        sources: &[],
+    },
 ];

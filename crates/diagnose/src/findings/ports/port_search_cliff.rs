@@ -29,6 +29,8 @@ pub(in crate::findings) const KIND: Kind = Kind {
 const PER_PORT: f64 = 1.0e-7;
 /// From this share of a core on, the search is felt.
 const FELT: f64 = 0.05;
+/// A search that takes less, in seconds, is nothing to speak of unless it is felt: a range of a few hundred ports.
+const SHORT: f64 = 1.0e-4;
 
 pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     let destination = case.destination;
@@ -37,6 +39,9 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     }
     let per_connect = f64::from(case.usable) / 2.0 * PER_PORT;
     let share = destination.rate_now_per_second * per_connect;
+    if per_connect < SHORT && share < FELT {
+        return None;
+    }
     let (severity, summary) = if case.in_the_way().saturating_mul(2) > case.usable {
         let severity = if share >= FELT { Severity::Warning } else { Severity::Notice };
         let summary = format!(
@@ -72,7 +77,7 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
 
 /// A time of CPU, in the unit that it has digits in: a range of a few hundred ports is searched in microseconds.
 fn cost(seconds: f64) -> String {
-    if seconds < 1e-4 {
+    if seconds < SHORT {
         format!("{:.0} microseconds", seconds * 1e6)
     } else {
         format!("{:.1} ms", seconds * 1e3)
