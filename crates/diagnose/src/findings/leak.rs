@@ -17,7 +17,7 @@ const MANY: u64 = 50;
 /// Seconds after which half of a group has been in its state for too long to be on its way through it: what passes in
 /// five seconds has a median of half of that, as long as it comes steadily.
 const SETTLED: f64 = 2.5;
-/// Seconds for which a program has to have been running for the lack of old sockets to mean that they pass.
+/// Seconds after the start of a program within which a lack of old sockets proves nothing.
 const YOUNG: f64 = 120.0;
 /// Descriptors that run out within this many minutes are as good as gone.
 const SOON: f64 = 10.0;
@@ -41,8 +41,8 @@ pub(super) struct Leak<'a> {
 
 impl<'a> Leak<'a> {
     /// The group as a leak; `None` where it may as well be on its way through its state, or is too small to matter.
-    /// `certain` says that the program knows of them. In one that has just been started, which cannot have old ones, this is
-    /// taken for a leak; elsewhere work for clients that have closed their half looks the same while it lasts.
+    /// `certain` says that the program knows of them. They are taken to stay where the program is young and the first of them came
+    /// early in its life; elsewhere work for clients that have closed their half looks the same while it lasts.
     pub(super) fn of(view: &View<'a>, group: &'a Lingering, certain: bool) -> Option<Leak<'a>> {
         let process = view.process(group.owner.as_ref());
         let (old, new) = match &group.silence {
@@ -60,9 +60,11 @@ impl<'a> Leak<'a> {
         let by_number = !ages_tell
             && group.sockets >= 5 * SOME
             && group.sockets > view.facts.census.states[State::Established];
-        let started =
-            process.and_then(|process| process.running_seconds).is_some_and(|seconds| seconds < YOUNG);
-        let stays = settled && (old > 0 || (certain && started));
+        let running = process.and_then(|process| process.running_seconds);
+        let since_start = running
+            .zip(group.silence)
+            .is_some_and(|(running, silence)| running < YOUNG && silence.longest * 2.0 >= running);
+        let stays = settled && (old > 0 || (certain && since_start));
         (by_age || by_number).then_some(Leak { group, process, old, new, stays })
     }
 

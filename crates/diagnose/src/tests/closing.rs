@@ -49,7 +49,9 @@ fn a_young_group_is_a_warning_only_of_a_program_that_has_just_begun_and_has_read
     const DAY: f64 = 86_400.0;
     for (unread_end, unread_data, last_minute, running, severity) in [
         (0, 0, 200, 30.0, Warning),
-        // It has been running for long enough to have old ones: work for clients that have closed their half.
+        // It has been running for long enough to have older ones:
+        (0, 0, 200, 90.0, Notice),
+        // So has this one: work for clients that have closed their half.
         (0, 0, 200, DAY, Notice),
         // An idle pool whose peers closed, a long poll, slow work.
         (200, 0, 200, 30.0, Notice),

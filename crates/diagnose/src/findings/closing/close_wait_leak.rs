@@ -29,7 +29,7 @@ pub(in crate::findings) const KIND: Kind = Kind {
         "a pool of idle connections that never looks whether the peer has closed them",
     ],
     severity: "critical: no descriptor is left, or will be within ten minutes. Warning: they grow, or hold half of the limit. \
-               Notice: they stay as they are.",
+               Notice: they stay as they are, or none has been there for a minute, so that they may pass.",
     scenario: "close-wait-leak",
     see_also: &[
         "CLOSE_WAIT",
