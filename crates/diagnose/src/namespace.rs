@@ -256,6 +256,7 @@ fn listener(seen: &tidewait_model::Listener) -> Listener {
         full: seen.full,
         queue: seen.queue,
         limit: seen.limit,
+        still_full: seen.still_full,
         owners: seen.owners.clone(),
     }
 }

@@ -137,6 +137,7 @@ fn listener(local: &str, queue: u32, limit: u32) -> Listener {
         full: u32::from(queue > limit),
         queue,
         limit,
+        still_full: None,
         owners: vec![owner("app", 7)],
     }
 }

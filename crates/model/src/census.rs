@@ -109,6 +109,9 @@ pub struct Listener {
     pub queue: u32,
     /// How many may wait in it: the backlog given to listen(), at most net.core.somaxconn at that time.
     pub limit: u32,
+    /// How many of the sockets had a full queue when they were looked at again, a moment after one was found full; `None`
+    /// where that was not done.
+    pub still_full: Option<u32>,
     /// Who listens, where that was asked for and could be found.
     pub owners: Vec<Owner>,
 }

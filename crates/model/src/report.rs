@@ -100,6 +100,9 @@ pub struct Listener {
     pub queue: u32,
     /// How many may wait in it.
     pub limit: u32,
+    /// How many of the sockets had a full queue again a moment later; null where none was full, or nobody looked again.
+    #[serde(default)]
+    pub still_full: Option<u32>,
     /// Who listens, where that was asked for and could be found.
     pub owners: Vec<Owner>,
 }

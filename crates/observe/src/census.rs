@@ -119,6 +119,7 @@ impl Builder {
             full: 0,
             queue,
             limit,
+            still_full: None,
             owners: Vec::new(),
         });
         listener.sockets += 1;

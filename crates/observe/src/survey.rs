@@ -7,6 +7,7 @@
 mod lingering;
 mod plan;
 mod processes;
+mod queues;
 mod sockets;
 mod unconnected;
 mod watch;
@@ -95,6 +96,7 @@ pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
     observation.timings.push(timing("settings", settings_begin, namespaces.len() as u64));
 
     let (seen, connected) = count(question, &mut namespaces, &mut observation.timings);
+    let counted = Instant::now();
     limits.extend(seen);
     let (close, seen) = look_closely(question, &namespaces, &mut observation.timings);
     limits.extend(seen);
@@ -131,6 +133,9 @@ pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
         limits.extend(watch::watch(&question.root, &mut namespaces, &first_read, least));
         observation.timings.push(timing("watching", watch_begin, namespaces.len() as u64));
     }
+    let queues_begin = Instant::now();
+    limits.extend(queues::look_again(&mut namespaces, counted));
+    observation.timings.push(timing("full accept queues", queues_begin, 0));
     observation.namespaces = namespaces.into_iter().map(|(_, facts)| facts).collect();
     observation.limits = limits.0;
     observation.duration_seconds = begin.elapsed().as_secs_f64();

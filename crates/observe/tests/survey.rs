@@ -217,6 +217,7 @@ fn a_full_accept_queue_has_an_owner_and_its_forsaken_connections_have_none() {
         };
         let listener = of_port(80);
         assert_eq!((listener.full, listener.queue, listener.limit), (1, 26, 25));
+        assert_eq!((listener.still_full, of_port(90).still_full), (Some(1), None));
         assert_eq!(listener.owners[0].pid, Some(std::process::id()));
         assert_eq!(of_port(90).owners, [], "its queue is empty");
 
@@ -228,6 +229,30 @@ fn a_full_accept_queue_has_an_owner_and_its_forsaken_connections_have_none() {
         assert_eq!((forsaken.sockets, &forsaken.owner, forsaken.unread_end), (26, &None, 26));
         let always = seen_by(&server, &Question { owners: Owners::Always, ..question() });
         assert!(facts(&always).census.listeners.iter().all(|listener| listener.owners.len() == 1));
+    });
+}
+
+#[test]
+fn a_queue_that_a_burst_has_filled_has_room_when_it_is_looked_at_again() {
+    let _alone = alone();
+    isolated("a_queue_that_a_burst_has_filled_has_room_when_it_is_looked_at_again", || {
+        let (client, server) = Lab::new().pair().unwrap();
+        // A program that listens and is busy with something else for the moment.
+        let listener = server.run(|| TcpListener::bind("10.77.0.2:80")).unwrap().unwrap();
+        rustix::net::listen(&listener, 25).unwrap();
+        let _waiting: Vec<TcpStream> =
+            (0..26).map(|_| client.run(|| TcpStream::connect("10.77.0.2:80")).unwrap().unwrap()).collect();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let program = thread::spawn(move || {
+            begins.recv().unwrap();
+            sleep(Duration::from_millis(200));
+            (0..26).map(|_| listener.accept().unwrap().0).collect::<Vec<TcpStream>>()
+        });
+        begun.send(()).unwrap();
+        let observation = seen_by(&server, &question());
+        let _accepted = program.join().unwrap();
+        let seen = &facts(&observation).census.listeners[0];
+        assert_eq!((seen.full, seen.queue, seen.still_full), (1, 26, Some(0)));
     });
 }
 

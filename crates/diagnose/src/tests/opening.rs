@@ -184,6 +184,26 @@ fn a_full_accept_queue_is_told_and_old_counts_are_not() {
 }
 
 #[test]
+fn a_queue_that_is_full_in_two_looks_is_critical_and_a_burst_is_not() {
+    let drops: &[(&str, i64)] = &[("TcpExt.ListenOverflows", 30)];
+    let two: &[(&str, i64)] = &[("TcpExt.ListenOverflows", 2), ("Tcp.PassiveOpens", 4)];
+    for (still_full, growth, expected) in [
+        (1, None, Critical),
+        // Clients that were dropped wait longer and longer before they try again.
+        (1, Some(&[][..]), Critical),
+        (0, None, Notice),
+        (0, Some(&[][..]), Notice),
+        (0, Some(two), Warning),
+        (0, Some(drops), Critical),
+    ] {
+        let full = Listener { still_full: Some(still_full), ..listener("0.0.0.0:80", 129, 128) };
+        let found = listening(full, 9_000, growth);
+        assert_eq!(told(&found), [("accept-queue-overflow", expected)], "{still_full} {growth:?}");
+        assert_eq!(only(&found).summary.contains("a burst"), still_full == 0);
+    }
+}
+
+#[test]
 fn the_limit_that_binds_is_the_one_to_raise() {
     for (limit, words, command, somaxconn_is_no_help) in [
         (128, "the backlog that the program gave", None, true),

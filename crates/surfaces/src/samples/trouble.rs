@@ -128,6 +128,7 @@ fn full_queue() -> Listener {
         full: 4,
         queue: 129,
         limit: 128,
+        still_full: Some(1),
         owners: vec![owner("app", 123, "app.service", 1.0, OwnerBasis::ListeningSocket)],
     }
 }
@@ -143,6 +144,7 @@ pub fn accept_queue() -> Report {
             full: 0,
             queue: 300,
             limit: 511,
+            still_full: None,
             owners: vec![],
         },
         Listener {
@@ -151,6 +153,7 @@ pub fn accept_queue() -> Report {
             full: 0,
             queue: 0,
             limit: 100,
+            still_full: None,
             owners: vec![],
         },
     ];

@@ -276,7 +276,9 @@ fn a_busy_churn_is_counted_without_losing_the_thread() {
             // A dump is no snapshot: what comes and moves while it runs may be missed or not.
             let slack = (after - before) + after / 50 + 100;
             assert!(seen + slack >= before && seen <= after + slack, "{before}..{after} made, {seen} seen");
-            assert_eq!(report["findings"].as_array().unwrap().len(), 0, "{}", report["findings"]);
+            // A server that is slow for a moment may be met with a full accept queue: a notice.
+            let findings = report["findings"].as_array().unwrap();
+            assert!(findings.iter().all(|finding| finding["severity"] == "notice"), "{findings:#?}");
         }
         churn.stop();
     });

@@ -17,15 +17,15 @@ pub(in crate::findings) const KIND: Kind = Kind {
     title: "a service does not accept connections as fast as they come",
     means: "Clients that connect hang: their SYN is dropped and repeated after 1, 3, 7 s and so on. The service is up, its port is \
             open, and it looks healthy from inside.",
-    told_by: "A listener whose accept queue is full now, or ListenOverflows growing while it was watched. An old count that does \
-              not grow is history and no finding.",
+    told_by: "A listener whose accept queue is full in two looks, or ListenOverflows growing while it was watched. An old count that \
+              does not grow is history and no finding.",
     causes: &[
         "the program is stuck, or has too few workers or threads",
         "the program has no descriptor left, so that accept() fails (fd-limit-near, close-wait-leak)",
         "bursts that are longer than the queue: a small backlog in the program, or a small net.core.somaxconn",
     ],
-    severity: "critical: connections are dropped and the queue is full, or a tenth of them is dropped. A warning where the queue \
-               is full and nothing was dropped while watched, or where only bursts overflow.",
+    severity: "critical: the queue is full, and full again a moment later, or a tenth of the connections is dropped. A warning \
+               where bursts overflow; a notice where a queue was full for a moment and no drop was seen.",
     scenario: "accept-queue-overflow",
     see_also: &[
         "LISTEN",
@@ -48,6 +48,14 @@ struct Watched {
     seconds: f64,
     dropped: u64,
     accepted: u64,
+}
+
+impl Watched {
+    /// How bad drops are where the queues have room in between: a tenth of all connections is no burst any more.
+    fn severity(&self) -> Severity {
+        let much = self.dropped >= SOME && self.dropped.saturating_mul(9) >= self.accepted;
+        if much { Severity::Critical } else { Severity::Warning }
+    }
 }
 
 pub(super) fn check(view: &View<'_>) -> Vec<Found> {
@@ -75,26 +83,39 @@ fn name(listener: &Listener) -> String {
 }
 
 fn is_full(view: &View<'_>, listener: &Listener, watched: Option<&Watched>) -> Found {
-    let dropped = watched.is_some_and(|watched| watched.dropped > 0);
+    let passed = listener.still_full == Some(0);
     let severity = match watched {
-        Some(_) if dropped => Severity::Critical,
-        Some(_) => Severity::Warning,
-        // Not watched: it counts whether any connection has ever been dropped.
+        Some(watched) if passed && watched.dropped > 0 => watched.severity(),
+        _ if passed => Severity::Notice,
+        _ if listener.still_full.is_some() => Severity::Critical,
+        Some(watched) if watched.dropped > 0 => Severity::Critical,
+        // Not looked at again, and not watched: it counts whether any connection has ever been dropped.
         None if view.counter("TcpExt.ListenOverflows") > 0 => Severity::Critical,
-        None => Severity::Warning,
+        _ => Severity::Warning,
     };
     let sockets = if listener.sockets > 1 {
         format!(" ({} of its {} listening sockets)", count(listener.full), count(listener.sockets))
     } else {
         String::new()
     };
-    let summary = format!(
-        "{} does not accept: its queue is full with {} for a limit of {}{sockets}, and connections that come now are dropped",
-        name(listener),
-        things(u64::from(listener.queue), "connection", "connections"),
-        count(listener.limit)
-    );
+    let waiting = things(u64::from(listener.queue), "connection", "connections");
+    let (who, limit) = (name(listener), count(listener.limit));
+    let summary = if passed {
+        format!(
+            "{who}: a burst has filled its accept queue for a moment, with {waiting} for a limit of {limit}{sockets}; what comes \
+             at such a moment is dropped, and comes back after a second"
+        )
+    } else {
+        format!(
+            "{who} does not accept: its queue is full with {waiting} for a limit of {limit}{sockets}, and connections that come \
+             now are dropped"
+        )
+    };
     let mut evidence = vec![which_limit(view, listener)];
+    evidence.extend(listener.still_full.map(|sockets| match sockets {
+        0 => "a moment later it had room again".to_owned(),
+        _ => "a moment later it was full still, or again".to_owned(),
+    }));
     evidence.extend(watched.map(growth));
     found(view, Some(listener), severity, summary, evidence)
 }
@@ -105,8 +126,6 @@ fn overflows(view: &View<'_>, watched: &Watched) -> Found {
         let fill = |listener: &Listener| f64::from(listener.queue) / f64::from(listener.limit.max(1));
         fill(a).total_cmp(&fill(b))
     });
-    let much = watched.dropped >= SOME && watched.dropped.saturating_mul(9) >= watched.accepted;
-    let severity = if much { Severity::Critical } else { Severity::Warning };
     let who = match suspect {
         Some(listener) => format!("{}, whose queue is the fullest (inferred)", name(listener)),
         None => "a service that could not be told: all queues were empty a moment later".to_owned(),
@@ -118,7 +137,7 @@ fn overflows(view: &View<'_>, watched: &Watched) -> Found {
     );
     let mut evidence = vec![growth(watched)];
     evidence.extend(suspect.map(|listener| which_limit(view, listener)));
-    found(view, suspect, severity, summary, evidence)
+    found(view, suspect, watched.severity(), summary, evidence)
 }
 
 fn growth(watched: &Watched) -> String {

@@ -36,7 +36,15 @@ fn seen(sockets: &[Socket]) -> Close {
         census.states.add(socket.state, 1);
     }
     let local = Endpoint { address: Address::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0), port: 80 };
-    census.listeners.push(Listener { local, sockets: 1, full: 0, queue: 0, limit: 9, owners: Vec::new() });
+    census.listeners.push(Listener {
+        local,
+        sockets: 1,
+        full: 0,
+        queue: 0,
+        limit: 9,
+        still_full: None,
+        owners: Vec::new(),
+    });
     let facts = NamespaceFacts { census, ..NamespaceFacts::default() };
     let question = Question {
         root: "/".into(),
