@@ -242,13 +242,10 @@ fn a_queue_that_a_burst_has_filled_has_room_when_it_is_looked_at_again() {
         rustix::net::listen(&listener, 25).unwrap();
         let _waiting: Vec<TcpStream> =
             (0..26).map(|_| client.run(|| TcpStream::connect("10.77.0.2:80")).unwrap().unwrap()).collect();
-        let (begun, begins) = std::sync::mpsc::channel();
         let program = thread::spawn(move || {
-            begins.recv().unwrap();
             sleep(Duration::from_millis(200));
             (0..26).map(|_| listener.accept().unwrap().0).collect::<Vec<TcpStream>>()
         });
-        begun.send(()).unwrap();
         let observation = seen_by(&server, &question());
         let _accepted = program.join().unwrap();
         let seen = &facts(&observation).census.listeners[0];

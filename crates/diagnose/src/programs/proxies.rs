@@ -121,9 +121,12 @@ pub(super) const HAPROXY: Program = Program {
         },
         Recipe {
             need: Need::NoticeDeadPeers,
-            about: "SO_KEEPALIVE towards clients and servers, idle 60 s, probes 10 s apart, 6 of them",
+            about: "ends a connection that one side has closed when the other is idle for 30 s; and SO_KEEPALIVE towards clients and \
+                    servers, idle 60 s, probes 10 s apart, 6 of them",
             lines: &[
                 "defaults",
+                "    timeout client-fin 30s",
+                "    timeout server-fin 30s",
                 "    option clitcpka",
                 "    option srvtcpka",
                 "    clitcpka-idle 60s",
@@ -133,7 +136,7 @@ pub(super) const HAPROXY: Program = Program {
                 "    srvtcpka-intvl 10s",
                 "    srvtcpka-cnt 6",
             ],
-            source: "HAProxy configuration manual, option clitcpka, srvtcpka-idle",
+            source: "HAProxy configuration manual, timeout client-fin, timeout server-fin, option clitcpka, srvtcpka-idle",
         },
     ],
 };
