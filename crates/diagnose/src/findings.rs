@@ -1,7 +1,7 @@
 //! What is wrong or about to be: one file a finding, each with its check and its words.
 //!
-//! A check is given a [`View`] of one namespace and returns what it finds. What has its cause among the rest is then told
-//! as its consequence ([`causes`]), and of many alike the first few are told in full ([`crowd`]).
+//! A check is given a `View` of one namespace and returns what it finds. What has its cause among the rest is then told
+//! as its consequence (`causes`), and of many alike the first few are told in full (`crowd`).
 
 mod causes;
 mod closing;

@@ -11,7 +11,7 @@ use crate::socket;
 
 /// A server that is a process of its own, so that its sockets have an owner like any program's.
 ///
-/// It goes over the command line of the program that runs scenarios: [`Actor::arguments`] is what that program has to be
+/// It goes over the command line of the program that runs scenarios: `Actor::arguments` is what that program has to be
 /// called with, and it hands the words after `lab actor` to [`Actor::play`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
@@ -53,7 +53,7 @@ impl Actor {
     /// Plays the part that `words` describe, until it is killed.
     ///
     /// # Errors
-    /// When the words are none that [`Actor::arguments`] gives, or it cannot listen.
+    /// When the words are none that `Actor::arguments` gives, or it cannot listen.
     pub fn play(words: &[String]) -> Result<std::convert::Infallible> {
         let actor = Actor::parse(words)
             .ok_or_else(|| Error::Refused(format!("lab actor {words:?}: only scenarios start these")))?;
