@@ -110,7 +110,16 @@ fn code(status: WaitStatus) -> i32 {
 
 /// Mounts and names of the new machine; nothing of it is seen outside.
 fn furnish() -> Result<()> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(refused)?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).map_err(|error| match error {
+        // Mounting all the same could show outside.
+        Errno::INVAL => Error::NotPermitted(
+            "keep the mounts of a scenario to itself: / is a directory of another mount, as in a chroot. Run it outside, or \
+             mount the directory on itself before chroot: mount --bind DIR DIR"
+                .to_owned(),
+        ),
+        other => refused(other),
+    })?;
     mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV, None).map_err(|error| match error {
         Errno::PERM | Errno::ACCESS => Error::NotPermitted(
             "mount a /proc of its own: parts of this /proc are covered, as in a container; run it outside, or in a \
