@@ -175,7 +175,13 @@ impl Published {
         let directory = std::env::temp_dir().join(format!("tidewait-lab-{}-{name}", std::process::id()));
         std::fs::create_dir(&directory).unwrap();
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::copy(std::env::current_exe().unwrap(), directory.join("isolation")).unwrap();
+        // By a process beside: a copy that this one writes would be open for writing in whatever another test forks
+        // meanwhile, and could not be run (ETXTBSY) until that has called exec.
+        let copied = Command::new("cp")
+            .arg(std::env::current_exe().unwrap())
+            .arg(directory.join("isolation"))
+            .status();
+        assert!(copied.unwrap().success());
         Published(directory)
     }
 
