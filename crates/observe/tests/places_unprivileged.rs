@@ -33,7 +33,9 @@ impl Made {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("test");
-        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        // By a process beside: what this one has open for writing, forks of other tests would hold open (ETXTBSY).
+        let this = std::env::current_exe().unwrap();
+        assert!(Command::new("cp").arg(this).arg(&program).status().unwrap().success());
         for path in [directory.path(), &program] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
