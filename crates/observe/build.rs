@@ -27,14 +27,19 @@ mod bpf {
                         Ubuntu: apt-get install clang libelf-dev zlib1g-dev linux-libc-dev pkg-config. CLANG names another \
                         clang. To build without: --no-default-features.";
 
-    /// Every program: its source, and the name that its object gets in OUT_DIR.
-    const PROGRAMS: &[(&str, &str)] =
-        &[("src/probe/bpf/trace.bpf.c", "trace.bpf.o"), ("src/probe/bpf/network.bpf.c", "network.bpf.o")];
+    /// Every program: its source, the name that its object gets in OUT_DIR, and the instruction set that it needs. The
+    /// probes of `doctor` do with the oldest; v3 has atomic operations that give the former value (Linux 5.12).
+    const PROGRAMS: &[(&str, &str, &str)] = &[
+        ("src/probe/bpf/trace.bpf.c", "trace.bpf.o", "v1"),
+        ("src/probe/bpf/network.bpf.c", "network.bpf.o", "v1"),
+        ("src/trace/bpf/connections.bpf.c", "connections.bpf.o", "v3"),
+    ];
 
     pub fn compile() -> Result<(), String> {
         println!("cargo::rerun-if-env-changed=CLANG");
         println!("cargo::rerun-if-changed=build.rs");
         println!("cargo::rerun-if-changed=src/probe/bpf");
+        println!("cargo::rerun-if-changed=src/trace/bpf");
         let clang = clang()?;
         let out = PathBuf::from(env::var("OUT_DIR").map_err(|error| format!("OUT_DIR: {error}"))?);
         // linux/bpf.h includes asm/types.h, which Debian keeps in a directory for each architecture; clang only looks
@@ -43,7 +48,7 @@ mod bpf {
         let headers = format!("/usr/include/{architecture}-linux-gnu");
         // libbpf-sys says where libbpf's own headers are.
         let libbpf = env::var("DEP_BPF_INCLUDE").map_err(|error| format!("DEP_BPF_INCLUDE: {error}"))?;
-        for (source, object) in PROGRAMS {
+        for (source, object, instructions) in PROGRAMS {
             let output = Command::new(&clang)
                 .args([
                     "-target",
@@ -57,6 +62,7 @@ mod bpf {
                     "-idirafter",
                     &headers,
                 ])
+                .arg(format!("-mcpu={instructions}"))
                 .args(["-c", source, "-o"])
                 .arg(out.join(object))
                 .output()

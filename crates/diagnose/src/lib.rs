@@ -10,6 +10,7 @@ pub mod forecast;
 mod kind;
 mod namespace;
 pub mod programs;
+pub mod traced;
 
 pub use kind::Kind;
 use tidewait_model::Observation;

@@ -7,6 +7,7 @@ use tidewait_model::{
 
 use crate::accounting::{self, Account, Inferred, Range};
 use crate::forecast::{self, Situation};
+use crate::traced;
 
 /// The namespace as the report shows it, all destinations that were observed, most ports first.
 pub(crate) fn describe(facts: &NamespaceFacts, kernel: &str) -> Namespace {
@@ -45,6 +46,7 @@ pub(crate) fn describe(facts: &NamespaceFacts, kernel: &str) -> Namespace {
         closed_here: ClosedHere::default(),
         counters: facts.counters.clone(),
         growth: facts.growth.clone(),
+        traced: facts.traced.as_ref().map(traced::describe),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod ports;
 pub mod report;
 pub mod scenario;
 pub mod state;
+pub mod trace;
 
 pub use address::{AddressFilter, Endpoint};
 pub use census::{Census, Destination, Incoming, Listener, Occupancy, Source};
@@ -28,3 +29,4 @@ pub use observation::{
 };
 pub use ports::{PortRange, PortSet};
 pub use state::{State, StateCounts};
+pub use trace::Traced;

@@ -9,6 +9,7 @@ use crate::census::Census;
 use crate::lingering::Lingering;
 use crate::machine::Machine;
 use crate::ports::{PortRange, PortSet};
+use crate::trace::Traced;
 
 /// Everything one run of the observer saw.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,6 +53,8 @@ pub struct NamespaceFacts {
     /// Whether this is the namespace that the configuration files of /etc/sysctl.d are applied to at boot: that of
     /// process 1.
     pub configured: bool,
+    /// What tracing showed; `None` where it was not traced.
+    pub traced: Option<Traced>,
 }
 
 /// How much counters grew while they were watched.

@@ -12,6 +12,7 @@ use crate::lingering::Lingering;
 use crate::machine::Process;
 use crate::observation::{Growth, Limit, Owner, Timing};
 use crate::state::StateCounts;
+use crate::trace::{Direction, Program};
 
 /// The value of [`Report::schema`].
 pub const SCHEMA: &str = "tidewait.report/1";
@@ -85,6 +86,73 @@ pub struct Namespace {
     /// How much the counters grew while they were watched; null where they were read once only.
     #[serde(default)]
     pub growth: Option<Growth>,
+    /// What tracing showed; null where it was not traced.
+    #[serde(default)]
+    pub traced: Option<Traced>,
+}
+
+/// What tracing showed of one namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Traced {
+    /// For how long it was traced, in seconds.
+    pub seconds: f64,
+    /// Sockets in TIME_WAIT now that were born meanwhile.
+    pub time_wait_born: u64,
+    /// Of those, how many have a known owner.
+    pub time_wait_attributed: u64,
+    /// Connections by program and destination or service, most first.
+    pub connections: Vec<Connections>,
+    /// How many such rows there are, listed or not.
+    pub connections_total: u64,
+}
+
+/// The connections of one program to one destination, or to one service of its own, while it was traced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Connections {
+    /// Whose; null where nobody is known, as for connections that a thread of the kernel closed.
+    pub program: Option<Program>,
+    /// Which way they were opened.
+    pub direction: Direction,
+    /// Outgoing, and failed bind(): the local address; null where destinations were too many to be told apart.
+    pub source: Option<String>,
+    /// Outgoing: the remote address and port; null where they were too many to be told apart.
+    pub destination: Option<String>,
+    /// Incoming: the local address and port.
+    pub local: Option<String>,
+    /// connect() called.
+    pub connects: u64,
+    /// The same, per second.
+    pub connects_per_second: f64,
+    /// Of the connects, the local port had been chosen by bind(address, port 0).
+    pub port_by_bind: u64,
+    /// Of the connects, the program had asked bind() for this very local port.
+    pub port_by_program: u64,
+    /// Incoming connections established.
+    pub accepts: u64,
+    /// Closed here first; this side keeps the TIME_WAIT.
+    pub closed_here: u64,
+    /// Closed by the peer first; the TIME_WAIT sits there.
+    pub closed_there: u64,
+    /// Cut off from here by RST.
+    pub aborted_here: u64,
+    /// Cut off by the peer's RST, a time-out or SOCK_DESTROY.
+    pub aborted_there: u64,
+    /// Went on into TIME_WAIT.
+    pub time_wait: u64,
+    /// How long the connections that closed had lived on average, in seconds; null if no begin was seen.
+    pub mean_lifetime_seconds: Option<f64>,
+    /// Bytes sent on the connections that closed.
+    pub bytes_sent: u64,
+    /// Bytes received on the connections that closed.
+    pub bytes_received: u64,
+    /// connect() failed with EADDRNOTAVAIL, or bind() with EADDRINUSE, for want of a local port.
+    pub no_port: u64,
+    /// connect() failed with ECONNREFUSED.
+    pub refused: u64,
+    /// connect() failed with ETIMEDOUT.
+    pub unanswered: u64,
+    /// connect() failed otherwise, or was given up by the program.
+    pub failed: u64,
 }
 
 /// What listens at one endpoint, and its accept queue.

@@ -11,3 +11,4 @@ pub mod procfs;
 pub mod sock_diag;
 pub mod survey;
 pub mod sysctl_files;
+pub mod trace;

@@ -84,6 +84,7 @@ pub fn namespace(name: &str, destinations: Vec<Destination>) -> Namespace {
         listeners: vec![],
         lingering: vec![],
         growth: None,
+        traced: None,
         closed_here: ClosedHere::default(),
         counters: BTreeMap::new(),
     }

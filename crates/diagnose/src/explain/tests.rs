@@ -66,6 +66,7 @@ fn report(settings: &[(&str, &str)]) -> Report {
         closed_here: tidewait_model::report::ClosedHere::default(),
         counters: BTreeMap::from([("sockstat.TCP.orphan".to_owned(), 3)]),
         growth: None,
+        traced: None,
     };
     Report {
         schema: SCHEMA.to_owned(),

@@ -1,0 +1,786 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Who opens TCP connections, who closes them first, and what became of them.
+ *
+ * One program follows every change of state. What it must remember of a connection stays with the socket (and goes when
+ * the socket goes); what it counts is counted here, by owner and destination, in maps of fixed size. Which task is
+ * running means something only where a system call changes the state: connect(), listen(), close() and shutdown();
+ * everything else happens in whatever task a packet interrupts.
+ */
+#include <linux/bpf.h>
+#include <linux/errno.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_tracing.h>
+
+#include "kernel.h"
+#include "layout.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Each in a section of its own, where the loader finds it at the beginning. */
+const volatile struct settings settings SEC(".rodata.settings") = {};
+struct ledger ledger SEC(".data.ledger") = { .owners = 1 };
+
+/* The sizes here are the least; the loader sets those of the machine. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct owner_key);
+	__type(value, u32);
+} owner_numbers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct owner);
+} owners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u64);
+	__type(value, struct cgroup_path);
+} cgroups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct flow_key);
+	__type(value, struct tally);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, u64);
+	__type(value, struct waiting);
+} waiting SEC(".maps");
+
+/* The value is the owner of what listens, 0 if nobody could be found. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct listening_key);
+	__type(value, u32);
+} listening SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} ring SEC(".maps");
+
+static const struct cgroup_path no_path;
+static const struct tally no_tally;
+
+static __always_inline void add(u64 *count, u64 by)
+{
+	__sync_fetch_and_add(count, by);
+}
+
+/* ---- who ---- */
+
+static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
+{
+	struct kernfs_node___rcu *newer = (void *)node;
+
+	if (bpf_core_field_exists(newer->__parent))
+		return BPF_CORE_READ(newer, __parent);
+	return BPF_CORE_READ(node, parent);
+}
+
+/* The task's control group: of the unified hierarchy, or where that is not in use, of the one of v1 that has all units. */
+static __always_inline struct kernfs_node *cgroup_of(struct task_struct *task)
+{
+	struct css_set *set = task->cgroups;
+	struct kernfs_node *node = set->dfl_cgrp->kn;
+	struct cgroup_subsys_state *state;
+	u64 place;
+
+	if (parent_of(node) || !bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id))
+		return node;
+	place = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
+	if (bpf_probe_read_kernel(&state, sizeof(state), (void *)&set->subsys + place * sizeof(state)) || !state)
+		return node;
+	return BPF_CORE_READ(state, cgroup, kn);
+}
+
+static __noinline int note_cgroup(struct task_struct *task, u64 id)
+{
+	struct kernfs_node *node;
+	struct cgroup_path *path;
+	const char *name;
+	u32 level;
+
+	if (!task || bpf_map_update_elem(&cgroups, &id, &no_path, BPF_NOEXIST))
+		return 0;
+	path = bpf_map_lookup_elem(&cgroups, &id);
+	if (!path)
+		return 0;
+	node = cgroup_of(task);
+	for (level = 0; level < LEVELS; level++) {
+		struct kernfs_node *parent = parent_of(node);
+
+		/* The root has no name. */
+		if (!parent)
+			break;
+		name = BPF_CORE_READ(node, name);
+		bpf_probe_read_kernel_str(path->names[level], NAME, name);
+		node = parent;
+	}
+	path->levels = parent_of(node) ? LEVELS + 1 : level;
+	return 0;
+}
+
+/* The number of the owner with this key; one is made if there is room. 0: there is none. */
+static __always_inline u32 number_of(struct owner_key *key, struct task_struct *task)
+{
+	struct owner owner = {}, *kept;
+	u32 number, *known;
+
+	known = bpf_map_lookup_elem(&owner_numbers, key);
+	if (known)
+		return *known;
+	/* The last quarter is for owners that stand for many. */
+	if (ledger.owners >= (key->tgid ? settings.owner_limit - settings.owner_limit / 4 : settings.owner_limit))
+		return 0;
+	number = __sync_fetch_and_add(&ledger.owners, 1);
+	kept = bpf_map_lookup_elem(&owners, &number);
+	if (!kept)
+		return 0;
+	/* Filled in before it can be found. */
+	owner.cgroup = key->cgroup;
+	owner.since = bpf_ktime_get_ns();
+	owner.tgid = key->tgid;
+	owner.uid = key->uid;
+	__builtin_memcpy(owner.command, key->command, COMMAND);
+	__builtin_memcpy(kept, &owner, sizeof(owner));
+	if (bpf_map_update_elem(&owner_numbers, key, &number, BPF_NOEXIST)) {
+		/* Another processor was faster; this number stays unused. */
+		kept->since = 0;
+		known = bpf_map_lookup_elem(&owner_numbers, key);
+		return known ? *known : 0;
+	}
+	note_cgroup(task, key->cgroup);
+	return number;
+}
+
+/* The owner that stands for all processes like this one. */
+static __noinline u32 merged(u32 number)
+{
+	struct owner_key key = {};
+	struct owner *owner;
+	u32 all;
+
+	owner = bpf_map_lookup_elem(&owners, &number);
+	if (!owner || !number)
+		return 0;
+	if (owner->merged)
+		return owner->merged;
+	key.cgroup = owner->cgroup;
+	key.uid = owner->uid;
+	__builtin_memcpy(key.command, owner->command, COMMAND);
+	all = number_of(&key, NULL);
+	owner->merged = all;
+	return all;
+}
+
+/* The running process. 0 for a thread of the kernel. */
+static __always_inline u32 caller(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct owner_key key = {};
+	u32 number;
+
+	if (task->flags & PF_KTHREAD)
+		return 0;
+	key.tgid = task->tgid;
+	key.uid = bpf_get_current_uid_gid();
+	key.cgroup = BPF_CORE_READ(cgroup_of(task), id);
+	bpf_probe_read_kernel(key.command, COMMAND, task->group_leader->comm);
+	number = number_of(&key, task);
+	if (number)
+		return number;
+	add(&ledger.losses.owners, 1);
+	key.tgid = 0;
+	return number_of(&key, task);
+}
+
+static __always_inline u32 process_of(u32 number)
+{
+	struct owner *owner = bpf_map_lookup_elem(&owners, &number);
+
+	return owner && number ? owner->tgid : 0;
+}
+
+/* ---- what ---- */
+
+/* IPv4-mapped connections are IPv4: they share its tuples. */
+static __always_inline int is_v4(const struct sock *sk)
+{
+	const struct in6_addr *to = &sk->__sk_common.skc_v6_daddr;
+
+	if (sk->__sk_common.skc_family == AF_INET)
+		return 1;
+	return to->in6_u.u6_addr32[0] == 0 && to->in6_u.u6_addr32[1] == 0 &&
+	       to->in6_u.u6_addr32[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline void copy_address(u8 *to, const struct in6_addr *from)
+{
+	u32 *words = (u32 *)to;
+
+	words[0] = from->in6_u.u6_addr32[0];
+	words[1] = from->in6_u.u6_addr32[1];
+	words[2] = from->in6_u.u6_addr32[2];
+	words[3] = from->in6_u.u6_addr32[3];
+}
+
+struct place {
+	struct flow_key flow; /* without the owner */
+	u16 local_port;
+	u16 remote_port;
+	u8 remote[16];
+};
+
+static __always_inline void locate(const struct sock *sk, u8 direction, struct place *at)
+{
+	const struct inet_sock *inet = (const void *)sk;
+	struct flow_key *flow = &at->flow;
+	u16 num = sk->__sk_common.skc_num;
+
+	flow->netns = sk->__sk_common.skc_net.net->ns.inum;
+	flow->direction = direction;
+	at->local_port = num ? num : bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
+	at->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	if (is_v4(sk)) {
+		flow->family = AF_INET;
+		*(u32 *)flow->local = sk->__sk_common.skc_rcv_saddr;
+		*(u32 *)at->remote = sk->__sk_common.skc_daddr;
+	} else {
+		flow->family = AF_INET6;
+		copy_address(flow->local, &sk->__sk_common.skc_v6_rcv_saddr);
+		copy_address(at->remote, &sk->__sk_common.skc_v6_daddr);
+		/* fe80::/10 */
+		if ((at->remote[0] == 0xfe && (at->remote[1] & 0xc0) == 0x80) ||
+		    (flow->local[0] == 0xfe && (flow->local[1] & 0xc0) == 0x80))
+			flow->scope = sk->__sk_common.skc_bound_dev_if;
+	}
+	if (direction == OUTGOING) {
+		flow->port = at->remote_port;
+		__builtin_memcpy(flow->remote, at->remote, 16);
+	} else {
+		flow->port = at->local_port;
+	}
+}
+
+/* The counts of a flow; made if there is room, else those of the command, else those of its other destinations. */
+static __noinline struct tally *tally_of(struct flow_key *key)
+{
+	struct tally *found;
+
+	if (!key)
+		return NULL;
+	found = bpf_map_lookup_elem(&flows, key);
+	if (found)
+		return found;
+	if (ledger.flows >= settings.flow_limit - settings.flow_limit / 4) {
+		add(&ledger.losses.flows, 1);
+		key->owner = merged(key->owner);
+		found = bpf_map_lookup_elem(&flows, key);
+		if (found)
+			return found;
+		if (ledger.flows >= settings.flow_limit - settings.flow_limit / 8) {
+			key->port = 0;
+			key->scope = 0;
+			key->family = 0;
+			__builtin_memset(key->local, 0, 16);
+			__builtin_memset(key->remote, 0, 16);
+		}
+	}
+	if (bpf_map_update_elem(&flows, key, &no_tally, BPF_NOEXIST) == 0)
+		__sync_fetch_and_add(&ledger.flows, 1);
+	found = bpf_map_lookup_elem(&flows, key);
+	if (!found)
+		add(&ledger.losses.counts, 1);
+	return found;
+}
+
+/* ---- tell ---- */
+
+struct story {
+	u64 cookie;
+	u64 lived;
+	u64 sent;
+	u64 received;
+	u32 owner;
+	u32 error;
+	u8 kind;
+	u8 pool;
+	u8 closed;
+	u8 reset;
+};
+
+static __noinline int tell(struct story *story, struct place *at)
+{
+	struct event *event;
+
+	if (!story || !at || !(settings.events & (1 << story->kind)))
+		return 0;
+	if (settings.tgid && process_of(story->owner) != settings.tgid)
+		return 0;
+	if (settings.netns && at->flow.netns != settings.netns)
+		return 0;
+	if (settings.local_port && at->local_port != settings.local_port)
+		return 0;
+	if (settings.remote_port && at->remote_port != settings.remote_port)
+		return 0;
+	if (settings.remote_family) {
+		if (settings.remote_family != at->flow.family)
+			return 0;
+		for (int byte = 0; byte < 16; byte++)
+			if (settings.remote[byte] != at->remote[byte])
+				return 0;
+	}
+	event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+	if (!event) {
+		add(&ledger.losses.events, 1);
+		return 0;
+	}
+	event->at = bpf_ktime_get_ns();
+	event->cookie = story->cookie;
+	event->lived = story->lived;
+	event->sent = story->sent;
+	event->received = story->received;
+	event->owner = story->owner;
+	event->thread = bpf_get_current_pid_tgid();
+	event->netns = at->flow.netns;
+	event->scope = at->flow.scope;
+	event->error = story->error;
+	event->local_port = at->local_port;
+	event->remote_port = at->remote_port;
+	event->kind = story->kind;
+	event->family = at->flow.family;
+	event->direction = at->flow.direction;
+	event->pool = story->pool;
+	event->closed = story->closed;
+	event->reset = story->reset;
+	event->unused[0] = event->unused[1] = 0;
+	__builtin_memcpy(event->local, at->flow.local, 16);
+	__builtin_memcpy(event->remote, at->remote, 16);
+	/* The reader also looks by itself now and then: a wake-up for each event would cost more than the event. */
+	bpf_ringbuf_submit(event, bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= settings.wakeup ?
+					  BPF_RB_FORCE_WAKEUP :
+					  BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* ---- the life of a connection ---- */
+
+/* connect() begins: in the caller's context. */
+static __always_inline int begin(struct sock *sk)
+{
+	struct connection fresh = {}, *kept;
+	struct place at = {};
+	struct tally *tally;
+	u32 owner = caller();
+	u16 num = sk->__sk_common.skc_num;
+
+	fresh.begun = bpf_ktime_get_ns();
+	fresh.owner = owner;
+	fresh.direction = OUTGOING;
+	if (!num)
+		fresh.pool = BY_CONNECT;
+	else if (BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_BINDPORT_LOCK)
+		fresh.pool = BY_THE_PROGRAM;
+	else
+		fresh.pool = BY_BIND;
+	kept = bpf_sk_storage_get(&connections, sk, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!kept)
+		add(&ledger.losses.sockets, 1);
+	else
+		*kept = fresh; /* a socket may connect again */
+	locate(sk, OUTGOING, &at);
+	at.flow.owner = owner;
+	tally = tally_of(&at.flow);
+	if (tally) {
+		add(&tally->connects, 1);
+		if (fresh.pool == BY_BIND)
+			add(&tally->bound, 1);
+		else if (fresh.pool == BY_THE_PROGRAM)
+			add(&tally->fixed, 1);
+	}
+	if (settings.events & (1 << CONNECT)) {
+		struct story story = { .kind = CONNECT, .owner = owner, .pool = fresh.pool };
+
+		if (!num)
+			at.local_port = 0; /* of an earlier connection of this socket */
+		story.cookie = bpf_get_socket_cookie(sk);
+		tell(&story, &at);
+	}
+	return 0;
+}
+
+/* connect() ends without a connection. */
+static __always_inline int fail(struct sock *sk)
+{
+	struct connection *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	struct story story = { .kind = FAILED };
+	struct place at = {};
+	struct tally *tally;
+
+	if (!kept)
+		return 0; /* it began before the tracing did */
+	story.owner = kept->owner;
+	story.pool = kept->pool;
+	story.error = sk->sk_err;
+	locate(sk, OUTGOING, &at);
+	at.flow.owner = kept->owner;
+	/* No SYN was sent: connect() itself failed, for want of a port or of the very tuple. */
+	if (!story.error && !BPF_CORE_READ((struct tcp_sock *)sk, segs_out)) {
+		story.kind = REFUSED;
+		story.error = EADDRNOTAVAIL;
+	}
+	tally = tally_of(&at.flow);
+	if (tally) {
+		if (story.kind == REFUSED)
+			add(&tally->no_port, 1);
+		else if (story.error == ECONNREFUSED)
+			add(&tally->refused, 1);
+		else if (story.error == ETIMEDOUT)
+			add(&tally->unanswered, 1);
+		else
+			add(&tally->failed, 1);
+	}
+	if (settings.events & (1 << story.kind)) {
+		if (story.kind == REFUSED && story.pool == BY_CONNECT)
+			at.local_port = 0;
+		story.lived = bpf_ktime_get_ns() - kept->begun;
+		story.cookie = bpf_get_socket_cookie(sk);
+		tell(&story, &at);
+	}
+	return 0;
+}
+
+static __always_inline int established(struct sock *sk)
+{
+	struct connection *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	struct story story = { .kind = ESTABLISHED };
+	struct place at = {};
+
+	if (!kept || !(settings.events & (1 << ESTABLISHED)))
+		return 0;
+	story.owner = kept->owner;
+	story.pool = kept->pool;
+	story.lived = bpf_ktime_get_ns() - kept->begun;
+	story.cookie = bpf_get_socket_cookie(sk);
+	locate(sk, OUTGOING, &at);
+	return tell(&story, &at);
+}
+
+/* listen(): in the caller's context. What is kept with the socket passes to every socket that comes of it. */
+static __always_inline int listens(struct sock *sk)
+{
+	struct connection fresh = { .direction = LISTENING }, *kept;
+	struct listening_key key = {};
+
+	fresh.owner = caller();
+	kept = bpf_sk_storage_get(&connections, sk, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!kept)
+		add(&ledger.losses.sockets, 1);
+	else
+		*kept = fresh;
+	key.netns = sk->__sk_common.skc_net.net->ns.inum;
+	key.port = sk->__sk_common.skc_num;
+	bpf_map_update_elem(&listening, &key, &fresh.owner, BPF_ANY);
+	return 0;
+}
+
+/* The owner of what listens on the socket's port, where listen() was called before the tracing began. */
+static __always_inline u32 *listener_of(const struct sock *sk)
+{
+	struct listening_key key = {};
+
+	key.netns = sk->__sk_common.skc_net.net->ns.inum;
+	key.port = sk->__sk_common.skc_num;
+	return bpf_map_lookup_elem(&listening, &key);
+}
+
+/* An incoming connection is there; in whatever context the last packet of the handshake came. */
+static __always_inline int accepted(struct sock *sk)
+{
+	struct connection fresh = { .direction = INCOMING }, *kept;
+	struct place at = {};
+	struct tally *tally;
+
+	kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	if (kept && kept->direction == OUTGOING)
+		return established(sk); /* both sides called connect() */
+	fresh.begun = bpf_ktime_get_ns();
+	if (kept) {
+		fresh.owner = kept->owner;
+		*kept = fresh;
+	} else {
+		u32 *owner = listener_of(sk);
+
+		if (owner)
+			fresh.owner = *owner;
+		if (!bpf_sk_storage_get(&connections, sk, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE))
+			add(&ledger.losses.sockets, 1);
+	}
+	locate(sk, INCOMING, &at);
+	at.flow.owner = fresh.owner;
+	tally = tally_of(&at.flow);
+	if (tally)
+		add(&tally->accepts, 1);
+	if (settings.events & (1 << ACCEPT)) {
+		struct story story = { .kind = ACCEPT, .owner = fresh.owner };
+
+		story.cookie = bpf_get_socket_cookie(sk);
+		tell(&story, &at);
+	}
+	return 0;
+}
+
+/* What is known of the socket; where its begin was not seen, its direction by whether something listens on its port. */
+static __always_inline struct connection known(struct sock *sk)
+{
+	struct connection *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	struct connection found = {};
+	u32 *owner;
+
+	if (kept && kept->direction)
+		return *kept;
+	owner = listener_of(sk);
+	found.direction = owner ? INCOMING : OUTGOING;
+	found.owner = owner ? *owner : 0;
+	return found;
+}
+
+static __always_inline void weigh(struct sock *sk, u8 direction, struct story *story)
+{
+	struct tcp_sock *tcp = (void *)sk;
+
+	/* What is not acknowledged yet counts as sent; the SYN does not, though bytes_acked has it on the side that connects. */
+	story->sent = BPF_CORE_READ(tcp, bytes_acked) + (u32)(BPF_CORE_READ(tcp, write_seq) - BPF_CORE_READ(tcp, snd_una));
+	if (direction == OUTGOING && story->sent)
+		story->sent--;
+	story->received = BPF_CORE_READ(tcp, bytes_received);
+}
+
+/* FIN is about to be sent: in the context of close(), shutdown() or exit(). */
+static __always_inline int closes(struct sock *sk, u8 first, int in_context)
+{
+	struct connection *kept, found = known(sk);
+	struct story story = { .kind = CLOSE };
+	struct place at = {};
+	struct tally *tally;
+	u32 closer = 0;
+
+	/* Threads of the kernel also close: the descriptor's last holder has gone before. */
+	if (in_context)
+		closer = caller();
+	if (!closer)
+		closer = found.owner;
+	if (!found.owner)
+		found.owner = closer;
+	found.closed = first;
+	/* An incoming connection is the closer's: which of the processes that listen took it is not seen before. */
+	if (found.direction == INCOMING)
+		found.owner = closer;
+	found.closer = closer;
+	story.owner = closer;
+	story.pool = found.pool;
+	story.closed = first;
+	weigh(sk, found.direction, &story);
+	if (first == THERE && story.received)
+		story.received--; /* the FIN */
+	if (found.begun)
+		story.lived = bpf_ktime_get_ns() - found.begun;
+	locate(sk, found.direction, &at);
+	at.flow.owner = closer;
+	tally = tally_of(&at.flow);
+	if (tally) {
+		add(first == HERE ? &tally->closed_here : &tally->closed_there, 1);
+		add(&tally->sent, story.sent);
+		add(&tally->received, story.received);
+		if (found.begun) {
+			add(&tally->lived, story.lived);
+			add(&tally->aged, 1);
+		}
+	}
+	if (first == HERE) {
+		/* The socket in TIME_WAIT inherits the cookie only if there is one by now. */
+		story.cookie = bpf_get_socket_cookie(sk);
+		kept = bpf_sk_storage_get(&connections, sk, &found, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (kept)
+			*kept = found;
+		else
+			add(&ledger.losses.sockets, 1);
+	}
+	if (settings.events & (1 << CLOSE)) {
+		if (first != HERE)
+			story.cookie = bpf_get_socket_cookie(sk);
+		tell(&story, &at);
+	}
+	return 0;
+}
+
+/* An open connection ends at once. */
+static __always_inline int cut(struct sock *sk)
+{
+	struct connection found = known(sk);
+	struct story story = { .kind = CLOSE };
+	struct place at = {};
+	struct tally *tally;
+
+	story.error = sk->sk_err;
+	story.owner = found.owner;
+	/* Without an error it was this side's wish: close() with unread data or SO_LINGER 0, in the caller's context. */
+	if (!story.error) {
+		u32 owner = caller();
+
+		if (owner)
+			story.owner = owner;
+	}
+	story.pool = found.pool;
+	story.reset = story.error ? 2 : 1;
+	weigh(sk, found.direction, &story);
+	if (found.begun)
+		story.lived = bpf_ktime_get_ns() - found.begun;
+	locate(sk, found.direction, &at);
+	at.flow.owner = story.owner;
+	tally = tally_of(&at.flow);
+	if (tally) {
+		add(story.error ? &tally->aborted_there : &tally->aborted_here, 1);
+		add(&tally->sent, story.sent);
+		add(&tally->received, story.received);
+		if (found.begun) {
+			add(&tally->lived, story.lived);
+			add(&tally->aged, 1);
+		}
+	}
+	if (settings.events & (1 << CLOSE)) {
+		story.cookie = bpf_get_socket_cookie(sk);
+		tell(&story, &at);
+	}
+	return 0;
+}
+
+static __always_inline int peer_closed(struct sock *sk)
+{
+	struct connection found;
+	struct story story = { .kind = PEER_CLOSED, .closed = THERE };
+	struct place at = {};
+
+	if (!(settings.events & (1 << PEER_CLOSED)))
+		return 0;
+	found = known(sk);
+	story.owner = found.owner;
+	story.pool = found.pool;
+	if (found.begun)
+		story.lived = bpf_ktime_get_ns() - found.begun;
+	story.cookie = bpf_get_socket_cookie(sk);
+	locate(sk, found.direction, &at);
+	return tell(&story, &at);
+}
+
+/* The full socket goes; what is left of it is a small one in TIME_WAIT, or in FIN_WAIT2 until the peer's FIN comes. */
+static __always_inline int waits(struct sock *sk)
+{
+	struct connection *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	struct waiting note = {};
+	struct place at = {};
+	struct tally *tally;
+	u64 cookie;
+
+	/* Killed by RST, SOCK_DESTROY or a timer. */
+	if (sk->sk_err || !kept || kept->reset || kept->closed != HERE)
+		return 0;
+	cookie = bpf_get_socket_cookie(sk);
+	if (settings.waiting) {
+		note.owner = kept->owner;
+		note.closer = kept->closer;
+		note.direction = kept->direction;
+		note.pool = kept->pool;
+		if (bpf_map_update_elem(&waiting, &cookie, &note, BPF_ANY))
+			add(&ledger.losses.waiting, 1);
+	}
+	locate(sk, kept->direction, &at);
+	at.flow.owner = kept->owner;
+	tally = tally_of(&at.flow);
+	if (tally)
+		add(&tally->time_wait, 1);
+	if (settings.events & (1 << TIME_WAIT)) {
+		struct story story = { .kind = TIME_WAIT, .closed = HERE };
+
+		story.owner = kept->owner;
+		story.pool = kept->pool;
+		story.cookie = cookie;
+		if (kept->begun)
+			story.lived = bpf_ktime_get_ns() - kept->begun;
+		tell(&story, &at);
+	}
+	return 0;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_state, struct sock *sk, int from, int to)
+{
+	/* The commonest that tell nothing: FIN_WAIT1 to FIN_WAIT2, LISTEN to SYN_RECV, LAST_ACK to CLOSE. */
+	if (to == TCP_FIN_WAIT2 || to == TCP_SYN_RECV || from == TCP_LAST_ACK)
+		return 0;
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	switch (to) {
+	case TCP_SYN_SENT:
+		return begin(sk);
+	case TCP_ESTABLISHED:
+		return from == TCP_SYN_SENT ? established(sk) : accepted(sk);
+	case TCP_LISTEN:
+		return listens(sk);
+	case TCP_FIN_WAIT1:
+		return closes(sk, HERE, from == TCP_ESTABLISHED);
+	case TCP_LAST_ACK:
+		return closes(sk, THERE, 1);
+	case TCP_CLOSE_WAIT:
+		return peer_closed(sk);
+	case TCP_CLOSE:
+		switch (from) {
+		case TCP_SYN_SENT:
+			return fail(sk);
+		case TCP_FIN_WAIT2:
+		case TCP_CLOSING:
+			return waits(sk);
+		case TCP_ESTABLISHED:
+		case TCP_CLOSE_WAIT:
+			return cut(sk);
+		}
+	}
+	return 0;
+}
+
+/* A RST that ends a socket that was closing: no TIME_WAIT follows. */
+SEC("tp_btf/tcp_send_reset")
+int BPF_PROG(on_reset, struct sock *sk)
+{
+	struct connection *kept;
+
+	/* Only a full socket has room for what is kept; the small ones end before the members that this would look at. */
+	if (!sk || sk->__sk_common.skc_state == TCP_TIME_WAIT || sk->__sk_common.skc_state == TCP_NEW_SYN_RECV ||
+	    sk->__sk_common.skc_state == TCP_LISTEN)
+		return 0;
+	kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	if (kept)
+		kept->reset = 1;
+	return 0;
+}

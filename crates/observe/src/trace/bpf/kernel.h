@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The kernel types that the tracer looks into. CO-RE finds the members by name when the programs are loaded, so only the
+ * names matter, and a kernel may have them anywhere. Sources: include/net/sock.h, inet_sock.h, linux/tcp.h,
+ * linux/sched.h, linux/cgroup-defs.h, linux/kernfs.h (6.1 to 6.18).
+ */
+#ifndef TIDEWAIT_TRACE_KERNEL_H
+#define TIDEWAIT_TRACE_KERNEL_H
+
+#include <linux/types.h>
+
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_TCP 6
+#define PF_KTHREAD 0x00200000
+#define SOCK_BINDPORT_LOCK 8
+
+/* include/net/tcp_states.h */
+enum tcp_state {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_SENT,
+	TCP_SYN_RECV,
+	TCP_FIN_WAIT1,
+	TCP_FIN_WAIT2,
+	TCP_TIME_WAIT,
+	TCP_CLOSE,
+	TCP_CLOSE_WAIT,
+	TCP_LAST_ACK,
+	TCP_LISTEN,
+	TCP_CLOSING,
+	TCP_NEW_SYN_RECV,
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct in6_addr {
+	union {
+		u8 u6_addr8[16];
+		u32 u6_addr32[4];
+	} in6_u;
+};
+
+struct sock_common {
+	u32 skc_daddr;
+	u32 skc_rcv_saddr;
+	u16 skc_dport;
+	u16 skc_num;
+	unsigned short skc_family;
+	unsigned char skc_state;
+	int skc_bound_dev_if;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	int sk_err;
+	u16 sk_protocol;
+	u8 sk_userlocks : 4;
+};
+
+struct inet_sock {
+	struct sock sk;
+	u16 inet_sport;
+	u32 inet_saddr;
+};
+
+struct tcp_sock {
+	u64 bytes_received;
+	u64 bytes_acked;
+	u32 write_seq;
+	u32 snd_una;
+	u32 segs_out;
+};
+
+struct kernfs_node {
+	const char *name;
+	struct kernfs_node *parent;
+	u64 id;
+};
+
+/* Since 6.15 (kernfs: RCU for names and parents). */
+struct kernfs_node___rcu {
+	struct kernfs_node *__parent;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+};
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[1];
+	struct cgroup *dfl_cgrp;
+};
+
+struct task_struct {
+	unsigned int flags;
+	int tgid;
+	int pid;
+	struct task_struct *group_leader;
+	char comm[16];
+	struct css_set *cgroups;
+};
+
+#pragma clang attribute pop
+
+enum cgroup_subsys_id {
+	pids_cgrp_id = 0,
+};
+
+#endif

@@ -1,0 +1,338 @@
+//! Loads the tracing program, and reads what it counted and told.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, RingBuffer, RingBufferBuilder};
+use tidewait_model::address::Address;
+use tidewait_model::report::Pool;
+use tidewait_model::trace::{Counts, Direction, Flow, Program};
+use tidewait_model::{Endpoint, Limit};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::people::Names;
+use super::{Closed, Event, Kind, Losses, Picture, Telling, Waiting, Wish, layout};
+
+/// `connections.bpf.c`, compiled.
+static CONNECTIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/connections.bpf.o"));
+
+/// Owners that are told apart, of them three quarters process by process. Some 150 bytes each.
+const OWNERS: u32 = 32_768;
+/// Rows of counts. Some 250 bytes each.
+const FLOWS: u32 = 16_384;
+/// The least that a ring is given: a page.
+const PAGE: u32 = 4_096;
+/// Entries read from a map at once.
+const BATCH: u32 = 4_096;
+
+/// `AF_INET`, in the bytes of the layout.
+const V4: u8 = 2;
+
+/// A running tracer. When it is dropped the program is gone, and with it all that it kept.
+pub struct Tracer {
+    // Dropped first, so that nothing is told any more when the ring goes.
+    _links: Vec<Link>,
+    ring: Option<(RingBuffer<'static>, Rc<RefCell<Vec<layout::Event>>>)>,
+    _object: Object,
+    maps: HashMap<String, MapHandle>,
+    names: Names,
+    people: HashMap<u32, Program>,
+    limits: Vec<Limit>,
+}
+
+impl Tracer {
+    /// Loads the program and begins to trace.
+    ///
+    /// # Errors
+    /// A limit that says what is missing: a capability, the kernel's type information, a kind of program or map.
+    pub fn start(wish: &Wish) -> Result<Tracer, Limit> {
+        let failed = |step: &str, error: &libbpf_rs::Error| {
+            Limit::new("traced connections", format!("{step}: {error:#}")).of_detail()
+        };
+        let mut open =
+            ObjectBuilder::default().open_memory(CONNECTIONS).map_err(|error| failed("open", &error))?;
+        let telling = wish.events.as_ref();
+        for mut map in open.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            let outcome = match name.as_str() {
+                "owners" | "owner_numbers" => map.set_max_entries(OWNERS),
+                "flows" => map.set_max_entries(FLOWS),
+                "waiting" => map.set_max_entries(wish.waiting.max(1)),
+                "ring" => {
+                    let bytes = telling.map_or(PAGE, |telling| telling.buffer.max(PAGE));
+                    map.set_max_entries(bytes.next_power_of_two())
+                }
+                ".rodata.settings" => map.set_initial_value(settings(wish).as_bytes()),
+                _ => Ok(()),
+            };
+            outcome.map_err(|error| failed(&name, &error))?;
+        }
+        let object = open.load().map_err(|error| failed("load", &error))?;
+        let mut maps = HashMap::new();
+        for map in object.maps() {
+            let name = map.name().to_string_lossy().into_owned();
+            let handle = MapHandle::try_from(&map).map_err(|error| failed(&name, &error))?;
+            maps.insert(name, handle);
+        }
+        let mut links = Vec::new();
+        for program in object.progs_mut() {
+            links.push(program.attach().map_err(|error| failed("attach", &error))?);
+        }
+        let ring = match telling.and_then(|_| maps.get("ring")) {
+            Some(map) => Some(ring(map).map_err(|error| failed("ring buffer", &error))?),
+            None => None,
+        };
+        Ok(Tracer {
+            _links: links,
+            ring,
+            _object: object,
+            maps,
+            names: Names::read(&wish.root),
+            people: HashMap::new(),
+            limits: Vec::new(),
+        })
+    }
+
+    /// What could not be followed from the start.
+    pub fn limits(&self) -> &[Limit] {
+        &self.limits
+    }
+
+    /// Waits for events, at most for `patience`, and tells each.
+    ///
+    /// # Errors
+    /// A limit, if the kernel does not let the events be read any more.
+    pub fn poll(&mut self, patience: Duration, tell: &mut dyn FnMut(&Event)) -> Result<(), Limit> {
+        let Some((ring, waiting)) = &self.ring else { return Ok(()) };
+        let unread = |error: &libbpf_rs::Error| Limit::new("traced events", format!("{error:#}"));
+        // Fewer than wake the reader are there to be read all the same.
+        ring.poll(patience).map_err(|error| unread(&error))?;
+        ring.consume().map_err(|error| unread(&error))?;
+        for event in waiting.borrow_mut().drain(..) {
+            if let Some(event) = told(&event) {
+                tell(&event);
+            }
+        }
+        Ok(())
+    }
+
+    /// The owner with this number; `None` for 0 and for one that is not known.
+    pub fn program(&mut self, number: u32) -> Option<&Program> {
+        match self.people.entry(number) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(place) => {
+                let owner: layout::Owner = read(self.maps.get("owners")?, number.as_bytes())?;
+                if number == 0 || owner.since == 0 {
+                    return None;
+                }
+                let path = self.maps.get("cgroups").and_then(|map| read(map, owner.cgroup.as_bytes()));
+                Some(place.insert(self.names.program(&owner, path.as_ref())))
+            }
+        }
+    }
+
+    /// What could not be counted or told until now.
+    pub fn losses(&self) -> Losses {
+        let layout::Ledger { losses, .. } = self.ledger();
+        Losses {
+            processes: losses.owners,
+            destinations: losses.flows,
+            counts: losses.counts,
+            sockets: losses.sockets,
+            events: losses.events,
+            waiting: losses.waiting,
+        }
+    }
+
+    fn ledger(&self) -> layout::Ledger {
+        self.maps.get(".data.ledger").and_then(|map| read(map, 0_u32.as_bytes())).unwrap_or_default()
+    }
+
+    /// What was counted until now.
+    ///
+    /// # Errors
+    /// A limit, if the kernel does not let it be read any more.
+    pub fn picture(&mut self) -> Result<Picture, Limit> {
+        let mut picture = Picture { losses: self.losses(), ..Picture::default() };
+        let mut rows: Vec<(layout::FlowKey, layout::Tally)> = Vec::new();
+        self.all("flows", &mut |key, value| rows.push((key, value)))?;
+        let mut waiting = HashMap::new();
+        self.all("waiting", &mut |cookie: u64, note: layout::Waiting| {
+            let direction = direction(note.direction).unwrap_or_default();
+            waiting.insert(cookie, Waiting { owner: note.owner, closer: note.closer, direction });
+        })?;
+        picture.waiting = waiting;
+        for (key, tally) in rows {
+            let Some(direction) = direction(key.direction) else { continue };
+            let program = self.program(key.owner).cloned();
+            picture.flows.push((key.netns, flow(program, direction, &key, &tally)));
+        }
+        for number in 1..self.ledger().owners {
+            if let Some(program) = self.program(number) {
+                picture.people.insert(number, program.clone());
+            }
+        }
+        Ok(picture)
+    }
+
+    /// Reads a whole map.
+    fn all<K: FromBytes, V: FromBytes>(&self, name: &str, take: &mut dyn FnMut(K, V)) -> Result<(), Limit> {
+        let unread = |why: String| Limit::new(format!("traced: {name}"), why);
+        let Some(map) = self.maps.get(name) else { return Err(unread("the map is missing".to_owned())) };
+        let batch = map
+            .lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY)
+            .map_err(|error| unread(format!("{error:#}")))?;
+        for (key, value) in batch {
+            if let (Ok(key), Ok(value)) = (K::read_from_bytes(&key), V::read_from_bytes(&value)) {
+                take(key, value);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn settings(wish: &Wish) -> layout::Settings {
+    let none = Telling::default();
+    let telling = wish.events.as_ref().unwrap_or(&none);
+    let (remote_family, remote) = telling.remote.map_or((0, [0; 16]), |address| bytes(address));
+    layout::Settings {
+        events: telling.kinds.0,
+        tgid: telling.pid.unwrap_or(0),
+        netns: telling.netns.unwrap_or(0),
+        wakeup: telling.buffer.max(PAGE).next_power_of_two() / 8,
+        local_port: telling.local_port.unwrap_or(0),
+        remote_port: telling.remote_port.unwrap_or(0),
+        remote_family,
+        waiting: u8::from(wish.waiting > 0),
+        unused: [0; 2],
+        remote,
+        owner_limit: OWNERS,
+        flow_limit: FLOWS,
+    }
+}
+
+type Waited = Rc<RefCell<Vec<layout::Event>>>;
+
+fn ring(map: &MapHandle) -> libbpf_rs::Result<(RingBuffer<'static>, Waited)> {
+    let waiting = Waited::default();
+    let writer = Rc::clone(&waiting);
+    let mut builder = RingBufferBuilder::new();
+    builder.add(map, move |data| {
+        if let Ok((event, _)) = layout::Event::read_from_prefix(data) {
+            writer.borrow_mut().push(event);
+        }
+        0
+    })?;
+    Ok((builder.build()?, waiting))
+}
+
+/// One entry of a map.
+fn read<V: FromBytes>(map: &MapHandle, key: &[u8]) -> Option<V> {
+    let value = map.lookup(key, MapFlags::ANY).ok()??;
+    V::read_from_bytes(&value).ok()
+}
+
+/// Family and bytes of an address, as the layout has them.
+fn bytes(address: IpAddr) -> (u8, [u8; 16]) {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let mut all = [0; 16];
+            all[..4].copy_from_slice(&v4.octets());
+            (V4, all)
+        }
+        IpAddr::V6(v6) => (10, v6.octets()),
+    }
+}
+
+fn address(family: u8, bytes: [u8; 16], scope: u32) -> Address {
+    let ip = if family == V4 {
+        let [a, b, c, d, ..] = bytes;
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    } else {
+        IpAddr::V6(Ipv6Addr::from(bytes))
+    };
+    Address::new(ip, scope)
+}
+
+/// `enum direction`.
+fn direction(number: u8) -> Option<Direction> {
+    match number {
+        1 => Some(Direction::Outgoing),
+        2 => Some(Direction::Incoming),
+        4 => Some(Direction::Bind),
+        _ => None,
+    }
+}
+
+fn flow(
+    program: Option<Program>,
+    direction: Direction,
+    key: &layout::FlowKey,
+    tally: &layout::Tally,
+) -> Flow {
+    // A row that stands for many destinations has no family.
+    let told = key.family != 0;
+    let local = told.then(|| address(key.family, key.local, key.scope));
+    let remote = (told && direction == Direction::Outgoing)
+        .then(|| Endpoint { address: address(key.family, key.remote, key.scope), port: key.port });
+    let port = if direction == Direction::Outgoing { 0 } else { key.port };
+    let counts = Counts {
+        connects: tally.connects,
+        port_by_bind: tally.bound,
+        port_by_program: tally.fixed,
+        accepts: tally.accepts,
+        closed_here: tally.closed_here,
+        closed_there: tally.closed_there,
+        aborted_here: tally.aborted_here,
+        aborted_there: tally.aborted_there,
+        time_wait: tally.time_wait,
+        lived_ns: tally.lived,
+        aged: tally.aged,
+        sent: tally.sent,
+        received: tally.received,
+        no_port: tally.no_port,
+        refused: tally.refused,
+        unanswered: tally.unanswered,
+        failed: tally.failed,
+    };
+    Flow { program, direction, local, port, remote, counts }
+}
+
+/// An event in the words of the model; `None` if it makes no sense.
+fn told(event: &layout::Event) -> Option<Event> {
+    let direction = direction(event.direction)?;
+    let endpoint = |bytes, port| Endpoint { address: address(event.family, bytes, event.scope), port };
+    let closed = match (event.reset, event.closed) {
+        (1, _) => Some(Closed::AbortedHere),
+        (2, _) => Some(Closed::AbortedThere),
+        (_, 1) => Some(Closed::Here),
+        (_, 2) => Some(Closed::There),
+        _ => None,
+    };
+    Some(Event {
+        at_ns: event.at,
+        kind: *Kind::ALL.get(usize::from(event.kind))?,
+        cookie: event.cookie,
+        owner: event.owner,
+        thread: event.thread,
+        netns: event.netns,
+        direction,
+        local: endpoint(event.local, event.local_port),
+        remote: (direction != Direction::Bind).then(|| endpoint(event.remote, event.remote_port)),
+        pool: match event.pool {
+            1 => Some(Pool::Connect),
+            2 => Some(Pool::Bind),
+            3 => None,
+            _ => Some(Pool::Unknown),
+        },
+        closed,
+        error: (event.error != 0).then_some(event.error),
+        lived_ns: (event.lived != 0).then_some(event.lived),
+        sent: event.sent,
+        received: event.received,
+    })
+}
