@@ -245,6 +245,14 @@ static __always_inline void copy_address(u8 *to, const struct in6_addr *from)
 	words[3] = from->in6_u.u6_addr32[3];
 }
 
+/* The local port; when the state becomes CLOSE, the number that connect() chose is given back before this is told. */
+static __always_inline u16 local_port(const struct sock *sk)
+{
+	u16 num = sk->__sk_common.skc_num;
+
+	return num ? num : bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+}
+
 struct place {
 	struct flow_key flow; /* without the owner */
 	u16 local_port;
@@ -254,13 +262,11 @@ struct place {
 
 static __always_inline void locate(const struct sock *sk, u8 direction, struct place *at)
 {
-	const struct inet_sock *inet = (const void *)sk;
 	struct flow_key *flow = &at->flow;
-	u16 num = sk->__sk_common.skc_num;
 
 	flow->netns = sk->__sk_common.skc_net.net->ns.inum;
 	flow->direction = direction;
-	at->local_port = num ? num : bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
+	at->local_port = local_port(sk);
 	at->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	if (is_v4(sk)) {
 		flow->family = AF_INET;
@@ -398,6 +404,7 @@ static __always_inline int begin(struct sock *sk)
 	fresh.begun = bpf_ktime_get_ns();
 	fresh.owner = owner;
 	fresh.direction = OUTGOING;
+	fresh.port = local_port(sk);
 	if (!num)
 		fresh.pool = BY_CONNECT;
 	else if (BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_BINDPORT_LOCK)
@@ -430,6 +437,18 @@ static __always_inline int begin(struct sock *sk)
 	return 0;
 }
 
+/*
+ * Whether connect() itself failed, for want of a port or of the very tuple: no SYN was sent, and no port was taken. A
+ * connect() with TCP_FASTOPEN_CONNECT sends nothing either until the first write, but has its port; close() ends that
+ * one, and marks the socket before it does.
+ */
+static __always_inline int found_no_port(struct sock *sk, const struct connection *kept)
+{
+	if (sk->sk_err || sk->sk_shutdown || BPF_CORE_READ((struct tcp_sock *)sk, segs_out))
+		return 0;
+	return kept->pool != BY_CONNECT || local_port(sk) == kept->port;
+}
+
 /* connect() ends without a connection. */
 static __always_inline int fail(struct sock *sk)
 {
@@ -438,15 +457,15 @@ static __always_inline int fail(struct sock *sk)
 	struct place at = {};
 	struct tally *tally;
 
-	if (!kept)
-		return 0; /* it began before the tracing did */
+	/* It began before the tracing did, or it is a child of a listener that was not established yet. */
+	if (!kept || kept->direction != OUTGOING)
+		return 0;
 	story.owner = kept->owner;
 	story.pool = kept->pool;
 	story.error = sk->sk_err;
 	locate(sk, OUTGOING, &at);
 	at.flow.owner = kept->owner;
-	/* No SYN was sent: connect() itself failed, for want of a port or of the very tuple. */
-	if (!story.error && !BPF_CORE_READ((struct tcp_sock *)sk, segs_out)) {
+	if (found_no_port(sk, kept)) {
 		story.kind = REFUSED;
 		story.error = EADDRNOTAVAIL;
 	}
@@ -511,7 +530,7 @@ static __always_inline u32 *listener_of(const struct sock *sk)
 	struct listening_key key = {};
 
 	key.netns = sk->__sk_common.skc_net.net->ns.inum;
-	key.port = sk->__sk_common.skc_num;
+	key.port = local_port(sk);
 	return bpf_map_lookup_elem(&listening, &key);
 }
 
@@ -566,6 +585,15 @@ static __always_inline struct connection known(struct sock *sk)
 	return found;
 }
 
+/* Bytes received until now; the kernel counts the peer's FIN as one, whichever state it came in. */
+static __always_inline u64 received(struct sock *sk)
+{
+	u64 bytes = BPF_CORE_READ((struct tcp_sock *)sk, bytes_received);
+	u64 done = BPF_CORE_READ(sk, __sk_common.skc_flags) >> bpf_core_enum_value(enum sock_flags, SOCK_DONE) & 1;
+
+	return bytes - (bytes ? done : 0);
+}
+
 static __always_inline void weigh(struct sock *sk, u8 direction, struct story *story)
 {
 	struct tcp_sock *tcp = (void *)sk;
@@ -574,11 +602,11 @@ static __always_inline void weigh(struct sock *sk, u8 direction, struct story *s
 	story->sent = BPF_CORE_READ(tcp, bytes_acked) + (u32)(BPF_CORE_READ(tcp, write_seq) - BPF_CORE_READ(tcp, snd_una));
 	if (direction == OUTGOING && story->sent)
 		story->sent--;
-	story->received = BPF_CORE_READ(tcp, bytes_received);
+	story->received = received(sk);
 }
 
 /* FIN is about to be sent: in the context of close(), shutdown() or exit(). */
-static __always_inline int closes(struct sock *sk, u8 first, int in_context)
+static __always_inline int closes(struct sock *sk, u8 first)
 {
 	struct connection *kept, found = known(sk);
 	struct story story = { .kind = CLOSE };
@@ -586,8 +614,11 @@ static __always_inline int closes(struct sock *sk, u8 first, int in_context)
 	struct tally *tally;
 	u32 closer = 0;
 
-	/* Threads of the kernel also close: the descriptor's last holder has gone before. */
-	if (in_context)
+	/*
+	 * Threads of the kernel also close: the descriptor's last holder has gone before. And where shutdown() came while
+	 * the handshake was not done, FIN is sent by the packet that ends it; no system call holds the socket then.
+	 */
+	if (BPF_CORE_READ(sk, sk_lock.owned))
 		closer = caller();
 	if (!closer)
 		closer = found.owner;
@@ -602,8 +633,6 @@ static __always_inline int closes(struct sock *sk, u8 first, int in_context)
 	story.pool = found.pool;
 	story.closed = first;
 	weigh(sk, found.direction, &story);
-	if (first == THERE && story.received)
-		story.received--; /* the FIN */
 	if (found.begun)
 		story.lived = bpf_ktime_get_ns() - found.begun;
 	locate(sk, found.direction, &at);
@@ -619,6 +648,7 @@ static __always_inline int closes(struct sock *sk, u8 first, int in_context)
 		}
 	}
 	if (first == HERE) {
+		found.received = story.received;
 		/* The socket in TIME_WAIT inherits the cookie only if there is one by now. */
 		story.cookie = bpf_get_socket_cookie(sk);
 		kept = bpf_sk_storage_get(&connections, sk, &found, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -694,8 +724,61 @@ static __always_inline int peer_closed(struct sock *sk)
 	return tell(&story, &at);
 }
 
-/* The full socket goes; what is left of it is a small one in TIME_WAIT, or in FIN_WAIT2 until the peer's FIN comes. */
-static __always_inline int waits(struct sock *sk)
+/* Nodes of a hash chain that are looked at: the table has at least twice as many chains as there may be TIME_WAIT. */
+#define CHAIN 32
+
+/*
+ * Whether a small socket has taken the place of this one in the table of connections. Only looking tells: FIN_WAIT2 and
+ * CLOSING also end without one, and without any error that could be seen now, by SO_LINGER 0, TCP_LINGER2 below 0, data
+ * that nobody read, too many orphans, tcp_max_tw_buckets. The small one has the cookie, if the full one had it by then.
+ */
+static __always_inline int left_behind(struct sock *sk, u64 cookie)
+{
+	struct inet_hashinfo *table = BPF_CORE_READ(sk, __sk_common.skc_net.net, ipv4.tcp_death_row.hashinfo);
+	struct inet_ehash_bucket *chain = BPF_CORE_READ(table, ehash);
+	u32 slot = sk->__sk_common.skc_hash & BPF_CORE_READ(table, ehash_mask);
+	struct hlist_nulls_node *node;
+	u32 step;
+
+	chain = (void *)chain + slot * bpf_core_type_size(struct inet_ehash_bucket);
+	node = BPF_CORE_READ(chain, chain.first);
+	for (step = 0; step < CHAIN; step++) {
+		struct sock_common *other;
+
+		/* The end of a chain is marked by an odd number. */
+		if (!node || (u64)node & 1)
+			return 0;
+		other = (void *)node - bpf_core_field_offset(struct sock_common, skc_nulls_node);
+		if (BPF_CORE_READ(other, skc_cookie.counter) == cookie &&
+		    BPF_CORE_READ(other, skc_state) == TCP_TIME_WAIT)
+			return 1;
+		node = BPF_CORE_READ(node, next);
+	}
+	/* Too long to look through; most of those that get here leave one. */
+	return 1;
+}
+
+/* What came after this side's FIN: it is counted where the rest of the connection is. */
+static __always_inline void came_later(struct sock *sk, const struct connection *kept)
+{
+	struct place at = {};
+	struct tally *tally;
+	u64 all = received(sk);
+
+	if (all <= kept->received)
+		return;
+	locate(sk, kept->direction, &at);
+	at.flow.owner = kept->closer;
+	tally = tally_of(&at.flow);
+	if (tally)
+		add(&tally->received, all - kept->received);
+}
+
+/*
+ * A socket that was closed here first goes. What is left of it may be a small one in TIME_WAIT, or in FIN_WAIT2 until the
+ * peer's FIN comes.
+ */
+static __always_inline int ends(struct sock *sk, int from)
 {
 	struct connection *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	struct waiting note = {};
@@ -703,10 +786,15 @@ static __always_inline int waits(struct sock *sk)
 	struct tally *tally;
 	u64 cookie;
 
-	/* Killed by RST, SOCK_DESTROY or a timer. */
-	if (sk->sk_err || !kept || kept->reset || kept->closed != HERE)
+	if (!kept || kept->closed != HERE)
+		return 0;
+	came_later(sk, kept);
+	/* An error: killed by RST, SOCK_DESTROY or a timer. */
+	if (from == TCP_FIN_WAIT1 || sk->sk_err)
 		return 0;
 	cookie = bpf_get_socket_cookie(sk);
+	if (!left_behind(sk, cookie))
+		return 0;
 	if (settings.waiting) {
 		note.owner = kept->owner;
 		note.closer = kept->closer;
@@ -749,38 +837,27 @@ int BPF_PROG(on_state, struct sock *sk, int from, int to)
 	case TCP_LISTEN:
 		return listens(sk);
 	case TCP_FIN_WAIT1:
-		return closes(sk, HERE, from == TCP_ESTABLISHED);
+		/* With TCP Fast Open a connection is accepted, and may be closed, before its handshake ends. */
+		if (from == TCP_SYN_RECV)
+			accepted(sk);
+		return closes(sk, HERE);
 	case TCP_LAST_ACK:
-		return closes(sk, THERE, 1);
+		return closes(sk, THERE);
 	case TCP_CLOSE_WAIT:
 		return peer_closed(sk);
 	case TCP_CLOSE:
 		switch (from) {
 		case TCP_SYN_SENT:
+		case TCP_SYN_RECV: /* both sides had called connect() */
 			return fail(sk);
+		case TCP_FIN_WAIT1:
 		case TCP_FIN_WAIT2:
 		case TCP_CLOSING:
-			return waits(sk);
+			return ends(sk, from);
 		case TCP_ESTABLISHED:
 		case TCP_CLOSE_WAIT:
 			return cut(sk);
 		}
 	}
-	return 0;
-}
-
-/* A RST that ends a socket that was closing: no TIME_WAIT follows. */
-SEC("tp_btf/tcp_send_reset")
-int BPF_PROG(on_reset, struct sock *sk)
-{
-	struct connection *kept;
-
-	/* Only a full socket has room for what is kept; the small ones end before the members that this would look at. */
-	if (!sk || sk->__sk_common.skc_state == TCP_TIME_WAIT || sk->__sk_common.skc_state == TCP_NEW_SYN_RECV ||
-	    sk->__sk_common.skc_state == TCP_LISTEN)
-		return 0;
-	kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	if (kept)
-		kept->reset = 1;
 	return 0;
 }

@@ -13,6 +13,7 @@ typedef __u8 u8;
 typedef __u16 u16;
 typedef __u32 u32;
 typedef __u64 u64;
+typedef __s64 s64;
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -42,8 +43,34 @@ struct ns_common {
 	unsigned int inum;
 };
 
+struct hlist_nulls_node {
+	struct hlist_nulls_node *next;
+};
+
+struct hlist_nulls_head {
+	struct hlist_nulls_node *first;
+};
+
+struct inet_ehash_bucket {
+	struct hlist_nulls_head chain;
+};
+
+struct inet_hashinfo {
+	struct inet_ehash_bucket *ehash;
+	unsigned int ehash_mask;
+};
+
+struct inet_timewait_death_row {
+	struct inet_hashinfo *hashinfo;
+};
+
+struct netns_ipv4 {
+	struct inet_timewait_death_row tcp_death_row;
+};
+
 struct net {
 	struct ns_common ns;
+	struct netns_ipv4 ipv4;
 };
 
 typedef struct {
@@ -57,9 +84,14 @@ struct in6_addr {
 	} in6_u;
 };
 
+typedef struct {
+	s64 counter;
+} atomic64_t;
+
 struct sock_common {
 	u32 skc_daddr;
 	u32 skc_rcv_saddr;
+	unsigned int skc_hash;
 	u16 skc_dport;
 	u16 skc_num;
 	unsigned short skc_family;
@@ -68,10 +100,19 @@ struct sock_common {
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
+	atomic64_t skc_cookie;
+	unsigned long skc_flags;
+	struct hlist_nulls_node skc_nulls_node;
 };
+
+typedef struct {
+	int owned;
+} socket_lock_t;
 
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
+	u8 sk_shutdown;
 	int sk_err;
 	u16 sk_protocol;
 	u8 sk_userlocks : 4;
@@ -128,6 +169,11 @@ struct task_struct {
 
 enum cgroup_subsys_id {
 	pids_cgrp_id = 0,
+};
+
+/* include/net/sock.h: SOCK_DONE is set when the peer's FIN came. */
+enum sock_flags {
+	SOCK_DONE = 1,
 };
 
 #endif

@@ -93,13 +93,14 @@ struct tally {
 /* What is kept with each socket (BPF_MAP_TYPE_SK_STORAGE); the kernel frees it with the socket. */
 struct connection {
 	__u64 begun; /* SYN_SENT, or ESTABLISHED for incoming ones */
+	__u64 received; /* bytes that were counted when this side closed; more may come */
 	__u32 owner;  /* who connected; of incoming ones who listens, and once closed, who closed */
 	__u32 closer; /* who closed, 0 until then */
 	__u8 direction;
 	__u8 pool;
 	__u8 closed; /* who closed first: enum closer */
-	__u8 reset;  /* RST was sent */
-	__u32 unused;
+	__u8 unused[3];
+	__u16 port; /* connect(): the local one before, of an earlier connection of this socket */
 };
 
 enum closer {
