@@ -38,6 +38,7 @@ mod repeat;
 mod scenario;
 mod server;
 mod socket;
+mod sprint;
 mod tally;
 
 pub use actor::Actor;
@@ -52,4 +53,5 @@ pub use privilege::{Privilege, enter, isolated, scaled, skip};
 pub use repeat::{Repeat, Repeated};
 pub use scenario::{Expectation, Judgement, Lens, Scenario, Stage};
 pub use server::{Policy, Server, ServerOptions};
+pub use sprint::Sprint;
 pub use tally::Sockstat;

@@ -28,7 +28,8 @@ pub use tracer::Tracer;
 pub struct Wish {
     /// Root of the file system: `/`.
     pub root: PathBuf,
-    /// How many sockets in TIME_WAIT are remembered with their owners, the latest; 0 for none. Some 80 bytes each.
+    /// How many sockets in TIME_WAIT are remembered with their owners, the latest, rounded up to a power of two; 0 for none.
+    /// 24 bytes each.
     pub waiting: u32,
     /// Which events are told one by one; `None` to count only.
     pub events: Option<Telling>,
@@ -90,7 +91,7 @@ pub struct Losses {
     pub sockets: u64,
     /// Events that were not told because the reader was too slow.
     pub events: u64,
-    /// Sockets in TIME_WAIT that were not remembered.
+    /// Sockets in TIME_WAIT that were forgotten for younger ones within the minute that they last.
     pub waiting: u64,
 }
 
@@ -111,7 +112,7 @@ impl Losses {
             (self.counts, "all connections", "events found no room to be counted"),
             (self.sockets, "all connections", "sockets could not be followed for want of kernel memory"),
             (self.events, "all events", "events were dropped because the reader was too slow"),
-            (self.waiting, "owners of all TIME_WAIT", "sockets in TIME_WAIT were not remembered"),
+            (self.waiting, "owners of all TIME_WAIT", "sockets in TIME_WAIT were forgotten for younger ones"),
         ];
         all.into_iter()
             .filter(|(count, ..)| *count > 0)

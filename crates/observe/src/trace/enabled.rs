@@ -61,7 +61,7 @@ impl Tracer {
             let outcome = match name.as_str() {
                 "owners" | "owner_numbers" => map.set_max_entries(OWNERS),
                 "flows" => map.set_max_entries(FLOWS),
-                "waiting" => map.set_max_entries(wish.waiting.max(1)),
+                "waiting" => map.set_max_entries(places(wish).max(1)),
                 "ring" => {
                     let bytes = telling.map_or(PAGE, |telling| telling.buffer.max(PAGE));
                     map.set_max_entries(bytes.next_power_of_two())
@@ -161,9 +161,11 @@ impl Tracer {
         let mut rows: Vec<(layout::FlowKey, layout::Tally)> = Vec::new();
         self.all("flows", &mut |key, value| rows.push((key, value)))?;
         let mut waiting = HashMap::new();
-        self.all("waiting", &mut |cookie: u64, note: layout::Waiting| {
+        self.all("waiting", &mut |_: u32, note: layout::Waiting| {
             let direction = direction(note.direction).unwrap_or_default();
-            waiting.insert(cookie, Waiting { owner: note.owner, closer: note.closer, direction });
+            if note.cookie != 0 {
+                waiting.insert(note.cookie, Waiting { owner: note.owner, closer: note.closer, direction });
+            }
         })?;
         picture.waiting = waiting;
         for (key, tally) in rows {
@@ -207,11 +209,19 @@ fn settings(wish: &Wish) -> layout::Settings {
         local_port: telling.local_port.unwrap_or(0),
         remote_port: telling.remote_port.unwrap_or(0),
         remote_family,
-        waiting: u8::from(wish.waiting > 0),
-        unused: [0; 2],
+        unused: [0; 3],
         remote,
         owner_limit: OWNERS,
         flow_limit: FLOWS,
+        waiting: places(wish),
+    }
+}
+
+/// Places for notes of sockets in TIME_WAIT: a power of two.
+fn places(wish: &Wish) -> u32 {
+    match wish.waiting {
+        0 => 0,
+        wanted => wanted.checked_next_power_of_two().unwrap_or(1 << 31),
     }
 }
 

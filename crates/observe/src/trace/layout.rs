@@ -80,11 +80,13 @@ pub(super) struct Tally {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub(super) struct Waiting {
+    pub(super) cookie: u64,
     pub(super) owner: u32,
     pub(super) closer: u32,
+    pub(super) since: u32,
     pub(super) direction: u8,
     pub(super) pool: u8,
-    pub(super) unused: [u8; 6],
+    pub(super) unused: [u8; 2],
 }
 
 /// `struct listening_key`.
@@ -154,9 +156,9 @@ pub(super) struct Settings {
     pub(super) local_port: u16,
     pub(super) remote_port: u16,
     pub(super) remote_family: u8,
-    pub(super) waiting: u8,
-    pub(super) unused: [u8; 2],
+    pub(super) unused: [u8; 3],
     pub(super) remote: [u8; 16],
     pub(super) owner_limit: u32,
     pub(super) flow_limit: u32,
+    pub(super) waiting: u32,
 }

