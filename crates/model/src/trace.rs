@@ -106,6 +106,17 @@ impl Counts {
 
     /// Adds the counts of another flow.
     pub fn merge(&mut self, other: &Counts) {
+        self.with(other, u64::saturating_add);
+    }
+
+    /// What was counted after an `earlier` reading of the same counts.
+    #[must_use]
+    pub fn since(mut self, earlier: &Counts) -> Counts {
+        self.with(earlier, u64::saturating_sub);
+        self
+    }
+
+    fn with(&mut self, other: &Counts, each: fn(u64, u64) -> u64) {
         let pairs = [
             (&mut self.connects, other.connects),
             (&mut self.port_by_bind, other.port_by_bind),
@@ -126,7 +137,7 @@ impl Counts {
             (&mut self.failed, other.failed),
         ];
         for (mine, theirs) in pairs {
-            *mine += theirs;
+            *mine = each(*mine, theirs);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod direction;
 mod holding;
+pub(crate) mod joined;
 mod repeats;
 
 use std::collections::hash_map::Entry;
@@ -22,6 +23,8 @@ use tidewait_model::{
 use crate::sock_diag::{Row, Timer};
 use direction::{Direction, Listeners};
 use holding::{Holding, Packed};
+use joined::Join;
+pub use joined::{Births, Window};
 pub(crate) use repeats::Repeats;
 
 /// Destinations kept one by one; 7/8 of a power of two, where the hash table would next double.
@@ -47,7 +50,7 @@ struct Service {
 }
 
 /// The fold. One for each namespace and each attempt: a dump that had to be begun again needs an empty one.
-pub struct Builder {
+pub struct Builder<'a> {
     range: Option<PortRange>,
     states: StateCounts,
     listeners: Listeners,
@@ -61,11 +64,12 @@ pub struct Builder {
     repeats: Repeats,
     repeated: u64,
     unknown_states: u64,
+    join: Option<Join<'a>>,
 }
 
-impl Builder {
+impl<'a> Builder<'a> {
     /// An empty fold for a namespace whose automatic port range is `range`.
-    pub fn new(range: Option<PortRange>) -> Builder {
+    pub fn new(range: Option<PortRange>) -> Builder<'a> {
         Builder {
             range,
             states: StateCounts::default(),
@@ -80,7 +84,20 @@ impl Builder {
             repeats: Repeats::default(),
             repeated: 0,
             unknown_states: 0,
+            join: None,
         }
+    }
+
+    /// The same fold, which also finds whose the sockets in TIME_WAIT were.
+    #[must_use]
+    pub fn traced(mut self, window: Window<'a>) -> Builder<'a> {
+        self.join = Some(Join::new(window));
+        self
+    }
+
+    /// The sockets in TIME_WAIT until now that were born while it was traced.
+    pub fn births(&self) -> Births {
+        self.join.as_ref().map(|join| join.births).unwrap_or_default()
     }
 
     /// Counts one socket. Listeners of a family have to come before its other sockets, as they do in a dump.
@@ -136,18 +153,28 @@ impl Builder {
             Timer::TimeWait(ms) if state == State::TimeWait => Some(ms / 1_000),
             _ => None,
         };
+        let birth = self.join.as_mut().and_then(|join| join.birth(row));
         match self.listeners.direction(state, local, remote, self.range) {
             Direction::Incoming(service) => {
                 self.bound.insert(service.port);
-                let service = self.service(service);
-                service.states.add(state, 1);
+                let kept = self.service(service);
+                kept.states.add(state, 1);
                 if let Some(seconds) = seconds_left {
-                    holding::expire(&mut service.expiring, seconds, 1);
+                    holding::expire(&mut kept.expiring, seconds, 1);
+                }
+                if let Some((join, owner)) = self.join.as_mut().zip(birth)
+                    && self.services.contains_key(&service)
+                {
+                    join.services.entry(service).or_default().add(owner);
                 }
             }
             Direction::Outgoing => {
                 let packed = Packed::new(local.port, state, seconds_left);
-                self.hold(Key { source: local.address, peer: remote }, packed);
+                let key = Key { source: local.address, peer: remote };
+                self.hold(key, packed);
+                if let Some((join, owner)) = self.join.as_mut().zip(birth) {
+                    join.destinations.entry(key).or_default().add(owner);
+                }
                 self.hold_source(local.address, packed);
             }
         }
@@ -198,6 +225,9 @@ impl Builder {
             keep
         });
         folded.missing_at_most += threshold;
+        if let Some(join) = &mut self.join {
+            join.destinations.retain(|key, _| self.destinations.contains_key(key));
+        }
     }
 
     /// The census. At most `keep` destinations are listed, and beside them all that hold an eighth of the
@@ -227,13 +257,16 @@ impl Builder {
         let eighth = self.range.map_or(u64::MAX, |range| u64::from(range.size()) / 8);
         let kept = holdings.iter().skip(keep).take_while(|(_, holding)| holding.sockets() >= eighth).count();
         holdings.truncate(keep.saturating_add(kept));
+        let join = self.join;
+        let whose = |key: &Key| Some(join.as_ref()?.owners(join.as_ref()?.destinations.get(key)?));
+        let closers = |local: &Endpoint| Some(join.as_ref()?.owners(join.as_ref()?.services.get(local)?));
         let destinations: Vec<Destination> = holdings
             .into_iter()
             .map(|(key, holding)| Destination {
                 source: key.source,
                 peer: key.peer,
+                owners: whose(&key).unwrap_or_default(),
                 occupancy: holding.into_occupancy(),
-                owners: Vec::new(),
                 peer_timestamps: None,
             })
             .collect();
@@ -246,8 +279,8 @@ impl Builder {
                 local,
                 listening: service.listening,
                 states: service.states,
+                owners: closers(&local).unwrap_or_default(),
                 expiring: service.expiring,
-                owners: Vec::new(),
             })
             .collect();
         incoming.sort_by_key(|service| (std::cmp::Reverse(service.states.total()), service.local));
@@ -301,7 +334,13 @@ impl Builder {
             if let Some(source) = self.sources.get_mut(&key.source) {
                 source.release(&occupancy);
             }
-            let service = self.service(Endpoint { address: key.source, port });
+            let service = Endpoint { address: key.source, port };
+            if let Some(join) = &mut self.join
+                && let Some(share) = join.destinations.remove(&key)
+            {
+                join.services.entry(service).or_default().merge(share);
+            }
+            let service = self.service(service);
             service.states += occupancy.states;
             for (second, count) in occupancy.expiring.iter().enumerate() {
                 holding::expire(&mut service.expiring, u32::try_from(second).unwrap_or(u32::MAX), *count);

@@ -9,6 +9,7 @@ mod plan;
 mod processes;
 mod queues;
 mod sockets;
+mod traced;
 mod unconnected;
 mod watch;
 mod whose;
@@ -26,6 +27,8 @@ use crate::sysctl_files::sysctl_files;
 use lingering::Close;
 use plan::Inuse;
 use sockets::Extent;
+use traced::Seen;
+pub use traced::Tracing;
 
 /// When the owners of live sockets are looked for. It takes a look at every open file of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +69,18 @@ const NEAR: f64 = 0.4;
 /// Only where the question itself cannot be met: a namespace that was asked for by name and is not there or
 /// may not be entered. Everything else that could not be seen is in the observation's limits.
 pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
+    look(question, None)
+}
+
+/// Looks at the machine while it is traced: whose the sockets in TIME_WAIT were, and what connections there have been.
+///
+/// # Errors
+/// As for [`survey`]. If the trace cannot be read, that is in the observation's limits.
+pub fn survey_traced(question: &Question, tracing: &mut Tracing) -> Result<Observation, PlaceError> {
+    look(question, Some(tracing))
+}
+
+fn look(question: &Question, tracing: Option<&mut Tracing>) -> Result<Observation, PlaceError> {
     let begin = Instant::now();
     let mut observation = Observation {
         generated_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -95,9 +110,22 @@ pub fn survey(question: &Question) -> Result<Observation, PlaceError> {
     }
     observation.timings.push(timing("settings", settings_begin, namespaces.len() as u64));
 
-    let (seen, connected) = count(question, &mut namespaces, &mut observation.timings);
+    // Before the sockets, so that all that were born until now are in it.
+    let traced = match tracing.map(Tracing::look).transpose() {
+        Ok(traced) => traced,
+        Err(limit) => {
+            limits.extend([limit]);
+            None
+        }
+    };
+    let (seen, connected) = count(question, &mut namespaces, traced.as_ref(), &mut observation.timings);
     let counted = Instant::now();
     limits.extend(seen);
+    if let Some(traced) = traced {
+        namespaces.iter_mut().for_each(|(_, facts)| traced.tell(facts, question.to));
+        limits.extend(traced.limits);
+        observation.timings.extend(traced.timings);
+    }
     let (close, seen) = look_closely(question, &namespaces, &mut observation.timings);
     limits.extend(seen);
     let (unconnected, seen) =
@@ -150,6 +178,7 @@ type Connected = Vec<u32>;
 fn count(
     question: &Question,
     namespaces: &mut [(&Place, NamespaceFacts)],
+    traced: Option<&Seen>,
     timings: &mut Vec<Timing>,
 ) -> (Vec<Limit>, Option<Connected>) {
     let begin = Instant::now();
@@ -166,15 +195,18 @@ fn count(
     let suspicious = question.owners != Owners::Never
         && question.to.is_none()
         && unaccounted.map_or_else(here, |found| found.held) >= unconnected::SUSPICIOUS;
-    let extent = Extent { bound: unaccounted.is_none_or(|found| found.sockets > 0), inodes: suspicious };
-    let mut connected = extent.inodes.then(Vec::new);
+    let bound = unaccounted.is_none_or(|found| found.sockets > 0);
+    let mut connected = suspicious.then(Vec::new);
     for ((place, facts), inuse) in namespaces.iter_mut().zip(&inuse) {
-        if inuse.is_idle() && !extent.bound {
+        if inuse.is_idle() && !bound {
             continue;
         }
+        let traced = traced.map(|traced| traced.window(facts));
+        let extent = Extent { bound, inodes: suspicious, traced };
         match place.enter(|| sockets::take(question, &facts.name, facts.settings.port_range(), extent)) {
             Ok(taken) => {
                 facts.census = taken.census;
+                facts.traced = traced.map(|_| taken.births.into());
                 rows += taken.rows;
                 limits.extend(taken.limits);
                 connected = connected.zip(taken.inodes).map(|(mut all, more)| {

@@ -10,6 +10,7 @@ mod event;
 mod layout;
 #[cfg(feature = "bpf")]
 mod people;
+pub mod picture;
 #[cfg_attr(feature = "bpf", path = "trace/enabled.rs")]
 #[cfg_attr(not(feature = "bpf"), path = "trace/disabled.rs")]
 mod tracer;

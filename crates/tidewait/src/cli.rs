@@ -86,6 +86,10 @@ pub struct Report {
     /// Watch the kernel's counters for so many seconds, to tell what grows from what was long ago
     #[arg(long = "for", value_name = "SECONDS", value_parser = up_to_an_hour)]
     pub watch_for: Option<f64>,
+    /// Trace for so many seconds first: who opens connections, who closes them first, whose the TIME_WAIT are. Needs root
+    /// and BPF. Ctrl-C ends it early
+    #[arg(long, value_name = "SECONDS", value_parser = up_to_an_hour)]
+    pub trace: Option<f64>,
     /// Say where the time went
     #[arg(long)]
     pub timings: bool,

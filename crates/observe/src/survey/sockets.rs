@@ -4,7 +4,7 @@ use tidewait_model::{Census, Limit, PortRange, State};
 
 use super::Question;
 use super::plan::Inuse;
-use crate::census::Builder;
+use crate::census::{Births, Builder, Window};
 use crate::procfs;
 use crate::sock_diag::{DumpError, Family, Netlink, ProcNet, Request, Row, Sockets, Timer};
 
@@ -13,17 +13,21 @@ const ATTEMPTS: usize = 3;
 
 /// What is taken beside the census.
 #[derive(Clone, Copy)]
-pub(super) struct Extent {
+pub(super) struct Extent<'a> {
     /// Sockets that are bound and do nothing: there may be some.
     pub(super) bound: bool,
     /// The inodes of all sockets.
     pub(super) inodes: bool,
+    /// Whose the sockets in TIME_WAIT were.
+    pub(super) traced: Option<Window<'a>>,
 }
 
 /// What a namespace's sockets gave.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) census: Census,
+    /// The sockets in TIME_WAIT that were born while it was traced.
+    pub(super) births: Births,
     /// The rows it took.
     pub(super) rows: u64,
     /// The inodes of all sockets, where they were asked for and are complete.
@@ -33,7 +37,7 @@ pub(super) struct Taken {
 }
 
 /// Counts the sockets of the calling thread's namespace.
-pub(super) fn take(question: &Question, name: &str, range: Option<PortRange>, extent: Extent) -> Taken {
+pub(super) fn take(question: &Question, name: &str, range: Option<PortRange>, extent: Extent<'_>) -> Taken {
     let unsupported = match Netlink::open() {
         Ok(mut netlink) => match take_from(&mut netlink, question, range, extent, name) {
             Ok(taken) => return taken,
@@ -46,7 +50,7 @@ pub(super) fn take(question: &Question, name: &str, range: Option<PortRange>, ex
         unsupported.to_string(),
     )
     .remedy("modprobe tcp_diag");
-    let extent = Extent { bound: false, inodes: false };
+    let extent = Extent { bound: false, inodes: false, traced: None };
     let mut taken = match take_from(&mut ProcNet::new(&question.root), question, range, extent, name) {
         Ok(taken) => taken,
         Err(error) => {
@@ -62,13 +66,17 @@ fn take_from(
     source: &mut dyn Sockets,
     question: &Question,
     range: Option<PortRange>,
-    extent: Extent,
+    extent: Extent<'_>,
     name: &str,
 ) -> Result<Taken, DumpError> {
     let mut attempt = 1;
     loop {
+        let builder = Builder::new(range);
         let mut fold = Fold {
-            builder: Builder::new(range),
+            builder: match extent.traced {
+                Some(window) => builder.traced(window),
+                None => builder,
+            },
             inodes: extent.inodes.then(Vec::new),
             rows: 0,
             small: 0,
@@ -103,8 +111,8 @@ fn take_from(
     }
 }
 
-struct Fold {
-    builder: Builder,
+struct Fold<'a> {
+    builder: Builder<'a>,
     inodes: Option<Vec<u32>>,
     rows: u64,
     /// Small sockets: TIME_WAIT and orphaned FIN_WAIT2, what sockstat counts as `tw`.
@@ -113,9 +121,10 @@ struct Fold {
     interrupted: bool,
 }
 
-impl Fold {
+impl Fold<'_> {
     fn taken(self, keep: usize, limits: Vec<Limit>) -> Taken {
-        Taken { census: self.builder.finish(keep), rows: self.rows, inodes: self.inodes, limits }
+        let births = self.builder.births();
+        Taken { census: self.builder.finish(keep), births, rows: self.rows, inodes: self.inodes, limits }
     }
 
     fn all(&mut self, source: &mut dyn Sockets, question: &Question, bound: bool) -> Result<(), DumpError> {

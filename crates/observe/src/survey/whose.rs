@@ -9,6 +9,7 @@ use std::time::Instant;
 use tidewait_model::{Limit, Listener, NamespaceFacts, OwnerBasis, State, Timing};
 
 use super::plan::Inuse;
+use super::traced::are_traced;
 use super::{Question, timing};
 use crate::owners::{Holders, Search, holders, summarise};
 use crate::places::Place;
@@ -92,11 +93,15 @@ pub(super) fn attribute(
         let census = &mut namespaces[at].1.census;
         for (destination, live) in census.destinations.iter_mut().zip(found.destinations) {
             let how = if live.more { OwnerBasis::LiveSocketsSampled } else { OwnerBasis::LiveSockets };
-            destination.owners = summarise(&holders, live.inodes, how);
+            if !are_traced(&destination.owners) {
+                destination.owners = summarise(&holders, live.inodes, how);
+            }
             destination.peer_timestamps = live.timestamps;
         }
         for (service, live) in census.incoming.iter_mut().zip(found.services) {
-            service.owners = summarise(&holders, live.inodes, OwnerBasis::ListeningSocket);
+            if !are_traced(&service.owners) {
+                service.owners = summarise(&holders, live.inodes, OwnerBasis::ListeningSocket);
+            }
         }
         for (listener, live) in census.listeners.iter_mut().zip(found.listeners) {
             listener.owners = summarise(&holders, live.inodes, OwnerBasis::ListeningSocket);

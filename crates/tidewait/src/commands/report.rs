@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use tidewait_diagnose::{Options, assess};
 use tidewait_observe::places::Scope;
-use tidewait_observe::survey::{self, Question, survey};
+use tidewait_observe::survey::{self, Question, Tracing, survey, survey_traced};
 use tidewait_surfaces::text;
 
 use crate::cli::{Owners, Report};
+use crate::interrupt;
 use crate::output;
 
 /// Destinations listed on a page, and in JSON, where the user gave no number.
@@ -32,10 +33,27 @@ pub fn run(options: &Report) -> anyhow::Result<()> {
         },
         watch_for: options.watch_for.map(Duration::from_secs_f64),
     };
+    let mut tracer = None;
+    let mut untraced = None;
+    if let Some(seconds) = options.trace {
+        let window = Duration::from_secs_f64(seconds);
+        match Tracing::start(&question.root, window) {
+            Ok(tracing) => {
+                interrupt::wait(window)?;
+                tracer = Some(tracing);
+            }
+            Err(limit) => untraced = Some(limit),
+        }
+    }
     let mut first = true;
     loop {
         let begin = Instant::now();
-        let report = assess(&survey(&question)?, &Options { top, timings: options.timings });
+        let mut observation = match &mut tracer {
+            Some(tracing) => survey_traced(&question, tracing)?,
+            None => survey(&question)?,
+        };
+        observation.limits.extend(untraced.clone());
+        let report = assess(&observation, &Options { top, timings: options.timings });
         if json {
             output::json(&report, options.watch.is_some())?;
         } else {

@@ -1,0 +1,34 @@
+//! A wait that Ctrl-C ends, so that what was seen until then can be told.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+
+/// How late an interrupt may be noticed.
+const NAP: Duration = Duration::from_millis(20);
+
+/// Waits for `time`, or until SIGINT comes. From then on SIGINT ends the program, as it does by default.
+///
+/// # Errors
+/// When the signal cannot be caught.
+pub fn wait(time: Duration) -> io::Result<()> {
+    let over = Arc::new(AtomicBool::new(false));
+    // In this order: the first signal finds the flag down and raises it, a second one finds it up.
+    flag::register_conditional_default(SIGINT, Arc::clone(&over))?;
+    flag::register(SIGINT, Arc::clone(&over))?;
+    let begin = Instant::now();
+    while !over.load(Ordering::Relaxed) {
+        let left = time.saturating_sub(begin.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        thread::sleep(left.min(NAP));
+    }
+    over.store(true, Ordering::Relaxed);
+    Ok(())
+}
