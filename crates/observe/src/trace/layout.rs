@@ -146,3 +146,6 @@ pub(super) struct Settings {
     pub(super) flow_limit: u32,
     pub(super) waiting: u32,
 }
+
+#[cfg(test)]
+mod tests;
