@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
@@ -37,7 +37,7 @@ enum Slot {
 }
 
 /// The maps that single programs are about.
-const OPTIONAL: &[&str] = &["ring", "recent"];
+const OPTIONAL: &[&str] = &["ring", "recent", "notes"];
 
 /// A port outside every default range, for the program to choose.
 const CHOSEN_PORT: u16 = 20_999;
@@ -124,13 +124,25 @@ fn namespace() -> Result<u64, Failure> {
     fs::metadata("/proc/self/ns/net").map(|meta| meta.ino()).doing("/proc/self/ns/net")
 }
 
-/// Loads and attaches a program that follows a tracepoint, makes traffic for it, and looks at the outcome.
+/// Asks for a port that is taken.
+fn refused_bind() -> Result<(), Failure> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listen")?;
+    let taken = listener.local_addr().doing("getsockname")?;
+    match TcpListener::bind(taken) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(()),
+        Err(error) => Err(Failure::of("bind", &error)),
+        Ok(_) => Err(Failure::Unknown("a port that is taken was given again".to_owned())),
+    }
+}
+
+/// Loads and attaches a program that follows a tracepoint, makes `traffic` for it, and looks at the outcome.
 fn traced(
     bench: &Bench,
-    program: &str,
+    (program, maps): (&str, &[&str]),
+    traffic: fn() -> Result<(), Failure>,
     look: impl FnOnce(&mut Loaded) -> Result<Option<String>, Failure>,
 ) -> Answer {
-    let mut loaded = Loaded::new(TRACE, program, &[])?;
+    let mut loaded = Loaded::new(TRACE, program, maps)?;
     loaded.put(Slot::WantedNetns, namespace()?)?;
     let link = loaded.program(program)?.attach().map_err(|error| failure("attach", &error))?;
     if bench.namespace != Namespace::Own {
@@ -139,16 +151,30 @@ fn traced(
     traffic()?;
     drop(link);
     look(&mut loaded)?.ok_or_else(|| {
-        Failure::Unknown("loaded and attached, but it saw nothing of a connection made for it".to_owned())
+        Failure::Unknown("loaded and attached, but it saw nothing of what was done for it".to_owned())
     })
 }
 
 pub(in crate::probe) fn tp_btf(bench: &Bench) -> Answer {
-    traced(bench, "state_changes", |loaded| {
+    traced(bench, ("state_changes", &[]), traffic, |loaded| {
         let (hits, cookie) = (loaded.get(Slot::Hits)?, loaded.get(Slot::Cookie)?);
         let (cgroup, clock) = (loaded.get(Slot::Cgroup)?, loaded.get(Slot::Clock)?);
         Ok((hits > 0 && cookie > 0 && clock > 0)
             .then(|| format!("{hits} state changes of one connection, with cookie and cgroup id {cgroup}")))
+    })
+}
+
+pub(in crate::probe) fn sk_storage(bench: &Bench) -> Answer {
+    traced(bench, ("notes_on_sockets", &["notes"]), traffic, |loaded| {
+        let hits = loaded.get(Slot::Hits)?;
+        Ok((hits > 0).then(|| format!("a note on each socket of one connection, found again {hits} times")))
+    })
+}
+
+pub(in crate::probe) fn bind_failures(bench: &Bench) -> Answer {
+    traced(bench, ("failing_calls", &[]), refused_bind, |loaded| {
+        let hits = loaded.get(Slot::Hits)?;
+        Ok((hits > 0).then(|| "a bind() that was refused (EADDRINUSE)".to_owned()))
     })
 }
 
@@ -190,7 +216,7 @@ pub(in crate::probe) fn lru_hash(_: &Bench) -> Answer {
 }
 
 pub(in crate::probe) fn fentry(bench: &Bench) -> Answer {
-    traced(bench, "into_time_wait", |loaded| {
+    traced(bench, ("into_time_wait", &[]), traffic, |loaded| {
         let hits = loaded.get(Slot::Hits)?;
         Ok((hits > 0).then(|| format!("{hits} entries of one connection")))
     })
