@@ -25,6 +25,8 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use tidewait_model::doctor::{Checkup, Probe, SCHEMA, Verdict};
 
+#[cfg(feature = "bpf")]
+pub(crate) use places::lockdown_mode;
 pub(crate) use privileges::Privileges;
 use sandbox::Namespace;
 

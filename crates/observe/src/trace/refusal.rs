@@ -7,15 +7,13 @@ use rustix::thread::CapabilitySet;
 use tidewait_model::Limit;
 
 use crate::bpf::{Cause, Trouble};
-use crate::probe::Privileges;
+use crate::probe::{Privileges, lockdown_mode};
 
 /// What tracing takes: maps and programs, and to follow tracepoints and read kernel memory. CAP_SYS_ADMIN stands for both.
 const NEEDED: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
 
 /// The kernel's type information.
 const BTF: &str = "sys/kernel/btf/vmlinux";
-/// The kernel's lockdown: `none integrity [confidentiality]`.
-const LOCKDOWN: &str = "sys/kernel/security/lockdown";
 
 const KERNEL: &str =
     "Linux 5.12 or later with CONFIG_BPF_SYSCALL, CONFIG_BPF_EVENTS and CONFIG_DEBUG_INFO_BTF";
@@ -29,7 +27,7 @@ struct Standing {
     confined: bool,
     /// A seccomp filter is on.
     filtered: bool,
-    /// `integrity` or `confidentiality`, if the kernel is locked down.
+    /// `none`, `integrity` or `confidentiality`, where it is known.
     lockdown: Option<String>,
     /// The kernel shows no type information.
     untyped: bool,
@@ -44,7 +42,7 @@ impl Standing {
             missing: privileges.lacks(NEEDED),
             confined: !privileges.initial_user_namespace,
             filtered: seccomp.is_some_and(|mode| mode.trim() != "0"),
-            lockdown: fs::read_to_string(root.join(LOCKDOWN)).ok().as_deref().and_then(chosen),
+            lockdown: lockdown_mode(),
             untyped: !root.join(BTF).exists(),
         }
     }
@@ -87,12 +85,6 @@ impl Standing {
         };
         (why, Some(remedy))
     }
-}
-
-/// The word in brackets: `none [integrity] confidentiality`.
-fn chosen(text: &str) -> Option<String> {
-    let word = text.split_once('[')?.1.split_once(']')?.0;
-    (word != "none").then(|| word.to_owned())
 }
 
 /// What cannot be traced because of `trouble`.
@@ -141,12 +133,5 @@ mod tests {
         assert!(!told(Cause::Unsupported, &locked("integrity")).0.contains("locked down"));
         assert!(told(Cause::NoMemory, &none).1.contains("memory limit"));
         assert_eq!(told(Cause::Unknown, &none), ("load: it went wrong".to_owned(), String::new()));
-    }
-
-    #[test]
-    fn the_mode_of_the_lockdown_is_the_one_in_brackets() {
-        assert_eq!(chosen("none integrity [confidentiality]\n").as_deref(), Some("confidentiality"));
-        assert_eq!(chosen("[none] integrity confidentiality\n"), None);
-        assert_eq!(chosen(""), None);
     }
 }
