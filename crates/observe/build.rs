@@ -46,6 +46,12 @@ mod bpf {
         // there for the architecture it compiles for, and that is bpf.
         let architecture = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
         let headers = format!("/usr/include/{architecture}-linux-gnu");
+        // Which registers the arguments of a system call are in (bpf/bpf_tracing.h has the names).
+        let registers = match architecture.as_str() {
+            "x86_64" => "x86",
+            "aarch64" => "arm64",
+            other => other,
+        };
         // libbpf-sys says where libbpf's own headers are.
         let libbpf = env::var("DEP_BPF_INCLUDE").map_err(|error| format!("DEP_BPF_INCLUDE: {error}"))?;
         for (source, object, instructions) in PROGRAMS {
@@ -63,6 +69,7 @@ mod bpf {
                     &headers,
                 ])
                 .arg(format!("-mcpu={instructions}"))
+                .arg(format!("-D__TARGET_ARCH_{registers}"))
                 .args(["-c", source, "-o"])
                 .arg(out.join(object))
                 .output()

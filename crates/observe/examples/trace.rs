@@ -12,10 +12,11 @@ fn main() {
         buffer: 1 << 22,
         ..Telling::default()
     });
-    let wish = Wish { root: "/".into(), waiting: 131_072, events: telling };
+    let wish = Wish { events: telling, binds: true, ..Wish::default() };
     match Tracer::start(&wish) {
         Err(limit) => println!("{limit:?}"),
         Ok(mut tracer) => {
+            println!("{} bytes, {:?}", tracer.memory_bytes(), tracer.limits());
             let end = Instant::now() + Duration::from_secs(seconds);
             let mut count = 0;
             while Instant::now() < end {

@@ -25,7 +25,9 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use tidewait_model::doctor::{Checkup, Probe, SCHEMA, Verdict};
 
-use privileges::Privileges;
+#[cfg(feature = "bpf")]
+pub(crate) use places::lockdown_mode;
+pub(crate) use privileges::Privileges;
 use sandbox::Namespace;
 
 /// When to give up on all of it; what is not done by then is reported as not tried. A machine takes a tenth of
@@ -158,7 +160,7 @@ impl Spec {
     /// machine's own namespaces without the capability; and a refusal in spite of the capability is the
     /// kernel's policy (lockdown, a security module, seccomp), which more privileges would not change.
     fn probe(&self, answer: Answer, bench: &Bench) -> Probe {
-        let missing = privileges::names(bench.privileges.missing(self.needs));
+        let missing = bench.privileges.lacks(self.needs);
         let own_namespace = matches!(bench.namespace, Namespace::Own | Namespace::UserOwned);
         let held = privileges::names(self.needs).join(", ");
         let (verdict, detail) = match answer {

@@ -9,8 +9,12 @@ mod event;
 #[cfg(feature = "bpf")]
 mod layout;
 #[cfg(feature = "bpf")]
+mod load;
+#[cfg(feature = "bpf")]
 mod people;
 pub mod picture;
+#[cfg(feature = "bpf")]
+mod refusal;
 #[cfg_attr(feature = "bpf", path = "trace/enabled.rs")]
 #[cfg_attr(not(feature = "bpf"), path = "trace/disabled.rs")]
 mod tracer;
@@ -24,7 +28,7 @@ use tidewait_model::trace::{Direction, Flow, Program};
 pub use event::{Closed, Event, Kind, Kinds};
 pub use tracer::Tracer;
 
-/// What is to be traced.
+/// What is to be traced. By default: connections are counted, bind() and single events are not followed.
 #[derive(Clone, Debug)]
 pub struct Wish {
     /// Root of the file system: `/`.
@@ -34,6 +38,36 @@ pub struct Wish {
     pub waiting: u32,
     /// Which events are told one by one; `None` to count only.
     pub events: Option<Telling>,
+    /// Follow bind() that finds no port (EADDRINUSE). It makes every system call of the machine some 15 ns slower.
+    pub binds: bool,
+    /// How much is kept at most.
+    pub bounds: Bounds,
+}
+
+impl Default for Wish {
+    fn default() -> Wish {
+        let root = PathBuf::from("/");
+        Wish { root, waiting: 131_072, events: None, binds: false, bounds: Bounds::default() }
+    }
+}
+
+/// How much is kept at most. What goes beyond is counted together, and [`Losses`] say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Owners that are told apart, of them three quarters process by process. Some 200 bytes each.
+    pub owners: u32,
+    /// Rows of counts, of them three quarters as fine as can be. Some 250 bytes each.
+    pub flows: u32,
+    /// Control groups whose names are kept. Some 850 bytes each.
+    pub groups: u32,
+    /// Ports that are listened on, of all namespaces. Some 70 bytes each.
+    pub listening: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { owners: 32_768, flows: 16_384, groups: 2_048, listening: 16_384 }
+    }
 }
 
 /// Which events are told. What is left out here never leaves the kernel.
@@ -94,6 +128,10 @@ pub struct Losses {
     pub events: u64,
     /// Sockets in TIME_WAIT that were forgotten for younger ones within the minute that they last.
     pub waiting: u64,
+    /// Owners whose control group, and with it unit and container, was not kept.
+    pub groups: u64,
+    /// Listening ports that were not kept: the direction of connections from before the tracing may be wrong.
+    pub listening: u64,
 }
 
 impl Losses {
@@ -103,17 +141,35 @@ impl Losses {
             (
                 self.processes,
                 "processes one by one",
-                "events of processes beyond the bound were counted by command",
+                "events are of processes beyond the bound: they are counted by command",
             ),
             (
                 self.destinations,
                 "destinations one by one",
-                "events of destinations beyond the bound were counted by command",
+                "events are of destinations beyond the bound: they are counted by command, some without a destination",
             ),
-            (self.counts, "all connections", "events found no room to be counted"),
-            (self.sockets, "all connections", "sockets could not be followed for want of kernel memory"),
-            (self.events, "all events", "events were dropped because the reader was too slow"),
+            (self.counts, "all connections", "events found no room to be counted: the numbers are too low"),
+            (
+                self.sockets,
+                "owners of all connections",
+                "sockets had no kernel memory to be followed with: their owners and lifetimes are not known",
+            ),
+            (
+                self.events,
+                "all events",
+                "events were dropped because the reader was too slow; they are counted",
+            ),
             (self.waiting, "owners of all TIME_WAIT", "sockets in TIME_WAIT were forgotten for younger ones"),
+            (
+                self.groups,
+                "units and containers",
+                "processes are in control groups beyond the bound: those that have ended have no unit or container",
+            ),
+            (
+                self.listening,
+                "direction of connections from before",
+                "listening ports are beyond the bound: incoming connections opened before may count as outgoing",
+            ),
         ];
         all.into_iter()
             .filter(|(count, ..)| *count > 0)

@@ -42,6 +42,22 @@ pub(super) const SPECS: &[Spec] = &[
         run: programs::tp_btf,
     },
     Spec {
+        id: "bpf-sk-storage",
+        title: "BPF: notes kept with a socket (sk_storage)",
+        enables: "trace: who opened a connection, whoever closes it",
+        needs: TRACING,
+        remedy: TRACING_REMEDY,
+        run: programs::sk_storage,
+    },
+    Spec {
+        id: "bpf-bind-failures",
+        title: "BPF: system calls that fail (tp_btf/sys_exit)",
+        enables: "trace: which bind() found no port",
+        needs: TRACING,
+        remedy: "a kernel with CONFIG_HAVE_SYSCALL_TRACEPOINTS and CONFIG_DEBUG_INFO_BTF",
+        run: programs::bind_failures,
+    },
+    Spec {
         id: "bpf-ring-buffer",
         title: "BPF: ring buffer",
         enables: "trace: events in order, cheaply",

@@ -132,24 +132,35 @@ fn namespace_made(bench: &Bench) -> Answer {
 
 fn lockdown() -> Answer {
     let path = "/sys/kernel/security/lockdown";
-    let modes = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            lockdown_unmounted().map_err(|error| match error {
-                Errno::NOENT => Failure::Unsupported("the kernel has no lockdown built in".to_owned()),
-                Errno::PERM | Errno::ACCESS => {
-                    Failure::Unknown(format!("{path} does not exist: no securityfs is mounted"))
-                }
-                other => Failure::Unknown(format!("securityfs: {other}")),
-            })?
+    let modes = lockdown_modes().map_err(|error| match error {
+        Errno::NOENT => Failure::Unsupported("the kernel has no lockdown built in".to_owned()),
+        Errno::PERM | Errno::ACCESS => {
+            Failure::Unknown(format!("{path} cannot be read, or no securityfs is mounted"))
         }
-        other => other.doing(path)?,
-    };
-    // "none [integrity] confidentiality": the brackets mark the mode in effect.
-    let mode = modes.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(mode, _)| mode);
-    match mode {
+        other => Failure::Unknown(format!("securityfs: {other}")),
+    })?;
+    match in_effect(&modes) {
         "none" => Ok("mode none".to_owned()),
         "integrity" => Ok("mode integrity: reading is still allowed".to_owned()),
         _ => Err(Failure::Unsupported(format!("{path}: {}", modes.trim()))),
+    }
+}
+
+/// The lockdown that is in effect: `none`, `integrity` or `confidentiality`, if it can be found out.
+#[cfg(feature = "bpf")]
+pub(crate) fn lockdown_mode() -> Option<String> {
+    lockdown_modes().ok().map(|modes| in_effect(&modes).to_owned())
+}
+
+/// "none [integrity] confidentiality": the brackets mark the mode in effect.
+fn in_effect(modes: &str) -> &str {
+    modes.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(mode, _)| mode)
+}
+
+fn lockdown_modes() -> rustix::io::Result<String> {
+    match fs::read_to_string("/sys/kernel/security/lockdown") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => lockdown_unmounted(),
+        other => other.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)),
     }
 }
 

@@ -26,7 +26,7 @@ const IMPLIED_BY_SYS_ADMIN: CapabilitySet = CapabilitySet::BPF.union(CapabilityS
 
 /// The caller's standing with the kernel.
 #[derive(Clone, Debug)]
-pub(super) struct Privileges {
+pub(crate) struct Privileges {
     /// Name, or number where /etc/passwd has none.
     pub(super) user: String,
     /// Effective user id.
@@ -34,7 +34,7 @@ pub(super) struct Privileges {
     /// Effective group id.
     pub(super) gid: u32,
     /// Whether the capabilities are those of the machine and not of a user namespace (rootless container).
-    pub(super) initial_user_namespace: bool,
+    pub(crate) initial_user_namespace: bool,
     /// Whether they count in the network namespace that the caller is in.
     pub(super) rule_here: bool,
     pub(super) effective: CapabilitySet,
@@ -42,7 +42,7 @@ pub(super) struct Privileges {
 
 impl Privileges {
     /// Reads the calling thread's standing; what cannot be read counts as not held.
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let uid = rustix::process::geteuid().as_raw();
         let map = fs::read_to_string("/proc/thread-self/uid_map").unwrap_or_default();
         Self {
@@ -65,6 +65,11 @@ impl Privileges {
             CapabilitySet::empty()
         };
         needed - self.effective - implied
+    }
+
+    /// The same by name.
+    pub(crate) fn lacks(&self, needed: CapabilitySet) -> Vec<String> {
+        names(self.missing(needed))
     }
 
     /// The relevant capabilities in effect, by name.

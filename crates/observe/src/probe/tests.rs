@@ -183,6 +183,8 @@ fn what_exists_agrees_with_the_settings_and_the_type_information() {
     agrees("local-port-range-option", names("local_port_range"));
     if root() && cfg!(feature = "bpf") {
         agrees("bpf-tp-btf", names("btf_trace_inet_sock_set_state"));
+        agrees("bpf-sk-storage", names("bpf_sk_storage_get_tracing"));
+        agrees("bpf-bind-failures", names("btf_trace_sys_exit"));
         agrees("bpf-iter-tcp", names("bpf_iter__tcp"));
         agrees("bpf-sock-ops", names("bpf_sock_ops_kern"));
         agrees("bpf-ring-buffer", names("bpf_ringbuf"));

@@ -42,6 +42,11 @@ impl Tracer {
     }
 
     /// Nothing.
+    pub fn memory_bytes(&self) -> u64 {
+        match self.0 {}
+    }
+
+    /// Nothing.
     pub fn picture(&mut self) -> Result<Picture, Limit> {
         match self.0 {}
     }

@@ -4,28 +4,22 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{Link, MapCore, MapFdInfo, MapFlags, MapHandle, Object, RingBuffer, RingBufferBuilder};
 use tidewait_model::address::Address;
 use tidewait_model::report::Pool;
 use tidewait_model::trace::{Counts, Direction, Flow, Program};
 use tidewait_model::{Endpoint, Limit};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::load::{Loaded, load};
 use super::people::Names;
-use super::{Closed, Event, Kind, Losses, Picture, Telling, Waiting, Wish, layout};
+use super::{Closed, Event, Kind, Losses, Picture, Waiting, Wish, layout, refusal};
+use crate::bpf;
 
-/// `connections.bpf.c`, compiled.
-static CONNECTIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/connections.bpf.o"));
-
-/// Owners that are told apart, of them three quarters process by process. Some 150 bytes each.
-const OWNERS: u32 = 32_768;
-/// Rows of counts. Some 250 bytes each.
-const FLOWS: u32 = 16_384;
-/// The least that a ring is given: a page.
-const PAGE: u32 = 4_096;
 /// Entries read from a map at once.
 const BATCH: u32 = 4_096;
 
@@ -50,51 +44,16 @@ impl Tracer {
     /// # Errors
     /// A limit that says what is missing: a capability, the kernel's type information, a kind of program or map.
     pub fn start(wish: &Wish) -> Result<Tracer, Limit> {
-        let failed = |step: &str, error: &libbpf_rs::Error| {
-            Limit::new("traced connections", format!("{step}: {error:#}")).of_detail()
-        };
-        let mut open =
-            ObjectBuilder::default().open_memory(CONNECTIONS).map_err(|error| failed("open", &error))?;
-        let telling = wish.events.as_ref();
-        for mut map in open.maps_mut() {
-            let name = map.name().to_string_lossy().into_owned();
-            let outcome = match name.as_str() {
-                "owners" | "owner_numbers" => map.set_max_entries(OWNERS),
-                "flows" => map.set_max_entries(FLOWS),
-                "waiting" => map.set_max_entries(places(wish).max(1)),
-                "ring" => {
-                    let bytes = telling.map_or(PAGE, |telling| telling.buffer.max(PAGE));
-                    map.set_max_entries(bytes.next_power_of_two())
-                }
-                ".rodata.settings" => map.set_initial_value(settings(wish).as_bytes()),
-                _ => Ok(()),
-            };
-            outcome.map_err(|error| failed(&name, &error))?;
-        }
-        let object = open.load().map_err(|error| failed("load", &error))?;
-        let mut maps = HashMap::new();
-        for map in object.maps() {
-            let name = map.name().to_string_lossy().into_owned();
-            let handle = MapHandle::try_from(&map).map_err(|error| failed(&name, &error))?;
-            maps.insert(name, handle);
-        }
-        let mut links = Vec::new();
-        for program in object.progs_mut() {
-            links.push(program.attach().map_err(|error| failed("attach", &error))?);
-        }
-        let ring = match telling.and_then(|_| maps.get("ring")) {
-            Some(map) => Some(ring(map).map_err(|error| failed("ring buffer", &error))?),
+        let Loaded { links, object, maps, mut limits } = load(wish)?;
+        let ring = match wish.events.as_ref().and_then(|_| maps.get("ring")) {
+            Some(map) => Some(ring(map).map_err(|error| {
+                refusal::limit(&wish.root, "traced events", &bpf::trouble("ring buffer", &error))
+            })?),
             None => None,
         };
-        Ok(Tracer {
-            _links: links,
-            ring,
-            _object: object,
-            maps,
-            names: Names::read(&wish.root),
-            people: HashMap::new(),
-            limits: Vec::new(),
-        })
+        let names = Names::read(&wish.root);
+        limits.extend(names.limit());
+        Ok(Tracer { _links: links, ring, _object: object, maps, names, people: HashMap::new(), limits })
     }
 
     /// What could not be followed from the start.
@@ -145,7 +104,15 @@ impl Tracer {
             sockets: losses.sockets,
             events: losses.events,
             waiting: losses.waiting,
+            groups: losses.groups,
+            listening: losses.listening,
         }
+    }
+
+    /// Kernel memory of the tracer's maps, in bytes; what is kept with each socket comes to some 64 bytes more.
+    pub fn memory_bytes(&self) -> u64 {
+        let held = |map: &MapHandle| MapFdInfo::from_fd(map.as_fd()).ok()?.memlock;
+        self.maps.values().filter_map(held).sum()
     }
 
     fn ledger(&self) -> layout::Ledger {
@@ -197,34 +164,6 @@ impl Tracer {
     }
 }
 
-fn settings(wish: &Wish) -> layout::Settings {
-    let none = Telling::default();
-    let telling = wish.events.as_ref().unwrap_or(&none);
-    let (remote_family, remote) = telling.remote.map_or((0, [0; 16]), |address| bytes(address));
-    layout::Settings {
-        events: telling.kinds.0,
-        tgid: telling.pid.unwrap_or(0),
-        netns: telling.netns.unwrap_or(0),
-        wakeup: telling.buffer.max(PAGE).next_power_of_two() / 8,
-        local_port: telling.local_port.unwrap_or(0),
-        remote_port: telling.remote_port.unwrap_or(0),
-        remote_family,
-        unused: [0; 3],
-        remote,
-        owner_limit: OWNERS,
-        flow_limit: FLOWS,
-        waiting: places(wish),
-    }
-}
-
-/// Places for notes of sockets in TIME_WAIT: a power of two.
-fn places(wish: &Wish) -> u32 {
-    match wish.waiting {
-        0 => 0,
-        wanted => wanted.checked_next_power_of_two().unwrap_or(1 << 31),
-    }
-}
-
 type Waited = Rc<RefCell<Vec<layout::Event>>>;
 
 fn ring(map: &MapHandle) -> libbpf_rs::Result<(RingBuffer<'static>, Waited)> {
@@ -247,7 +186,7 @@ fn read<V: FromBytes>(map: &MapHandle, key: &[u8]) -> Option<V> {
 }
 
 /// Family and bytes of an address, as the layout has them.
-fn bytes(address: IpAddr) -> (u8, [u8; 16]) {
+pub(super) fn bytes(address: IpAddr) -> (u8, [u8; 16]) {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             let mut all = [0; 16];

@@ -20,16 +20,6 @@ pub(super) struct Owner {
     pub(super) unused: u32,
 }
 
-/// `struct owner_key`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub(super) struct OwnerKey {
-    pub(super) cgroup: u64,
-    pub(super) tgid: u32,
-    pub(super) uid: u32,
-    pub(super) command: [u8; 16],
-}
-
 /// `struct cgroup_path`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -89,14 +79,6 @@ pub(super) struct Waiting {
     pub(super) unused: [u8; 2],
 }
 
-/// `struct listening_key`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub(super) struct ListeningKey {
-    pub(super) netns: u32,
-    pub(super) port: u32,
-}
-
 /// `struct event`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -134,6 +116,8 @@ pub(super) struct Losses {
     pub(super) sockets: u64,
     pub(super) events: u64,
     pub(super) waiting: u64,
+    pub(super) groups: u64,
+    pub(super) listening: u64,
 }
 
 /// `struct ledger`.
@@ -162,3 +146,6 @@ pub(super) struct Settings {
     pub(super) flow_limit: u32,
     pub(super) waiting: u32,
 }
+
+#[cfg(test)]
+mod tests;

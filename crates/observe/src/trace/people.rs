@@ -1,28 +1,54 @@
 //! Owners as the kernel noted them, made into names.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
+use rustix::time::{ClockId, clock_gettime};
+use tidewait_model::Limit;
 use tidewait_model::trace::Program;
 
 use super::layout::{CgroupPath, LEVELS, Owner};
-use crate::procfs::Membership;
-use crate::procfs::Users;
-use crate::procfs::printable;
+use crate::procfs::{Membership, Proc, Users, printable};
+
+/// Inode of the initial PID namespace (`PID_NS_INIT_INO`, include/uapi/linux/nsfs.h).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// What is needed to name owners.
 pub(super) struct Names {
+    root: PathBuf,
     users: Users,
+    /// Whether /proc counts processes as the kernel's own list does.
+    same_numbers: bool,
 }
 
 impl Names {
     pub(super) fn read(root: &Path) -> Names {
-        Names { users: Users::read(root) }
+        let namespace = std::fs::metadata(root.join("proc/self/ns/pid")).ok();
+        let same_numbers = namespace.is_none_or(|file| file.ino() == FIRST_PID_NAMESPACE);
+        Names { root: root.to_owned(), users: Users::read(root), same_numbers }
+    }
+
+    /// What is to be said of the numbers of processes.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        (!self.same_numbers).then(|| {
+            Limit::new(
+                "traced: process numbers as they are here",
+                "this PID namespace has numbers of its own; those traced are the machine's",
+            )
+            .remedy("run it in the machine's PID namespace (docker run --pid=host)")
+            .of_detail()
+        })
     }
 
     /// The owner in words.
     pub(super) fn program(&self, owner: &Owner, path: Option<&CgroupPath>) -> Program {
-        let membership =
-            path.map(|path| Membership::parse(&format!("0::{}", text(path)))).unwrap_or_default();
+        let membership = path.map(|path| Membership::parse(&format!("0::{}", text(path))));
+        let whole = path.is_some_and(whole);
+        let membership = match membership {
+            Some(told) if told.container.is_some() || (whole && told.unit.is_some()) => told,
+            // Of a process that still lives there is more to be read.
+            told => self.of_process(owner).or(told).unwrap_or_default(),
+        };
         Program {
             command: printable(&lossy(&owner.command)),
             pid: (owner.tgid != 0).then_some(owner.tgid),
@@ -31,6 +57,20 @@ impl Names {
             container: membership.container,
             user: Some(self.users.name(owner.uid)),
         }
+    }
+
+    /// What /proc tells of an owner, if the process with its number is still the one that was noted: it was started before.
+    fn of_process(&self, owner: &Owner) -> Option<Membership> {
+        if owner.tgid == 0 || !self.same_numbers {
+            return None;
+        }
+        let mut proc = Proc::open(&self.root).ok()?;
+        let running = proc.running_seconds(owner.tgid)?;
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = now.tv_sec as f64 + now.tv_nsec as f64 / 1e9;
+        // /proc counts in hundredths of a second.
+        let noted = now - owner.since as f64 / 1e9 - 0.02;
+        (running >= noted).then(|| proc.membership(owner.tgid))
     }
 }
 
@@ -43,6 +83,13 @@ fn text(path: &CgroupPath) -> String {
         text.push_str(&lossy(name));
     }
     text
+}
+
+/// Whether every name of the path was kept, and to its end.
+fn whole(path: &CgroupPath) -> bool {
+    let levels = usize::try_from(path.levels).unwrap_or(usize::MAX);
+    let cut = |name: &[u8]| name.iter().position(|byte| *byte == 0).is_none_or(|end| end + 1 == name.len());
+    levels <= LEVELS && !path.names.iter().take(levels).any(|name| cut(name))
 }
 
 /// Bytes up to the first zero.

@@ -31,6 +31,14 @@ struct sock {
 	struct sock_common __sk_common;
 };
 
+struct nsproxy {
+	struct net *net_ns;
+};
+
+struct task_struct {
+	struct nsproxy *nsproxy;
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {

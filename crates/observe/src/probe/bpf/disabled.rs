@@ -10,4 +10,16 @@ macro_rules! without {
     };
 }
 
-without!(tp_btf, ring_buffer, lru_hash, iter_tcp, connect4, connect6, sock_ops, tc, fentry);
+without!(
+    tp_btf,
+    sk_storage,
+    bind_failures,
+    ring_buffer,
+    lru_hash,
+    iter_tcp,
+    connect4,
+    connect6,
+    sock_ops,
+    tc,
+    fentry
+);

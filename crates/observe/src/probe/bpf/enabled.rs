@@ -2,17 +2,17 @@
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::Mutex;
 
 use libbpf_rs::{
-    Iter, MapCore, MapFlags, MapImpl, Mut, Object, ObjectBuilder, PrintLevel, ProgramInput, ProgramMut,
-    RingBufferBuilder, TC_INGRESS, TcHookBuilder, set_print,
+    Iter, MapCore, MapFlags, MapImpl, Mut, Object, ObjectBuilder, ProgramInput, ProgramMut,
+    RingBufferBuilder, TC_INGRESS, TcHookBuilder,
 };
 
+use crate::bpf::{self, Cause, Trouble};
 use crate::probe::cgroup::Temporary;
 use crate::probe::places::would_load_no_module;
 use crate::probe::sandbox::Namespace;
@@ -23,12 +23,6 @@ use tidewait_model::State;
 static TRACE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/trace.bpf.o"));
 /// `network.bpf.c`, compiled.
 static NETWORK: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/network.bpf.o"));
-
-/// Advice of libbpf on a first load that fails, whatever the reason; the error number says more.
-const GUESSES: &[&str] = &["RLIMIT_MEMLOCK", "ulimit", "bpf_object__probe_loading", "failed to load object"];
-
-/// What libbpf had to say since the last load; it would print it otherwise.
-static LOG: Mutex<String> = Mutex::new(String::new());
 
 /// Places in the map `slots`, in the order of `enum slot` in slots.h.
 #[derive(Clone, Copy)]
@@ -43,10 +37,7 @@ enum Slot {
 }
 
 /// The maps that single programs are about.
-const OPTIONAL: &[&str] = &["ring", "recent"];
-
-/// The kernel's own error number for "not supported", which leaks out of bpf(2) (include/linux/errno.h).
-const ENOTSUPP: i32 = 524;
+const OPTIONAL: &[&str] = &["ring", "recent", "notes"];
 
 /// A port outside every default range, for the program to choose.
 const CHOSEN_PORT: u16 = 20_999;
@@ -59,14 +50,7 @@ struct Loaded {
 impl Loaded {
     /// Loads this program alone, with the maps that it uses.
     fn new(object: &[u8], program: &str, maps: &[&str]) -> Result<Self, Failure> {
-        if let Ok(mut log) = LOG.lock() {
-            log.clear();
-        }
-        set_print(Some((PrintLevel::Warn, |_, line| {
-            if let Ok(mut log) = LOG.lock() {
-                log.push_str(&line);
-            }
-        })));
+        bpf::listen();
         let mut open =
             ObjectBuilder::default().open_memory(object).map_err(|error| failure("open", &error))?;
         for mut candidate in open.progs_mut() {
@@ -81,9 +65,7 @@ impl Loaded {
         }
         let object = open.load().map_err(|error| failure("load", &error))?;
         // What was said of a load that went well in the end explains no later failure.
-        if let Ok(mut log) = LOG.lock() {
-            log.clear();
-        }
+        bpf::listen();
         Ok(Self { object })
     }
 
@@ -116,56 +98,14 @@ impl Loaded {
     }
 }
 
-/// What an error of libbpf means, with the line of its log that decides.
+/// What an error of libbpf means for a probe.
 fn failure(step: &str, error: &libbpf_rs::Error) -> Failure {
-    let log = LOG.lock().map(|log| log.clone()).unwrap_or_default();
-    let text = format!("{error:#}");
-    let detail = match decisive(&log) {
-        Some(line) => format!("{step}: {line}"),
-        None => format!("{step}: {text}"),
-    };
-    match errno(&text) {
-        Some(libc::EPERM) => Failure::NotPermitted(detail),
-        // EACCES is how the verifier refuses a program; the rest is the kernel not knowing a kind of program, map, helper or
-        // function. ENOMEM and the like say nothing about the kernel.
-        Some(
-            libc::EACCES
-            | libc::EINVAL
-            | libc::ENOENT
-            | libc::ESRCH
-            | libc::EOPNOTSUPP
-            | ENOTSUPP
-            | libc::E2BIG,
-        ) => Failure::Unsupported(detail),
-        _ => Failure::Unknown(detail),
+    let Trouble { cause, detail } = bpf::trouble(step, error);
+    match cause {
+        Cause::Refused => Failure::NotPermitted(detail),
+        Cause::Unsupported => Failure::Unsupported(detail),
+        Cause::NoMemory | Cause::Unknown => Failure::Unknown(detail),
     }
-}
-
-/// The number in "Operation not permitted (os error 1)": libbpf-rs gives it in no other way.
-fn errno(text: &str) -> Option<i32> {
-    text.rsplit_once("(os error ")?.1.split_once(')')?.0.parse().ok()
-}
-
-/// The line of libbpf's log that names the cause: the verifier's last word, else what libbpf says of the program, else
-/// its first warning.
-fn decisive(log: &str) -> Option<&str> {
-    let verifier = log
-        .split_once("-- BEGIN PROG LOAD LOG --")
-        .and_then(|(_, rest)| rest.split_once("-- END PROG LOAD LOG --"))
-        .and_then(|(words, _)| {
-            words.lines().map(str::trim).rfind(|line| {
-                !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("libbpf:")
-            })
-        });
-    let says = |needle: &str| log.lines().find(|line| line.contains(needle));
-    verifier
-        .or_else(|| says("BPF program load failed"))
-        .or_else(|| says("failed to find"))
-        .or_else(|| says("failed to create"))
-        .or_else(|| {
-            log.lines().find(|line| !(line.trim().is_empty() || GUESSES.iter().any(|g| line.contains(g))))
-        })
-        .map(|line| line.trim().trim_start_matches("libbpf: "))
 }
 
 /// Connects over loopback, in a namespace of the probe's own, and closes from both sides, the client first: a socket goes
@@ -184,13 +124,25 @@ fn namespace() -> Result<u64, Failure> {
     fs::metadata("/proc/self/ns/net").map(|meta| meta.ino()).doing("/proc/self/ns/net")
 }
 
-/// Loads and attaches a program that follows a tracepoint, makes traffic for it, and looks at the outcome.
+/// Asks for a port that is taken.
+fn refused_bind() -> Result<(), Failure> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listen")?;
+    let taken = listener.local_addr().doing("getsockname")?;
+    match TcpListener::bind(taken) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(()),
+        Err(error) => Err(Failure::of("bind", &error)),
+        Ok(_) => Err(Failure::Unknown("a port that is taken was given again".to_owned())),
+    }
+}
+
+/// Loads and attaches a program that follows a tracepoint, makes `traffic` for it, and looks at the outcome.
 fn traced(
     bench: &Bench,
-    program: &str,
+    (program, maps): (&str, &[&str]),
+    traffic: fn() -> Result<(), Failure>,
     look: impl FnOnce(&mut Loaded) -> Result<Option<String>, Failure>,
 ) -> Answer {
-    let mut loaded = Loaded::new(TRACE, program, &[])?;
+    let mut loaded = Loaded::new(TRACE, program, maps)?;
     loaded.put(Slot::WantedNetns, namespace()?)?;
     let link = loaded.program(program)?.attach().map_err(|error| failure("attach", &error))?;
     if bench.namespace != Namespace::Own {
@@ -199,16 +151,30 @@ fn traced(
     traffic()?;
     drop(link);
     look(&mut loaded)?.ok_or_else(|| {
-        Failure::Unknown("loaded and attached, but it saw nothing of a connection made for it".to_owned())
+        Failure::Unknown("loaded and attached, but it saw nothing of what was done for it".to_owned())
     })
 }
 
 pub(in crate::probe) fn tp_btf(bench: &Bench) -> Answer {
-    traced(bench, "state_changes", |loaded| {
+    traced(bench, ("state_changes", &[]), traffic, |loaded| {
         let (hits, cookie) = (loaded.get(Slot::Hits)?, loaded.get(Slot::Cookie)?);
         let (cgroup, clock) = (loaded.get(Slot::Cgroup)?, loaded.get(Slot::Clock)?);
         Ok((hits > 0 && cookie > 0 && clock > 0)
             .then(|| format!("{hits} state changes of one connection, with cookie and cgroup id {cgroup}")))
+    })
+}
+
+pub(in crate::probe) fn sk_storage(bench: &Bench) -> Answer {
+    traced(bench, ("notes_on_sockets", &["notes"]), traffic, |loaded| {
+        let hits = loaded.get(Slot::Hits)?;
+        Ok((hits > 0).then(|| format!("a note on each socket of one connection, found again {hits} times")))
+    })
+}
+
+pub(in crate::probe) fn bind_failures(bench: &Bench) -> Answer {
+    traced(bench, ("failing_calls", &[]), refused_bind, |loaded| {
+        let hits = loaded.get(Slot::Hits)?;
+        Ok((hits > 0).then(|| "a bind() that was refused (EADDRINUSE)".to_owned()))
     })
 }
 
@@ -250,7 +216,7 @@ pub(in crate::probe) fn lru_hash(_: &Bench) -> Answer {
 }
 
 pub(in crate::probe) fn fentry(bench: &Bench) -> Answer {
-    traced(bench, "into_time_wait", |loaded| {
+    traced(bench, ("into_time_wait", &[]), traffic, |loaded| {
         let hits = loaded.get(Slot::Hits)?;
         Ok((hits > 0).then(|| format!("{hits} entries of one connection")))
     })
@@ -366,34 +332,5 @@ pub(in crate::probe) fn tc(bench: &Bench) -> Answer {
     match loaded.get(Slot::Hits)? {
         0 => Err(Failure::Unknown("attached to lo, but it saw no segment".to_owned())),
         hits => Ok(format!("{hits} segments of one connection seen on lo")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_decisive_line_is_the_verifiers_last_word_or_else_libbpfs() {
-        let log = "libbpf: prog 'x': BPF program load failed: Permission denied\n\
-                   libbpf: prog 'x': -- BEGIN PROG LOAD LOG --\n0: (85) call 1\n\
-                   unknown func bpf_x#9\nprocessed 1 insns (limit 1)\n-- END PROG LOAD LOG --\n";
-        assert_eq!(decisive(log), Some("unknown func bpf_x#9"));
-        let refused = "libbpf: failed to guess\nlibbpf: prog 'x': BPF program load failed: -EPERM\n";
-        assert_eq!(decisive(refused), Some("prog 'x': BPF program load failed: -EPERM"));
-        assert_eq!(decisive("\n"), None);
-    }
-
-    #[test]
-    fn libbpfs_guess_at_a_refusal_is_not_passed_on() {
-        let log =
-            "libbpf: Failed to bump RLIMIT_MEMLOCK (err = -EPERM), you might need to do it explicitly!\n";
-        assert_eq!(decisive(log), None);
-    }
-
-    #[test]
-    fn the_error_number_is_read_out_of_the_text() {
-        assert_eq!(errno("load: Operation not permitted (os error 1)"), Some(1));
-        assert_eq!(errno("no such thing"), None);
     }
 }

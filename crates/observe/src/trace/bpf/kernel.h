@@ -13,6 +13,7 @@ typedef __u8 u8;
 typedef __u16 u16;
 typedef __u32 u32;
 typedef __u64 u64;
+typedef __s32 s32;
 typedef __s64 s64;
 
 #define AF_INET 2
@@ -22,6 +23,9 @@ typedef __s64 s64;
 #define SOCK_BINDPORT_LOCK 8
 #define TIMEWAIT_SECONDS 60 /* TCP_TIMEWAIT_LEN */
 #define NSEC_PER_SEC 1000000000UL
+#define IPPROTO_MPTCP 262
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
 
 /* include/net/tcp_states.h */
 enum tcp_state {
@@ -134,6 +138,36 @@ struct tcp_sock {
 	u32 segs_out;
 };
 
+struct socket {
+	struct sock *sk;
+};
+
+struct inode {
+	u16 i_mode;
+};
+
+struct file {
+	struct inode *f_inode;
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+typedef struct {
+	u32 val;
+} kuid_t;
+
+struct cred {
+	kuid_t uid;
+};
+
 struct kernfs_node {
 	const char *name;
 	struct kernfs_node *parent;
@@ -164,8 +198,38 @@ struct task_struct {
 	int pid;
 	struct task_struct *group_leader;
 	char comm[16];
+	const struct cred *cred;
+	struct files_struct *files;
 	struct css_set *cgroups;
 };
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	u32 fd;
+	struct file *file;
+};
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long di;
+	unsigned long si;
+	unsigned long dx;
+	unsigned long orig_ax;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	u64 regs[31];
+	u64 orig_x0;
+	s32 syscallno;
+};
+#endif
 
 #pragma clang attribute pop
 

@@ -169,6 +169,8 @@ struct losses {
 	__u64 sockets;	/* sockets that nothing could be kept with */
 	__u64 events;	/* events that found the ring full */
 	__u64 waiting;	/* notes of sockets in TIME_WAIT that younger ones took the place of, within a minute */
+	__u64 groups;	/* owners whose control group could not be noted */
+	__u64 listening; /* listening ports that could not be noted */
 };
 
 /* How much is in use, and what was lost. */

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Who listens already when the tracing begins: one pass over the open files of all processes, in the kernel.
+ *
+ * It runs after the state changes are followed, so that whoever listens is seen by one or the other. Listening sockets
+ * of the kernel itself (NFS) are in nobody's files and are not found.
+ */
+#ifndef TIDEWAIT_TRACE_EXISTING_H
+#define TIDEWAIT_TRACE_EXISTING_H
+
+/* systemd keeps the listening sockets that it hands to services. */
+static __always_inline int keeps_for_others(u32 number)
+{
+	struct owner *owner = bpf_map_lookup_elem(&owners, &number);
+	const char name[] = "systemd";
+
+	if (!owner || owner->tgid == 1)
+		return 1;
+	for (int byte = 0; byte < sizeof(name); byte++)
+		if (owner->command[byte] != name[byte])
+			return 0;
+	return 1;
+}
+
+SEC("iter/task_file")
+int existing(struct bpf_iter__task_file *ctx)
+{
+	struct connection fresh = { .direction = LISTENING }, *kept;
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct socket *socket;
+	struct sock *sk;
+
+	if (!task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk || sk->__sk_common.skc_state != TCP_LISTEN || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	/* Of several holders the first, in most cases the parent of the others. */
+	kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	if (kept && kept->owner && !keeps_for_others(kept->owner))
+		return 0;
+	fresh.owner = owner_of(task, BPF_CORE_READ(task, cred, uid.val));
+	if (kept)
+		kept->owner = fresh.owner;
+	else if (!bpf_sk_storage_get(&connections, sk, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		add(&ledger.losses.sockets, 1);
+	note_listening(sk, fresh.owner);
+	return 0;
+}
+
+#endif
