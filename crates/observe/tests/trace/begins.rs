@@ -1,0 +1,1 @@
+//! Every way in which a connection begins, or does not.
