@@ -629,7 +629,7 @@ static __always_inline void weigh(struct sock *sk, u8 direction, struct story *s
 }
 
 /* FIN is about to be sent: in the context of close(), shutdown() or exit(). */
-static __always_inline int closes(struct sock *sk, u8 first)
+static __always_inline int closes(struct sock *sk, u8 first, int called)
 {
 	struct connection *kept, found = known(sk);
 	struct story story = { .kind = CLOSE };
@@ -641,7 +641,7 @@ static __always_inline int closes(struct sock *sk, u8 first)
 	 * Threads of the kernel also close: the descriptor's last holder has gone before. And where shutdown() came while
 	 * the handshake was not done, FIN is sent by the packet that ends it; no system call holds the socket then.
 	 */
-	if (BPF_CORE_READ(sk, sk_lock.owned))
+	if (called)
 		closer = caller();
 	if (!closer)
 		closer = found.owner;
@@ -689,7 +689,7 @@ static __always_inline int closes(struct sock *sk, u8 first)
 }
 
 /* An open connection ends at once. */
-static __always_inline int cut(struct sock *sk)
+static __always_inline int cut(struct sock *sk, int called)
 {
 	struct connection found = known(sk);
 	struct story story = { .kind = CLOSE };
@@ -698,8 +698,11 @@ static __always_inline int cut(struct sock *sk)
 
 	story.error = sk->sk_err;
 	story.owner = found.owner;
-	/* Without an error it was this side's wish: close() with unread data or SO_LINGER 0, in the caller's context. */
-	if (!story.error) {
+	/*
+	 * Without an error it was this side's wish: close() with unread data or SO_LINGER 0, in the caller's context; or
+	 * close() of a listener whose connections nobody had accepted: those are the listener's.
+	 */
+	if (!story.error && called) {
 		u32 owner = caller();
 
 		if (owner)
@@ -859,8 +862,7 @@ static __always_inline int ends(struct sock *sk, int from)
 	return 0;
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(on_state, struct sock *sk, int from, int to)
+static __always_inline int change(struct sock *sk, int from, int to, int called)
 {
 	/* The commonest that tell nothing: FIN_WAIT1 to FIN_WAIT2, LISTEN to SYN_RECV, LAST_ACK to CLOSE. */
 	if (to == TCP_FIN_WAIT2 || to == TCP_SYN_RECV || from == TCP_LAST_ACK)
@@ -869,18 +871,18 @@ int BPF_PROG(on_state, struct sock *sk, int from, int to)
 		return 0;
 	switch (to) {
 	case TCP_SYN_SENT:
-		return begin(sk);
+		return called ? begin(sk) : 0;
 	case TCP_ESTABLISHED:
 		return from == TCP_SYN_SENT ? established(sk) : accepted(sk);
 	case TCP_LISTEN:
-		return listens(sk);
+		return called ? listens(sk) : 0;
 	case TCP_FIN_WAIT1:
 		/* With TCP Fast Open a connection is accepted, and may be closed, before its handshake ends. */
 		if (from == TCP_SYN_RECV)
 			accepted(sk);
-		return closes(sk, HERE);
+		return closes(sk, HERE, called);
 	case TCP_LAST_ACK:
-		return closes(sk, THERE);
+		return closes(sk, THERE, called);
 	case TCP_CLOSE_WAIT:
 		return peer_closed(sk);
 	case TCP_CLOSE:
@@ -894,10 +896,28 @@ int BPF_PROG(on_state, struct sock *sk, int from, int to)
 			return ends(sk, from);
 		case TCP_ESTABLISHED:
 		case TCP_CLOSE_WAIT:
-			return cut(sk);
+			return cut(sk, called);
 		}
 	}
 	return 0;
+}
+
+/*
+ * A program does not run while it runs already on the same processor: the kernel leaves the inner run out. A packet or a
+ * timer may interrupt a system call right here, so that each has a program of its own, which for the other's changes
+ * returns at once. A socket that a system call works on is marked as owned; packets for it wait until it is not
+ * (lock_sock(), kernel/trace/bpf_trace.c __bpf_trace_run()).
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_call, struct sock *sk, int from, int to)
+{
+	return sk->sk_lock.owned ? change(sk, from, to, 1) : 0;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_packet, struct sock *sk, int from, int to)
+{
+	return sk->sk_lock.owned ? 0 : change(sk, from, to, 0);
 }
 
 /* Never called and never loaded: it brings into the type information what the test of the layout looks for. */

@@ -1,0 +1,8 @@
+//! The tracer's counts and events against what really happened: every load counts for itself, and the numbers must be the same.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+mod begins;
+mod ends;
+mod sockets;
+mod watch;
+mod who;

@@ -1,0 +1,1 @@
+//! Who it was: processes, threads, heirs of descriptors, control groups.
