@@ -118,13 +118,13 @@ fn look(question: &Question, tracing: Option<&mut Tracing>) -> Result<Observatio
             None
         }
     };
+    observation.timings.extend(traced.iter().flat_map(|traced| traced.timings.iter().cloned()));
     let (seen, connected) = count(question, &mut namespaces, traced.as_ref(), &mut observation.timings);
     let counted = Instant::now();
     limits.extend(seen);
     if let Some(traced) = traced {
         namespaces.iter_mut().for_each(|(_, facts)| traced.tell(facts, question.to));
         limits.extend(traced.limits);
-        observation.timings.extend(traced.timings);
     }
     let (close, seen) = look_closely(question, &namespaces, &mut observation.timings);
     limits.extend(seen);

@@ -130,3 +130,141 @@ pub(crate) fn owners(programs: impl IntoIterator<Item = (Program, u64)>, all: u6
     };
     rows.into_iter().filter_map(owner).take(OWNERS_SHOWN).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tidewait_model::PortRange;
+    use tidewait_model::trace::Direction;
+
+    use super::*;
+    use crate::census::Builder;
+    use crate::sock_diag::encode::Socket;
+    use crate::trace::Waiting;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn program(command: &str, pid: u32) -> Program {
+        Program { command: command.to_owned(), pid: Some(pid), processes: Some(1), ..Program::default() }
+    }
+
+    /// Owners 1 to 6 are processes of curl, 9 is an nginx. The last digit of a cookie is the owner's number.
+    fn picture() -> Picture {
+        let mut picture = Picture::default();
+        picture.people.extend((1..=6).map(|number| (number, program("curl", 100 + number))));
+        picture.people.insert(9, program("nginx", 900));
+        for (owner, ten) in
+            [0, 1, 2, 3, 4, 5, 6, 9].into_iter().flat_map(|owner| [(owner, 100), (owner, 110)])
+        {
+            let waiting = Waiting { owner, closer: owner, direction: Direction::Outgoing };
+            picture.waiting.insert(ten + u64::from(owner), waiting);
+        }
+        picture
+    }
+
+    /// A trace from 40 s ago to 2 s ago.
+    fn window(picture: &Picture) -> Window<'_> {
+        let now = Instant::now();
+        let ago = |seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap();
+        Window { picture, since: ago(40), until: ago(2), time_wait: MINUTE }
+    }
+
+    fn joined(picture: &Picture, sockets: &[Socket]) -> (Births, tidewait_model::Census) {
+        let range = PortRange { low: 32_768, high: 60_999 };
+        let mut builder = Builder::new(Some(range)).traced(window(picture));
+        for socket in sockets {
+            builder.add(&Row::read(&socket.payload()).unwrap());
+        }
+        (builder.births(), builder.finish(10))
+    }
+
+    fn socket(port: u16, cookie: u64, ms: u32) -> Socket {
+        Socket { cookie, ..Socket::time_wait(&format!("10.0.0.5:{port}"), "10.0.2.9:80", ms) }
+    }
+
+    #[test]
+    fn a_birth_is_clear_of_both_ends_of_the_trace() {
+        let picture = Picture::default();
+        let window = window(&picture);
+        let birth = |at: Instant, margin: u64| {
+            let now = at + Duration::from_secs(10);
+            let left = MINUTE - Duration::from_secs(10) + Duration::from_millis(margin);
+            window.has_birth(now, left)
+        };
+        assert!(birth(window.since, 30) && !birth(window.since, 29));
+        let end = window.until - MARGIN;
+        assert!(birth(end, 0) && !birth(end, 1));
+        // More is left than there can be: it counts as born now.
+        assert!(!window.has_birth(Instant::now(), MINUTE * 2));
+    }
+
+    #[test]
+    fn owners_have_their_share_of_those_that_were_born() {
+        let sockets = [
+            socket(40_000, 101, 55_000),
+            socket(40_002, 111, 30_000),
+            socket(40_004, 109, 22_000),
+            // Nobody is known: by its note, by no note, by a number that says nothing.
+            socket(40_006, 100, 50_000),
+            socket(40_008, 5_000, 50_000),
+            // Before and after.
+            socket(40_010, 119, 15_000),
+            socket(40_012, 119, 60_000),
+            // Without a cookie nothing can be said; FIN_WAIT2 is none.
+            socket(40_014, 0, 50_000),
+            Socket { state: State::FinWait2, ..socket(40_016, 102, 50_000) },
+        ];
+        let picture = picture();
+        let (births, census) = joined(&picture, &sockets);
+        assert_eq!(births, Births { born: 5, attributed: 3 });
+        let owners = &census.destinations[0].owners;
+        let shown: Vec<_> =
+            owners.iter().map(|owner| (owner.command.as_str(), owner.pid, owner.share)).collect();
+        assert_eq!(shown, [("curl", Some(101), 0.4), ("nginx", Some(900), 0.2)]);
+        assert!(owners.iter().all(|owner| owner.how == OwnerBasis::Traced));
+    }
+
+    #[test]
+    fn many_processes_alike_are_one_owner() {
+        let picture = picture();
+        let sockets: Vec<Socket> =
+            (1..=6_u16).map(|n| socket(40_000 + n, 100 + u64::from(n), 50_000)).collect();
+        let (births, census) = joined(&picture, &sockets);
+        assert_eq!(births, Births { born: 6, attributed: 6 });
+        let [owner] = census.destinations[0].owners.as_slice() else { panic!("{census:?}") };
+        assert_eq!((owner.command.as_str(), owner.pid, owner.share), ("curl", None, 1.0));
+    }
+
+    #[test]
+    fn those_of_a_service_are_the_services() {
+        let picture = picture();
+        let service = |cookie, peer: &str| Socket {
+            cookie,
+            ..Socket::time_wait("10.0.0.5:443", &format!("10.0.9.1:{peer}"), 50_000)
+        };
+        let listener = Socket::new(State::Listen, "0.0.0.0:443", "0.0.0.0:0");
+        let (births, census) = joined(&picture, &[listener, service(109, "50000"), service(119, "50001")]);
+        assert_eq!(births, Births { born: 2, attributed: 2 });
+        assert_eq!(census.incoming[0].owners[0].pid, Some(900));
+
+        // The listener has closed: they look like a client's until all are seen, beside those of a real client.
+        let closed = (0..200).map(|n| Socket {
+            cookie: if n == 0 { 109 } else { 7_000 + n },
+            ..Socket::time_wait("10.0.0.5:50001", &format!("10.0.9.1:{}", 40_000 + n), 50_000)
+        });
+        let client = (0..500).map(|n| Socket {
+            cookie: 10_000 + n,
+            ..Socket::time_wait(
+                &format!("10.0.0.5:{}", 33_000 + 2 * n),
+                &format!("10.0.2.9:{}", 1 + n),
+                50_000,
+            )
+        });
+        let (births, census) = joined(&picture, &closed.chain(client).collect::<Vec<_>>());
+        assert_eq!(births, Births { born: 700, attributed: 1 });
+        assert_eq!(census.incoming[0].states[State::TimeWait], 200);
+        assert_eq!(
+            (census.incoming[0].owners[0].pid, census.incoming[0].owners[0].share),
+            (Some(900), 0.005)
+        );
+    }
+}

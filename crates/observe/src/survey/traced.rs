@@ -149,3 +149,40 @@ fn is_asked_for(flow: &Flow, to: Option<AddressFilter>) -> bool {
 pub(super) fn are_traced(owners: &[Owner]) -> bool {
     owners.iter().any(|owner| owner.how == OwnerBasis::Traced)
 }
+
+#[cfg(test)]
+mod tests {
+    use tidewait_model::trace::Program;
+
+    use super::*;
+
+    fn flow(command: &str, connects: u64, closed_there: u64, refused: u64) -> Flow {
+        let program = Program { command: command.to_owned(), ..Program::default() };
+        let counts = Counts { connects, closed_there, refused, ..Counts::default() };
+        Flow { program: Some(program), counts, ..Flow::default() }
+    }
+
+    fn opened(flows: &[Flow], live: u64) -> Vec<(String, f64)> {
+        let owners = openers(&flows.iter().collect::<Vec<_>>(), live);
+        owners.into_iter().map(|owner| (owner.command, owner.share)).collect()
+    }
+
+    #[test]
+    fn connections_belong_to_who_opened_them_unless_many_are_older() {
+        let flows = [flow("app", 75, 75, 0), flow("job", 25, 5, 20)];
+        let shares = [("app".to_owned(), 0.75), ("job".to_owned(), 0.25)];
+        assert_eq!(opened(&flows, 0), shares);
+        // As many as may be in the course of closing.
+        assert_eq!(opened(&flows, 10), shares);
+        assert_eq!(opened(&flows, 11), []);
+        // A pool that was opened while it was traced.
+        assert_eq!(opened(&[flow("app", 200, 0, 0)], 200), [("app".to_owned(), 1.0)]);
+        assert_eq!(opened(&[flow("app", 3, 0, 0)], 200), []);
+    }
+
+    #[test]
+    fn without_a_connect_there_is_nobody() {
+        assert_eq!(opened(&[], 0), []);
+        assert_eq!(opened(&[flow("app", 0, 7, 0)], 0), []);
+    }
+}
