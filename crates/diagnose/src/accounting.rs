@@ -5,7 +5,10 @@
 //! port that no connection of the source address holds, whatever its destination.
 
 use tidewait_model::report::Pool;
-use tidewait_model::{Census, NamespaceFacts, Occupancy, PortRange, PortSet, Source};
+use tidewait_model::trace::Counts;
+use tidewait_model::{Census, Destination, NamespaceFacts, Occupancy, PortRange, PortSet, Source};
+
+use crate::findings::words::{count, pool_word};
 
 /// Below this many ports their parity proves nothing.
 const TELLING: u32 = 8;
@@ -182,19 +185,69 @@ fn chooses_by_parity(kernel: &str) -> bool {
     }
 }
 
-/// Adds to `range.bound` the ports that were chosen by bind(), as far as that can be inferred: connect()
-/// skips them too while they last (even in TIME_WAIT; `tb->fastreuse`, inet_hashtables.c).
-pub fn add_bind_chosen(range: &mut Range, census: &Census, kernel: &str) {
-    let mut chosen = PortSet::bitmap();
-    for source in &census.sources {
-        if infer_source(source, range.range, kernel).pool == Pool::Bind {
-            chosen.union(&source.occupancy.ports);
+/// Who chose the local ports of the connections in `counts`, as tracing saw it; `bind_failed` is how many bind() calls found
+/// none. `inferred` is what the ports tell; it stays where too few connections were seen to contradict it.
+pub fn settle(inferred: Inferred, counts: &Counts, bind_failed: u64) -> Inferred {
+    let bind = counts.port_by_bind.saturating_add(bind_failed);
+    let program = counts.port_by_program;
+    let connect = counts.connects.saturating_sub(counts.port_by_bind).saturating_sub(program);
+    let all = connect.saturating_add(bind).saturating_add(program);
+    let nearly_all = |part: u64| u128::from(part) * 50 >= u128::from(all) * 49;
+    let failed = match bind_failed {
+        0 => String::new(),
+        failed => format!(", {} in vain", count(failed)),
+    };
+    let known = match () {
+        () if all == 0 => return inferred,
+        () if nearly_all(connect) => {
+            Inferred::new(Pool::Connect, format!("traced: connect() chose {} times", count(connect)))
+        }
+        () if nearly_all(bind) => {
+            Inferred::new(Pool::Bind, format!("traced: bind() chose {} times{failed}", count(bind)))
+        }
+        () if nearly_all(program) => {
+            let how = format!("traced: the program itself chose, {} times", count(program));
+            Inferred::new(Pool::Unknown, how)
+        }
+        () => {
+            let itself = match program {
+                0 => String::new(),
+                program => format!(", the program itself {} times", count(program)),
+            };
+            let (connect, bind) = (count(connect), count(bind));
+            let how = format!(
+                "traced: mixed: connect() chose {connect} times, bind() {bind} times{failed}{itself}"
+            );
+            Inferred::new(Pool::Unknown, how)
+        }
+    };
+    match inferred.pool {
+        pool if pool == known.pool || pool == Pool::Unknown => known,
+        pool if all < u64::from(TELLING) => {
+            let how = format!("{}; {}, which is too few to tell otherwise", inferred.how, known.how);
+            Inferred::new(pool, how)
+        }
+        pool => {
+            let how = format!("{}; the ports from before look like those of {}", known.how, pool_word(pool));
+            Inferred::new(known.pool, how)
         }
     }
-    for destination in &census.destinations {
-        if infer(&destination.occupancy, range.range, kernel).pool == Pool::Bind {
-            chosen.union(&destination.occupancy.ports);
-        }
+}
+
+/// Adds to `range.bound` the ports that were chosen by bind(), as far as that is known or can be inferred: connect()
+/// skips them too while they last (even in TIME_WAIT; `tb->fastreuse`, inet_hashtables.c).
+pub fn add_bind_chosen(
+    range: &mut Range,
+    census: &Census,
+    of_source: impl Fn(&Source) -> Pool,
+    of_destination: impl Fn(&Destination) -> Pool,
+) {
+    let mut chosen = PortSet::bitmap();
+    for source in census.sources.iter().filter(|source| of_source(source) == Pool::Bind) {
+        chosen.union(&source.occupancy.ports);
+    }
+    for destination in census.destinations.iter().filter(|seen| of_destination(seen) == Pool::Bind) {
+        chosen.union(&destination.occupancy.ports);
     }
     let usable = |port: &u16| range.range.contains(*port) && !range.reserved.contains(*port);
     let chosen: PortSet = chosen.iter().filter(usable).collect();

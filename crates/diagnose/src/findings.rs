@@ -8,6 +8,7 @@ mod closing;
 mod crowd;
 mod fd_limit_near;
 mod leak;
+mod opener;
 mod opening;
 mod ports;
 mod remedy;
@@ -19,6 +20,7 @@ use tidewait_model::Observation;
 use tidewait_model::report::{Finding, Namespace};
 
 use crate::Kind;
+use crate::traced::Flows;
 use view::{Found, View};
 
 /// Every kind of finding, those of local ports first.
@@ -72,7 +74,12 @@ fn check(observation: &Observation, namespaces: &[Namespace]) -> Vec<Found> {
         .namespaces
         .iter()
         .zip(namespaces)
-        .map(|(facts, namespace)| View { observation, facts, namespace })
+        .map(|(facts, namespace)| View {
+            observation,
+            facts,
+            namespace,
+            flows: Flows::of(facts.traced.as_ref()),
+        })
         .collect();
     let in_each = views.iter().flat_map(|view| CHECKS.iter().flat_map(|check| check(view)));
     let in_all =

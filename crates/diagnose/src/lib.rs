@@ -35,6 +35,11 @@ pub fn assess(observation: &Observation, options: &Options) -> Report {
             namespace.destinations.truncate(options.top);
             namespace.incoming.truncate(options.top);
             namespace.listeners.truncate(options.top);
+            let closed = &mut namespace.closed_here;
+            for owners in [&mut closed.by_owner, &mut closed.outgoing, &mut closed.incoming] {
+                owners.truncate(options.top);
+            }
+            namespace.traced.iter_mut().for_each(|traced| traced.connections.truncate(options.top));
         }
     }
     let mut limits = observation.limits.clone();

@@ -1,22 +1,30 @@
 //! One namespace of the report from its facts: every destination with its ports, rates and forecast.
 
-use tidewait_model::report::{ClosedHere, Destination, Incoming, Listener, Namespace, Pool, Ports};
+use tidewait_model::report::{Destination, Incoming, Listener, Namespace, Pool, Ports, TracedSum};
+use tidewait_model::trace::Flow;
 use tidewait_model::{
     Destination as Seen, Limit, NamespaceFacts, Occupancy, Owner, PortRange, PortSet, Settings, Source, State,
 };
 
 use crate::accounting::{self, Account, Inferred, Range};
 use crate::forecast::{self, Situation};
-use crate::traced;
+use crate::traced::{self, Flows};
 
 /// The namespace as the report shows it, all destinations that were observed, most ports first.
 pub(crate) fn describe(facts: &NamespaceFacts, kernel: &str) -> Namespace {
     let base = Range::of(facts);
+    let pools = Pools { flows: Flows::of(facts.traced.as_ref()), kernel };
     let connect = base.clone().map(|mut range| {
-        accounting::add_bind_chosen(&mut range, &facts.census, kernel);
+        let all = range.range;
+        accounting::add_bind_chosen(
+            &mut range,
+            &facts.census,
+            |source| pools.of_source(source, all).pool,
+            |seen| pools.of_destination(seen, all).pool,
+        );
         range
     });
-    let view = View { facts, kernel, ranges: base.zip(connect) };
+    let view = View { facts, pools, ranges: base.zip(connect) };
     let mut destinations: Vec<Destination> =
         facts.census.destinations.iter().map(|seen| view.destination(seen)).collect();
     destinations.extend(facts.census.sources.iter().filter_map(|source| view.bind_pool(source)));
@@ -40,19 +48,47 @@ pub(crate) fn describe(facts: &NamespaceFacts, kernel: &str) -> Namespace {
         destinations_total: facts.census.destinations.len() as u64
             + facts.census.unlisted
             + facts.census.folded.entries,
-        incoming: facts.census.incoming.iter().map(|service| incoming(service, &facts.settings)).collect(),
+        incoming: facts.census.incoming.iter().map(|service| view.incoming(service)).collect(),
         listeners: facts.census.listeners.iter().map(listener).collect(),
         lingering: facts.lingering.clone(),
-        closed_here: ClosedHere::default(),
+        closed_here: facts.traced.as_ref().map(traced::closed_here).unwrap_or_default(),
         counters: facts.counters.clone(),
         growth: facts.growth.clone(),
         traced: facts.traced.as_ref().map(traced::describe),
     }
 }
 
+/// Which way of choosing filled what: as traced, else as inferred.
+struct Pools<'a> {
+    flows: Option<Flows<'a>>,
+    kernel: &'a str,
+}
+
+impl Pools<'_> {
+    /// Of all connections of a source.
+    fn of_source(&self, source: &Source, range: PortRange) -> Inferred {
+        let inferred = accounting::infer_source(source, range, self.kernel);
+        let Some(flows) = &self.flows else { return inferred };
+        let address = source.address.to_string();
+        let failed = traced::sum(flows.binds(&address)).no_port;
+        accounting::settle(inferred, &flows.from(&address), failed)
+    }
+
+    /// Of one destination, by its own connections.
+    fn of_destination(&self, seen: &Seen, range: PortRange) -> Inferred {
+        let inferred = accounting::infer(&seen.occupancy, range, self.kernel);
+        let flows = self.flows(&seen.source.to_string(), &seen.peer.to_string());
+        accounting::settle(inferred, &traced::sum(flows), 0)
+    }
+
+    fn flows(&self, source: &str, destination: &str) -> &[&Flow] {
+        self.flows.as_ref().map_or(&[], |flows| flows.to(source, destination))
+    }
+}
+
 struct View<'a> {
     facts: &'a NamespaceFacts,
-    kernel: &'a str,
+    pools: Pools<'a>,
     /// The range as bind() sees it, and as connect() does.
     ranges: Option<(Range, Range)>,
 }
@@ -82,13 +118,14 @@ impl View<'_> {
 
     /// Which way of choosing filled a destination: by its own ports, or else by those of its whole source.
     fn infer(&self, seen: &Seen, range: PortRange) -> Inferred {
-        let own = accounting::infer(&seen.occupancy, range, self.kernel);
-        if own.pool != Pool::Unknown {
+        let own = self.pools.of_destination(seen, range);
+        let flows = self.pools.flows(&seen.source.to_string(), &seen.peer.to_string());
+        if own.pool != Pool::Unknown || traced::sum(flows).connects > 0 {
             return own;
         }
         let source = self.facts.census.sources.iter().find(|source| source.address == seen.source);
         source
-            .map(|source| accounting::infer_source(source, range, self.kernel))
+            .map(|source| self.pools.of_source(source, range))
             .filter(|inferred| inferred.pool == Pool::Bind)
             .or_else(|| self.carries_on(seen))
             .unwrap_or(own)
@@ -140,7 +177,7 @@ impl View<'_> {
     /// The row of a source whose ports bind() chose: they are short for all its destinations together.
     fn bind_pool(&self, source: &Source) -> Option<Destination> {
         let (base, _) = self.ranges.as_ref()?;
-        let inferred = accounting::infer_source(source, base.range, self.kernel);
+        let inferred = self.pools.of_source(source, base.range);
         if inferred.pool != Pool::Bind || source.destinations < 2 {
             return None;
         }
@@ -169,7 +206,12 @@ impl View<'_> {
         let settings = &self.facts.settings;
         let occupancy = subject.occupancy;
         let time_wait = settings.time_wait_seconds();
-        let history = forecast::history(&occupancy.expiring, time_wait, subject.reuse_after);
+        let mut history = forecast::history(&occupancy.expiring, time_wait, subject.reuse_after);
+        let traced = self.traced(subject);
+        // Sockets that were taken over are missing among the timers; tracing saw them come.
+        if let Some(traced) = traced.filter(|_| subject.reuse_after.is_some()) {
+            history.now = history.now.max(traced.closed_here_per_second);
+        }
         let account = subject.account;
         let used = account.map_or_else(|| occupancy.ports.len(), |account| account.used);
         // Ports outside the range, which a program chose for itself, take none of it.
@@ -199,7 +241,7 @@ impl View<'_> {
             states: occupancy.states,
             rate_per_second: round(history.mean, 1),
             rate_now_per_second: round(history.now, 1),
-            rate_how: rate_how(subject.reuse_after.is_some()),
+            rate_how: rate_how(subject.reuse_after.is_some(), self.pools.flows.is_some()),
             trend: history.trend,
             closed_per_second: history.closed_per_second,
             limit_per_second: forecast.map(|forecast| round(forecast.limit, 1)),
@@ -209,6 +251,30 @@ impl View<'_> {
             pool: subject.inferred.pool,
             pool_how: subject.inferred.how.clone(),
             owners: subject.owners.to_vec(),
+            traced,
+        }
+    }
+
+    /// What tracing showed of a row; of one that stands for all destinations, with the bind() calls that found no port.
+    fn traced(&self, subject: &Subject<'_>) -> Option<TracedSum> {
+        let flows = self.pools.flows.as_ref()?;
+        let mut own = flows.to(&subject.source, &subject.destination).to_vec();
+        if subject.destination == "*" {
+            own.extend(flows.binds(&subject.source));
+        }
+        traced::figures(&own, flows.seconds)
+    }
+
+    fn incoming(&self, service: &tidewait_model::Incoming) -> Incoming {
+        let history = forecast::history(&service.expiring, self.facts.settings.time_wait_seconds(), None);
+        let flows = self.pools.flows.as_ref();
+        Incoming {
+            local: service.local.to_string(),
+            listening: service.listening,
+            states: service.states,
+            closed_here_per_second: round(history.mean, 1),
+            owners: service.owners.clone(),
+            traced: flows.and_then(|flows| traced::figures(&flows.into(service.local), flows.seconds)),
         }
     }
 }
@@ -227,12 +293,18 @@ fn unknown_range() -> Inferred {
     Inferred { pool: Pool::Unknown, how: "the port range could not be read".to_owned() }
 }
 
-fn rate_how(reused: bool) -> String {
-    if reused {
-        "TIME_WAIT timers; a lower bound, because tcp_tw_reuse takes sockets out of TIME_WAIT".to_owned()
-    } else {
-        "TIME_WAIT timers; connections that the peer closed first are not in it".to_owned()
-    }
+fn rate_how(reused: bool, traced: bool) -> String {
+    let how = match (traced, reused) {
+        (true, true) => "traced; of connections that closed here first, the ones that keep a port",
+        (true, false) => {
+            "traced, and TIME_WAIT timers; of connections that closed here first, the ones that keep a port"
+        }
+        (false, true) => {
+            "TIME_WAIT timers; a lower bound, because tcp_tw_reuse takes sockets out of TIME_WAIT"
+        }
+        (false, false) => "TIME_WAIT timers; connections that the peer closed first are not in it",
+    };
+    how.to_owned()
 }
 
 /// The age in seconds at which connect() may take over a socket in TIME_WAIT, if it may at all
@@ -260,17 +332,6 @@ fn listener(seen: &tidewait_model::Listener) -> Listener {
         limit: seen.limit,
         still_full: seen.still_full,
         owners: seen.owners.clone(),
-    }
-}
-
-fn incoming(service: &tidewait_model::Incoming, settings: &Settings) -> Incoming {
-    let history = forecast::history(&service.expiring, settings.time_wait_seconds(), None);
-    Incoming {
-        local: service.local.to_string(),
-        listening: service.listening,
-        states: service.states,
-        closed_here_per_second: round(history.mean, 1),
-        owners: service.owners.clone(),
     }
 }
 

@@ -117,7 +117,7 @@ pub struct Connections {
     pub source: Option<String>,
     /// Outgoing: the remote address and port; null where they were too many to be told apart.
     pub destination: Option<String>,
-    /// Incoming: the local address and port.
+    /// Incoming, and failed bind() that asked for a port of its own: the local address and port.
     pub local: Option<String>,
     /// connect() called.
     pub connects: u64,
@@ -235,7 +235,8 @@ pub struct Destination {
     pub states: StateCounts,
     /// Connects per second, mean over the last minute; where they began within it and go on, since then.
     pub rate_per_second: f64,
-    /// Connects per second over the last seconds: what the forecast goes by.
+    /// Connects per second over the last seconds: what the forecast goes by. Where traced, those alone that keep a port, as
+    /// `rate_how` says; `traced` has all of them.
     pub rate_now_per_second: f64,
     /// What the rates rest on, and what they may miss.
     pub rate_how: String,
@@ -259,6 +260,9 @@ pub struct Destination {
     pub pool_how: String,
     /// Who connects, where that was asked for and could be found.
     pub owners: Vec<Owner>,
+    /// What tracing showed of it, all programs together; null where it was not traced, or no connection was seen.
+    #[serde(default)]
+    pub traced: Option<TracedSum>,
 }
 
 /// Connections that came in to one service.
@@ -274,13 +278,50 @@ pub struct Incoming {
     pub closed_here_per_second: f64,
     /// Who listens, where that was asked for and could be found.
     pub owners: Vec<Owner>,
+    /// What tracing showed of it, all programs together; null where it was not traced, or no connection was seen.
+    #[serde(default)]
+    pub traced: Option<TracedSum>,
+}
+
+/// What tracing showed of one destination or service, all programs together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TracedSum {
+    /// Connections opened a second: connect() called, or accepted.
+    pub opened_per_second: f64,
+    /// Connections a second that closed here first, and so keep a TIME_WAIT here.
+    pub closed_here_per_second: f64,
+    /// Connections a second that the peer closed first.
+    pub closed_there_per_second: f64,
+    /// Closed here first, as a share of those that either side closed; those cut off by a reset are not in it. Null if
+    /// none closed.
+    pub closed_here_share: Option<f64>,
+    /// How long connections lived on average, in seconds; null if none was seen from begin to end.
+    pub mean_lifetime_seconds: Option<f64>,
+    /// connect() calls, or for `*` bind() calls, that were refused for want of a local port.
+    pub no_port: u64,
+    /// connect() calls that the peer refused (ECONNREFUSED).
+    pub refused: u64,
+    /// connect() calls that got no answer (ETIMEDOUT).
+    pub unanswered: u64,
 }
 
 /// Who closes first and so keeps the TIME_WAIT.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClosedHere {
-    /// By owner; empty unless traced.
+    /// By owner, with the share of all connections that closed here first; empty unless traced.
     pub by_owner: Vec<Owner>,
+    /// The same of outgoing connections alone: their TIME_WAIT holds local ports.
+    #[serde(default)]
+    pub outgoing: Vec<Owner>,
+    /// The same of incoming connections alone: their TIME_WAIT costs memory.
+    #[serde(default)]
+    pub incoming: Vec<Owner>,
+    /// How many connections closed here first while it was traced; null unless traced.
+    #[serde(default)]
+    pub connections: Option<u64>,
+    /// How many their peers closed first meanwhile; null unless traced.
+    #[serde(default)]
+    pub connections_closed_there: Option<u64>,
 }
 
 /// How bad a finding is, by its consequence.

@@ -293,7 +293,7 @@ fn tell(text: &mut String, finding: &Finding, verbosity: u8) {
         push(text, &format!("  with it: {} [{}]", consequence.summary, consequence.id));
     }
     if let Some(owner) = &finding.owner {
-        push(text, &format!("  by {}, known by {}", owner::name(owner), owner.how.words()));
+        push(text, &format!("  by {}, {}", owner::name(owner), owner::known(owner.how)));
     }
     let mut remedies: Vec<&Remedy> = finding.remedies.iter().collect();
     remedies.sort_by_key(|remedy| remedy.rank);

@@ -1,5 +1,6 @@
 //! Reports and checkups as they occur, for the tests: a healthy machine, one that runs out, and the odd ones.
 
+mod traced;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use tidewait_model::report::{
 };
 use tidewait_model::{Limit, Owner, OwnerBasis, State, StateCounts, Timing};
 
+pub use traced::{traced, traced_quiet};
 pub use trouble::{accept_queue, combined, conntrack_full, leak};
 
 pub fn states(counts: &[(State, u64)]) -> StateCounts {
@@ -62,6 +64,7 @@ pub fn destination(source: &str, to: &str, time_wait: u32, open: u32) -> Destina
         pool: Pool::Connect,
         pool_how: "parity of the ports".to_owned(),
         owners: vec![],
+        traced: None,
     }
 }
 
@@ -148,6 +151,7 @@ pub fn healthy() -> Report {
         states: states(&[(State::TimeWait, 41_000), (State::Established, 1_200)]),
         closed_here_per_second: 683.0,
         owners: vec![owner("nginx", 44, "nginx.service", 1.0, OwnerBasis::ListeningSocket)],
+        traced: None,
     }];
     report(vec![host])
 }

@@ -22,6 +22,7 @@ mod page;
 mod presets;
 mod processes;
 mod scenarios;
+mod traced;
 pub(crate) mod verdict;
 
 use tidewait_model::capacity::{Capacity, Preset};

@@ -32,6 +32,7 @@ fn destination(used: u32) -> Destination {
         pool: Pool::Connect,
         pool_how: String::new(),
         owners: vec![],
+        traced: None,
     }
 }
 

@@ -4,14 +4,17 @@ mod bind_pool_exhausted;
 mod port_search_cliff;
 mod ports_exhausted;
 mod ports_running_out;
+mod refusals;
 mod remedies;
 
-use tidewait_model::State;
 use tidewait_model::report::{Destination, Pool, Severity};
+use tidewait_model::{Owner, State};
 
+use super::opener::{self, Opener, openers};
 use super::view::{Found, Ties, View};
 use super::words::{count, figure, pool_word};
 use crate::Kind;
+use refusals::{Refusal, Refusals};
 
 /// The kinds that are found here.
 pub(super) const KINDS: [&Kind; 4] =
@@ -24,9 +27,38 @@ struct Case<'a> {
     usable: u32,
     free: u32,
     limit: f64,
+    /// Who opens and closes its connections, where it was traced.
+    openers: Vec<Opener>,
+    /// connect() calls to it that found no port.
+    refused: Option<Refusal>,
+    /// bind() calls for its source that found no port, where it is the row to tell of them.
+    refused_binds: Option<Refusal>,
 }
 
 impl Case<'_> {
+    /// Who causes it: who closes most connections first, as traced; else as the row has it.
+    fn owner(&self) -> Option<&Owner> {
+        self.openers.first().map(|opener| &opener.owner).or_else(|| self.destination.owners.first())
+    }
+
+    /// connect() calls a second that found a port, also where the peer closes first and it keeps none.
+    fn connects_per_second(&self) -> f64 {
+        let seen = self.destination.traced.map_or(0.0, |traced| traced.opened_per_second);
+        self.destination.rate_now_per_second.max(seen)
+    }
+
+    /// Whether free ports are left although some were refused, and none can have come free since: the program may choose
+    /// from a range of its own.
+    fn narrowed(&self) -> bool {
+        let refused = self.refused.is_some() || self.refused_binds.is_some();
+        let recent = self
+            .view
+            .flows
+            .as_ref()
+            .is_some_and(|flows| flows.seconds < f64::from(self.view.namespace.time_wait_seconds));
+        refused && recent && f64::from(self.in_the_way()) < 0.9 * f64::from(self.usable)
+    }
+
     /// Ports that stand in the way of a new connection: all used ones but those that may be taken over.
     fn in_the_way(&self) -> u32 {
         self.destination.ports_used.saturating_sub(self.destination.reusable)
@@ -71,7 +103,8 @@ impl Case<'_> {
         self.view
             .found(kind, severity, self.subject(), summary)
             .evidence(evidence)
-            .owner(destination.owners.first())
+            .evidence(self.mostly_closed().then(|| opener::hint(self.view, self.owner())).flatten())
+            .owner(self.owner())
             .remedies(remedies::for_ports(self))
             .no_help(remedies::no_help(self))
             .ties(Ties {
@@ -82,32 +115,55 @@ impl Case<'_> {
     }
 }
 
-/// A destination gives the worst that is so, not three names for one thing.
+/// A destination gives the worst that is so, not three names for one thing. What was refused for want of a port is told in
+/// any case.
 pub(super) fn check(view: &View<'_>) -> Vec<Found> {
     let mut findings = Vec::new();
     let mut bind_pools = Vec::new();
+    let mut refusals = Refusals::of(view);
     for destination in &view.namespace.destinations {
         let (Some(usable), Some(free), Some(limit)) =
             (destination.ports_usable, destination.ports_free, destination.limit_per_second)
         else {
             continue;
         };
+        let refused = refusals.take(&destination.source, &destination.destination);
         // The pool of the source says it for every destination of it.
-        if destination.pool == Pool::Bind && bind_pools.contains(&&destination.source) {
+        if refused.is_none() && destination.pool == Pool::Bind && bind_pools.contains(&&destination.source) {
             continue;
         }
-        let case = Case { view, destination, usable, free, limit };
-        let finding = bind_pool_exhausted::check(&case)
-            .or_else(|| ports_exhausted::check(&case))
-            .or_else(|| ports_running_out::check(&case))
-            .or_else(|| port_search_cliff::check(&case));
-        if let Some(finding) = finding {
-            if destination.pool == Pool::Bind {
-                bind_pools.push(&destination.source);
-            }
-            findings.push(finding);
+        let seconds = view.flows.as_ref().map_or(1.0, |flows| flows.seconds);
+        let flows = view
+            .flows
+            .as_ref()
+            .map_or(&[][..], |flows| flows.to(&destination.source, &destination.destination));
+        let mut case = Case {
+            view,
+            destination,
+            usable,
+            free,
+            limit,
+            openers: openers(flows, seconds),
+            refused,
+            refused_binds: None,
+        };
+        if destination.pool == Pool::Bind || (destination.pool == Pool::Unknown && case.exhausted()) {
+            case.refused_binds = refusals.take_binds(&destination.source);
         }
+        let refused = ports_exhausted::refused(&case);
+        let finding = bind_pool_exhausted::check(&case).or_else(|| {
+            refused.is_none().then(|| {
+                ports_exhausted::check(&case)
+                    .or_else(|| ports_running_out::check(&case))
+                    .or_else(|| port_search_cliff::check(&case))
+            })?
+        });
+        if finding.is_some() && destination.pool == Pool::Bind {
+            bind_pools.push(&destination.source);
+        }
+        findings.extend(refused.into_iter().chain(finding));
     }
+    findings.extend(refusals.rest(view));
     findings
 }
 
@@ -140,6 +196,11 @@ fn evidence(case: &Case<'_>) -> Vec<String> {
     }
     if destination.pool != Pool::Unknown {
         evidence.push(format!("ports chosen by {} ({})", pool_word(destination.pool), destination.pool_how));
+    } else if destination.pool_how.starts_with("traced") {
+        evidence.push(format!("who chose the ports: {}", destination.pool_how));
     }
+    evidence.extend(opener::sentences(&case.openers));
+    let refusals = [&case.refused, &case.refused_binds].into_iter().flatten();
+    evidence.extend(refusals.map(|refusal| refusal.sentence.clone()));
     evidence
 }

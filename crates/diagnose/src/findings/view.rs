@@ -10,12 +10,15 @@ use tidewait_model::{NamespaceFacts, Observation, Owner, StateCounts};
 
 use super::remedy::Step;
 use crate::Kind;
+use crate::traced::Flows;
 
 /// One namespace, and the observation that it is part of.
 pub(crate) struct View<'a> {
     pub(crate) observation: &'a Observation,
     pub(crate) facts: &'a NamespaceFacts,
     pub(crate) namespace: &'a Namespace,
+    /// What was traced; `None` where nothing was.
+    pub(crate) flows: Option<Flows<'a>>,
 }
 
 impl<'a> View<'a> {

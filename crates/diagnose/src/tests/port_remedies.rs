@@ -27,10 +27,14 @@ fn first(census: &mut Census) -> &mut Destination {
 
 #[test]
 fn the_order_is_program_ports_reuse_addresses() {
-    let finding = short_of_ports(&[], |_| ());
+    let known = |census: &mut Census| first(census).owners = vec![owner("app", 9)];
+    let finding = short_of_ports(&[], known);
     assert_eq!(ids(&finding), ["reuse-connections", "wider-range", "tw-reuse", "more-addresses"]);
     assert!(finding.remedies[0].effect.contains("460 new ports a second"), "{}", finding.remedies[0].effect);
-    let vendors = short_of_ports(&[("net.ipv4.tcp_tw_timeout", "60")], |_| ());
+    let nobody = short_of_ports(&[], |_| ());
+    assert_eq!(ids(&nobody)[..2], ["identify-program", "reuse-connections"]);
+    assert_eq!(nobody.remedies[0].command.as_deref(), Some("tidewait report --trace 10"));
+    let vendors = short_of_ports(&[("net.ipv4.tcp_tw_timeout", "60")], known);
     assert_eq!(
         ids(&vendors),
         ["reuse-connections", "wider-range", "tw-reuse", "less-time", "more-addresses"]

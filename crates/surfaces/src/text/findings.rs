@@ -55,7 +55,7 @@ fn one<'a>(paper: &mut Paper<'_>, finding: &'a Finding, said: &mut Said<'a>) {
     }
     let mut about = Vec::new();
     if let Some(owner) = &finding.owner {
-        about.push(format!("by {}, known by {}", owner::name(owner), owner.how.words()));
+        about.push(format!("by {}, {}", owner::name(owner), owner::known(owner.how)));
     }
     if let Some(since) = &finding.since {
         about.push(format!("since {since}"));

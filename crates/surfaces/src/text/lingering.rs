@@ -37,7 +37,7 @@ pub fn write(paper: &mut Paper<'_>, groups: &[Lingering]) {
 /// `held by app (app.service, pid 123), silent for 5 min to 2 h, half of them over 40 min`
 fn holder(group: &Lingering) -> String {
     let mut text = match (&group.owner, group.held) {
-        (Some(owner), _) => format!("held by {}, known by {}", owner::name(owner), owner.how.words()),
+        (Some(owner), _) => format!("held by {}, {}", owner::name(owner), owner::known(owner.how)),
         (None, true) => "held by a program that could not be found out".to_owned(),
         (None, false) => "orphans: closed by their program, left to the kernel".to_owned(),
     };

@@ -7,7 +7,7 @@ use tidewait_model::report::{Incoming, Namespace, Ports, Report, Severity};
 
 use super::line::{Line, Paint};
 use super::page::Paper;
-use super::{counters, destinations, lingering, listeners, number, owner};
+use super::{counters, destinations, lingering, listeners, number, owner, traced};
 
 /// With more busy namespaces than this, calm ones get one line.
 const MANY: usize = 4;
@@ -68,6 +68,7 @@ fn is_idle(namespace: &Namespace) -> bool {
         && namespace.incoming.iter().all(|incoming| incoming.states.total() == 0)
         && namespace.states.total() == waiting
         && !counters::any(namespace)
+        && namespace.traced.as_ref().is_none_or(|traced| traced.connections.is_empty())
 }
 
 fn is_calm(report: &Report, namespace: &Namespace) -> bool {
@@ -120,6 +121,7 @@ fn section(paper: &mut Paper<'_>, namespace: &Namespace) {
     listeners::write(paper, &namespace.listeners);
     lingering::write(paper, &namespace.lingering);
     closed_here(paper, namespace);
+    traced::write(paper, namespace);
     counters::write(paper, namespace);
 }
 

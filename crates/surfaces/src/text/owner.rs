@@ -53,7 +53,19 @@ pub fn list(owners: &[Owner]) -> String {
     if let Some(basis) = owners.first().map(|owner| owner.how)
         && basis != OwnerBasis::ListeningSocket
     {
-        parts.push(format!("by {}", basis.words()));
+        parts.push(if basis == OwnerBasis::Traced {
+            basis.words().to_owned()
+        } else {
+            format!("by {}", basis.words())
+        });
     }
     parts.join(", ")
+}
+
+/// How an owner is known, as a sentence has it: `known by live sockets`, `traced`.
+pub fn known(basis: OwnerBasis) -> String {
+    match basis {
+        OwnerBasis::Traced => basis.words().to_owned(),
+        _ => format!("known by {}", basis.words()),
+    }
 }

@@ -31,6 +31,8 @@ fn samples() -> Vec<(&'static str, Report)> {
         ("accept_queue", samples::accept_queue()),
         ("conntrack_full", samples::conntrack_full()),
         ("combined", samples::combined()),
+        ("traced", samples::traced()),
+        ("traced_quiet", samples::traced_quiet()),
         ("hostile", samples::hostile()),
         ("empty", samples::report(vec![])),
         ("quiet", samples::report(vec![samples::namespace("host", vec![])])),
@@ -55,6 +57,9 @@ fn running_out_at_other_widths() {
     }
     assert_snapshot!("120_ipv6", report(&samples::ipv6(), &page(120)));
     assert_snapshot!("120_healthy", report(&samples::healthy(), &page(120)));
+    for width in [40, 120, 160] {
+        assert_snapshot!(format!("{width}_traced"), report(&samples::traced(), &page(width)));
+    }
 }
 
 #[test]
@@ -68,6 +73,9 @@ fn running_out_in_colour_and_in_ascii() {
     let text = report(&samples::running_out(), &ascii);
     assert!(text.is_ascii(), "{text}");
     assert_snapshot!("80_running_out_ascii", text);
+    let text = report(&samples::traced(), &Page { ascii: true, ..page(120) });
+    assert!(text.is_ascii(), "{text}");
+    assert_snapshot!("120_traced_ascii", text);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn trouble(paper: &mut Paper<'_>, finding: &Finding) {
     let (paint, word) = severity(finding.severity);
     paper.prose(Line::of(paint, word).with(Paint::Plain, " "), Paint::Strong, &sentence(finding));
     if let Some(owner) = &finding.owner {
-        let cause = format!("{}, known by {}", owner::name(owner), owner.how.words());
+        let cause = format!("{}, {}", owner::name(owner), owner::known(owner.how));
         paper.prose(Line::of(Paint::Faint, "by "), Paint::Plain, &cause);
     }
     if !finding.consequences.is_empty() {

@@ -5,9 +5,10 @@ use tidewait_model::report::Severity;
 
 use super::time_wait_overflow::BYTES;
 use crate::Kind;
+use crate::findings::opener::{self, Opener, openers};
 use crate::findings::remedy::{Step, recycle, setting};
 use crate::findings::view::{Found, Ties, View};
-use crate::findings::words::{count, figure};
+use crate::findings::words::{count, figure, who};
 
 pub(in crate::findings) const KIND: Kind = Kind {
     id: "time-wait-incoming",
@@ -33,7 +34,12 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
         return None;
     }
     let top = services.iter().max_by_key(|service| service.states[State::TimeWait])?;
-    let owner = top.owners.first();
+    let mut census = view.facts.census.incoming.iter();
+    let flows = view.flows.as_ref().zip(census.find(|service| service.local.to_string() == top.local));
+    let openers =
+        flows.map_or_else(Vec::new, |(flows, service)| openers(&flows.into(service.local), flows.seconds));
+    let closer = openers.first();
+    let owner = closer.map(|closer| &closer.owner).or_else(|| top.owners.first());
     let of_top = top.states[State::TimeWait];
     let summary = format!(
         "{} connections that came in wait in TIME_WAIT, {} of them at {}: {} MB of memory, no local port, and nothing fails",
@@ -42,15 +48,29 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
         top.local,
         figure(waiting as f64 * BYTES as f64 / 1e6)
     );
-    let closing = format!(
-        "the service closes first, {} times a second: who closes first keeps the TIME_WAIT",
-        figure(top.closed_here_per_second)
-    );
+    let second = closer.is_some_and(Opener::closes_second);
+    let closing = if second {
+        "while it was traced the peers closed first: what waits here is from before".to_owned()
+    } else {
+        format!(
+            "{} closes first, {} times a second: who closes first keeps the TIME_WAIT",
+            closer.map_or_else(|| "the service".to_owned(), |closer| who(&closer.owner)),
+            figure(top.closed_here_per_second)
+        )
+    };
     let leave = Step::new(
         "leave-it",
         "nothing has to be done; where the memory matters, let the clients close first: a longer keep-alive time, or an answer \
          that tells its own length",
-        format!("each connection that the client closes first is {BYTES} bytes less, here"),
+        match closer.filter(|_| !second) {
+            Some(closer) => format!(
+                "if {} closed second, the TIME_WAIT of {} connections a second would be its clients': up to {} MB come free here",
+                who(&closer.owner),
+                figure(closer.closed_here_rate()),
+                figure(of_top as f64 * BYTES as f64 / 1e6)
+            ),
+            None => format!("each connection that the client closes first is {BYTES} bytes less, here"),
+        },
     )
     .risk("none");
     let mut ties = Ties::default();
@@ -58,6 +78,7 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
     Some(
         view.found(&KIND, Severity::Notice, top.local.clone(), summary)
             .evidence([closing])
+            .evidence(opener::sentences(&openers))
             .owner(owner)
             .remedies([Some(leave)])
             .no_help([

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use tidewait_model::kernel::Version;
 use tidewait_model::report::{NoHelp, Severity};
+use tidewait_model::trace::Flow;
 use tidewait_model::{Lingering, NamespaceFacts, State};
 
 use crate::Kind;
@@ -13,6 +14,7 @@ use crate::findings::leak::scaled;
 use crate::findings::remedy::{Step, setting};
 use crate::findings::view::{Found, Ties, View, grew};
 use crate::findings::words::{count, duration, listed, things, who};
+use crate::traced::sum;
 
 pub(in crate::findings) const KIND: Kind = Kind {
     id: "syn-sent-pileup",
@@ -104,6 +106,7 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
         ));
     }
     evidence.extend(tracking.as_ref().map(|tracking| tracking.evidence.clone()));
+    evidence.extend(traced(view, top));
     let mut ties = Ties {
         endpoints: view.listeners_behind(&pile.peers.iter().map(|(peer, _)| *peer)),
         ..Ties::default()
@@ -153,6 +156,24 @@ fn pile<'a>(view: &View<'a>) -> Option<Pile<'a>> {
 fn open_to(view: &View<'_>, peer: &str) -> u64 {
     let rows = view.namespace.destinations.iter().filter(|row| row.destination == peer);
     rows.map(|row| row.states[State::Established]).fold(0, u64::saturating_add)
+}
+
+/// What came of connections to `peer` while it was traced: given up without an answer, refused, or opened.
+fn traced(view: &View<'_>, peer: &str) -> Option<String> {
+    let rows = view.facts.traced.as_ref()?.flows.iter();
+    let to = |flow: &&Flow| flow.remote.is_some_and(|remote| remote.to_string() == peer);
+    let counts = sum(&rows.filter(to).collect::<Vec<_>>());
+    let mut parts = Vec::new();
+    for (number, what) in [
+        (counts.unanswered, "were given up without an answer (ETIMEDOUT)"),
+        (counts.refused, "were refused (ECONNREFUSED): then the host answers, and nothing listens"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{} {what}", count(number)));
+        }
+    }
+    let began = things(counts.connects, "connection", "connections");
+    (!parts.is_empty()).then(|| format!("traced: of {began} to {peer} {}", parts.join(", ")))
 }
 
 /// What the counters of connection tracking say to connections that are not answered.

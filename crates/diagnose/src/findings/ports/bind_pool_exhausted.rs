@@ -2,6 +2,7 @@
 
 use tidewait_model::report::{Pool, Severity};
 
+use super::refusals::OWN_RANGE;
 use super::{Case, Found, count, evidence};
 use crate::Kind;
 
@@ -10,7 +11,8 @@ pub(in crate::findings) const KIND: Kind = Kind {
     title: "bind() finds no port for a source address",
     means: "bind(address, port 0) before connect() fails with EADDRINUSE (98, \"Address already in use\"), whatever the destination: \
             it needs a port that no connection of the address holds.",
-    told_by: "The ports of the source address have the parity that bind() prefers, or no port is used twice; and all are held.",
+    told_by: "The ports of the source address have the parity that bind() prefers, or no port is used twice; and \
+              all are held. Or, while traced, bind(address, port 0) was seen to find none.",
     causes: &["a proxy with a fixed source address that binds it without IP_BIND_ADDRESS_NO_PORT"],
     severity: "critical: connections from this source address fail now.",
     scenario: "bind-pool-exhausted",
@@ -20,10 +22,12 @@ pub(in crate::findings) const KIND: Kind = Kind {
 
 pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     let destination = case.destination;
-    if destination.pool != Pool::Bind || !case.exhausted() {
+    let refusal = case.refused_binds.as_ref();
+    let full = case.exhausted();
+    if refusal.is_none() && (destination.pool != Pool::Bind || !full) {
         return None;
     }
-    let summary = format!(
+    let mut summary = format!(
         "the ports of {} that bind() chooses from are used up ({} of {}): bind() fails with EADDRINUSE (\"Address already \
          in use\"), whatever the destination",
         destination.source,
@@ -31,10 +35,21 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
         count(case.usable)
     );
     let mut evidence = evidence(case);
+    if let Some(refusal) = refusal.filter(|_| !full) {
+        summary = format!(
+            "bind() found no port for {} {} (EADDRINUSE, \"Address already in use\"), although {} of {} are free now",
+            destination.source,
+            refusal.often,
+            count(case.free),
+            count(case.usable)
+        );
+        evidence.push(OWN_RANGE.to_owned());
+    }
     evidence.push(
         "bind(address, port 0) before connect() needs a port that is free for every destination; connect() alone needs \
          one that is free for this destination"
             .to_owned(),
     );
-    Some(case.finding(&KIND, Severity::Critical, summary, evidence))
+    let owner = refusal.and_then(|refusal| refusal.owner.as_ref()).or_else(|| case.owner());
+    Some(case.finding(&KIND, Severity::Critical, summary, evidence).owner(owner))
 }

@@ -38,7 +38,8 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
         return None;
     }
     let per_connect = f64::from(case.usable) / 2.0 * PER_PORT;
-    let share = destination.rate_now_per_second * per_connect;
+    let rate = case.connects_per_second();
+    let share = rate * per_connect;
     if per_connect < SHORT && share < FELT {
         return None;
     }
@@ -65,10 +66,10 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
         (Severity::Warning, summary)
     };
     let mut evidence = evidence(case);
-    if destination.rate_now_per_second > 0.0 {
+    if rate > 0.0 {
         evidence.push(format!(
             "at {} connects a second the search takes about {:.0} % of a core",
-            figure(destination.rate_now_per_second),
+            figure(rate),
             share * 100.0
         ));
     }

@@ -2,6 +2,7 @@
 
 use tidewait_model::report::{Pool, Severity};
 
+use super::refusals::OWN_RANGE;
 use super::{Case, Found, count, evidence, figure};
 use crate::Kind;
 
@@ -10,12 +11,14 @@ pub(in crate::findings) const KIND: Kind = Kind {
     title: "no local port is left for a destination",
     means: "connect() fails with EADDRNOTAVAIL (99, \"Cannot assign requested address\") for this source address and this \
             destination address and port. Other destinations still work, each has the whole range to itself.",
-    told_by: "Every usable port of the range is held by a connection of this one destination, in TIME_WAIT or open. A full \
-              range of the source address by bind() is another thing: bind-pool-exhausted.",
+    told_by: "Every usable port of the range is held by a connection of this one destination, in TIME_WAIT or open; or, while \
+              traced, connect() was seen to find none. A full range of the source address by bind() is another thing: \
+              bind-pool-exhausted.",
     causes: &[
         "a program that opens a connection for every request and closes it first",
         "a connection pool larger than the port range",
         "one destination address for all the work, behind one source address",
+        "a program that has narrowed the range of its sockets (IP_LOCAL_PORT_RANGE)",
     ],
     severity: "critical: connections fail now. A warning where tcp_tw_reuse may still let connect() take over TIME_WAIT.",
     scenario: "ports-exhausted",
@@ -28,6 +31,29 @@ pub(in crate::findings) const KIND: Kind = Kind {
     ],
     sources: &["net/ipv4/inet_hashtables.c __inet_hash_connect (6.18)", "RFC 6056"],
 };
+
+/// connect() was seen to find no port: so it is, whatever the arithmetic says.
+pub(super) fn refused(case: &Case<'_>) -> Option<Found> {
+    let refusal = case.refused.as_ref()?;
+    let full = case.exhausted();
+    let rest = if full {
+        format!("{} of {} are in use", count(case.destination.ports_used), count(case.usable))
+    } else {
+        format!("although {} of {} are free now", count(case.free), count(case.usable))
+    };
+    let summary = format!(
+        "connect() found no local port for {} {} (EADDRNOTAVAIL, \"Cannot assign requested address\"): {rest}",
+        case.subject(),
+        refusal.often
+    );
+    let mut evidence = evidence(case);
+    if !full {
+        evidence.push(OWN_RANGE.to_owned());
+    }
+    let found = case.finding(&KIND, Severity::Critical, summary, evidence);
+    // Who opens most need not be who is refused.
+    Some(found.owner(refusal.owner.as_ref().or_else(|| case.owner())))
+}
 
 pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     if case.destination.pool == Pool::Bind || !case.exhausted() {
@@ -54,6 +80,12 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
         evidence.push(format!(
             "a port comes free {} times a second; every connection beyond that is refused",
             figure(case.limit)
+        ));
+    }
+    if let Some(seen) = case.destination.traced.filter(|seen| seen.opened_per_second > 0.0) {
+        evidence.push(format!(
+            "traced: connections came about, {} a second, and none was refused meanwhile",
+            figure(seen.opened_per_second)
         ));
     }
     // Reuse helps if connect() chose these ports, and does nothing if bind() did.

@@ -9,7 +9,9 @@ use tidewait_model::report::{NoHelp, Pool};
 use tidewait_model::{PortRange, PortSet, State};
 
 use super::Case;
+use super::refusals::own_range;
 use crate::accounting::Range;
+use crate::findings::opener::TRACE;
 use crate::findings::remedy::{Step, advice, recycle, setting};
 use crate::findings::words::{count, figure, who};
 use crate::programs::Need;
@@ -18,9 +20,11 @@ use crate::programs::Need;
 const WIDER: PortRange = PortRange { low: 10_240, high: 65_535 };
 
 /// The remedies, first things first.
-pub(super) fn for_ports(case: &Case<'_>) -> [Option<Step>; 6] {
+pub(super) fn for_ports(case: &Case<'_>) -> [Option<Step>; 8] {
     [
+        identify(case),
         reuse_connections(case),
+        case.narrowed().then(|| own_range(case.owner())),
         bind_no_port(case),
         wider_range(case),
         tw_reuse(case),
@@ -29,12 +33,29 @@ pub(super) fn for_ports(case: &Case<'_>) -> [Option<Step>; 6] {
     ]
 }
 
+/// Where nobody is known and connections go on, tracing tells who it is.
+fn identify(case: &Case<'_>) -> Option<Step> {
+    let unknown = case.owner().is_none() && case.view.flows.is_none();
+    (unknown && case.destination.rate_now_per_second > 0.0).then(|| {
+        Step::new(
+            "identify-program",
+            "find out which program opens these connections and closes them first",
+            "names it, with its connections a second and how long they live; a socket in TIME_WAIT has no owner to be read",
+        )
+        .command(Some(TRACE.to_owned()))
+        .risk("none; it needs root, and counts for ten seconds")
+    })
+}
+
 fn reuse_connections(case: &Case<'_>) -> Option<Step> {
-    let owner = case.destination.owners.first();
+    let owner = case.owner();
     let name = owner.map_or_else(|| "the program that connects".to_owned(), who);
     let rate = case.destination.rate_now_per_second;
     let open = case.destination.states[State::Established];
-    let effect = if rate > 0.0 {
+    let saved = case.openers.first().and_then(|opener| opener.reuse(case.view.namespace.time_wait_seconds));
+    let effect = if let Some(saved) = saved {
+        saved
+    } else if rate > 0.0 {
         format!("each connection kept saves its share of {} new ports a second", figure(rate))
     } else if open > 0 && !case.mostly_closed() {
         format!("{} connections are open: as many ports come free as can be closed or shared", count(open))
@@ -62,7 +83,7 @@ fn bind_no_port(case: &Case<'_>) -> Option<Step> {
                 ports = count(case.usable)
             ),
         )
-        .configuration(case.destination.owners.first(), Need::PortAtConnect)
+        .configuration(case.owner(), Need::PortAtConnect)
         .risk("needs a program or a release that has the option")
     })
 }
@@ -84,7 +105,7 @@ fn wider_range(case: &Case<'_>) -> Option<Step> {
     let start =
         case.view.number("net.ipv4.ip_unprivileged_port_start").and_then(|port| u16::try_from(port).ok());
     let wider = PortRange { low: WIDER.low.max(start.unwrap_or(0)).min(now.low), high: WIDER.high };
-    if wider.size() <= present.size() {
+    if wider.size() <= present.size() || case.narrowed() {
         return None;
     }
     let added = |port: &u16| wider.contains(*port) && !present.contains(*port);
@@ -219,7 +240,7 @@ fn more_addresses(case: &Case<'_>) -> Option<Step> {
     let summary = "use more source addresses, or more addresses or ports of the destination";
     Some(
         Step::new("more-addresses", summary, effect)
-            .configuration(case.destination.owners.first(), Need::MoreSources)
+            .configuration(case.owner(), Need::MoreSources)
             .risk("peers that filter by address have to know the new ones"),
     )
 }
@@ -251,6 +272,7 @@ pub(super) fn no_help(case: &Case<'_>) -> Vec<Option<NoHelp>> {
                 )
             })
             .flatten(),
+        closed_there(case),
         recycle(view),
         (case.destination.pool == Pool::Bind)
             .then(|| {
@@ -265,6 +287,22 @@ pub(super) fn no_help(case: &Case<'_>) -> Vec<Option<NoHelp>> {
             "queues of connections that come in; these go out",
         ),
     ]
+}
+
+/// Settings of TIME_WAIT, where the peer is the one that keeps it.
+fn closed_there(case: &Case<'_>) -> Option<NoHelp> {
+    let opener = case.openers.first().filter(|opener| opener.closes_second())?;
+    if case.mostly_closed() || reuse_would_help(case) {
+        return None;
+    }
+    advice(
+        "any setting of TIME_WAIT on this machine",
+        format!(
+            "traced: {} closes second, so that the TIME_WAIT is the peer's, and a port is free here as soon as its \
+             connection ends",
+            who(&opener.owner)
+        ),
+    )
 }
 
 /// Why tcp_tw_reuse=1 changes nothing here; `None` where it would.

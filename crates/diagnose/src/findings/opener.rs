@@ -1,0 +1,202 @@
+//! Who opens connections and who closes them first, as tracing saw it, in the sentences of findings.
+
+use tidewait_model::trace::{Counts, Flow, Program};
+use tidewait_model::{Owner, OwnerBasis};
+
+use super::view::View;
+use super::words::{count, duration, figure, listed, percent, things, who};
+use crate::traced::{by_program, closed_here_share, opened, owner, sum};
+
+/// How many programs are told of, one sentence each.
+const TOLD: usize = 2;
+/// Of the connections that either side closed, from this share on this side closes first, or up to it the peer does.
+const FIRST: f64 = 0.9;
+
+/// What one program did while it was traced.
+pub(crate) struct Opener {
+    /// Who, with the share of the connections at hand that it opened.
+    pub(crate) owner: Owner,
+    /// The same with the number of processes, where they are many.
+    name: String,
+    counts: Counts,
+    /// For how long it was traced, in seconds.
+    seconds: f64,
+}
+
+impl Opener {
+    /// Connections that came about, per second.
+    pub(crate) fn rate(&self) -> f64 {
+        opened(&self.counts) as f64 / self.seconds
+    }
+
+    /// Connections a second that closed here first.
+    pub(crate) fn closed_here_rate(&self) -> f64 {
+        self.counts.closed_here as f64 / self.seconds
+    }
+
+    /// How long they lived on average, in seconds.
+    pub(crate) fn lifetime(&self) -> Option<f64> {
+        self.counts.mean_lifetime()
+    }
+
+    /// Those that closed here first, of those that either side closed.
+    pub(crate) fn closed_here(&self) -> Option<f64> {
+        closed_here_share(&self.counts)
+    }
+
+    /// Whether the peer closes nearly all of them, so that the TIME_WAIT is there.
+    pub(crate) fn closes_second(&self) -> bool {
+        self.closed_here().is_some_and(|share| share <= 1.0 - FIRST)
+    }
+
+    /// What keeping connections open would save, where begin and end of enough of them were seen. A connection that lives
+    /// `l` seconds and comes `r` times a second is open `r * l` times over on average (Little's law); each one closed here
+    /// holds its port for `time_wait` seconds more.
+    pub(crate) fn reuse(&self, time_wait: u32) -> Option<String> {
+        let (rate, lifetime, here) = (self.rate(), self.lifetime()?, self.closed_here().unwrap_or(0.0));
+        if rate < 1.0 {
+            return None;
+        }
+        let open = rate * lifetime;
+        let held = open + rate * here * f64::from(time_wait);
+        let pool = (open.ceil() as u64).max(1);
+        let saved = match here {
+            // The peer keeps the TIME_WAIT: what is held is what is open.
+            here if here <= 1.0 - FIRST => {
+                "the peer closes them first, so that each port is free at once: fewer handshakes, hardly fewer ports"
+                    .to_owned()
+            }
+            _ => format!("they hold {} ports where {} are held now, TIME_WAIT included", count(pool), count(held.ceil() as u64)),
+        };
+        Some(format!(
+            "{} new connections a second that live {} each are {} open at a time on average: {}, and room for peaks, do the \
+             same work without the {} new ones a second; {saved}",
+            figure(rate),
+            span(lifetime),
+            figure(open),
+            match pool {
+                1 => "1 that is kept".to_owned(),
+                more => format!("{} that are kept", count(more)),
+            },
+            figure(rate),
+        ))
+    }
+
+    /// `squid[812] opened 482 connections a second; of 4,810 that ended 97 % were closed here first; ...`
+    fn sentence(&self) -> String {
+        let counts = &self.counts;
+        let mut parts = Vec::new();
+        if opened(counts) > 0 {
+            parts.push(format!("opened {} connections a second", figure(self.rate())));
+        }
+        let ended = counts.closed();
+        if ended > 0 {
+            let part = |number: u64| percent(number, ended);
+            let mut how = vec![format!("{} were closed here first", part(counts.closed_here))];
+            if counts.closed_there > 0 {
+                how.push(format!("{} by the peer", part(counts.closed_there)));
+            }
+            let cut = counts.aborted_here.saturating_add(counts.aborted_there);
+            if cut > 0 {
+                how.push(format!("{} cut off", part(cut)));
+            }
+            parts.push(format!("of {} that ended {}", count(ended), how.join(", ")));
+        }
+        parts.extend(self.lifetime().map(|lifetime| format!("they lived {} on average", span(lifetime))));
+        format!("{} {}", self.name, parts.join("; "))
+    }
+}
+
+/// The programs behind `flows`, those that closed most connections first before the others, then those that opened most.
+pub(crate) fn openers(flows: &[&Flow], seconds: f64) -> Vec<Opener> {
+    let all = opened(&sum(flows));
+    let mut programs: Vec<(&Program, Counts)> =
+        by_program(flows).into_iter().filter_map(|(program, counts)| Some((program?, counts))).collect();
+    programs.retain(|(_, counts)| opened(counts) > 0 || counts.closed() > 0);
+    programs.sort_by_key(|(_, counts)| std::cmp::Reverse((counts.closed_here, opened(counts))));
+    programs
+        .into_iter()
+        .map(|(program, counts)| Opener {
+            owner: owner(program, (opened(&counts) as f64 / all.max(1) as f64 * 1e4).round() / 1e4),
+            name: name(program),
+            counts,
+            seconds,
+        })
+        .collect()
+}
+
+/// What the first programs did, a sentence each.
+pub(crate) fn sentences(openers: &[Opener]) -> Vec<String> {
+    let told = openers.iter().take(TOLD);
+    let mut said: Vec<String> = told.map(|opener| format!("traced: {}", opener.sentence())).collect();
+    let rest = openers.len().saturating_sub(TOLD);
+    if rest > 0 {
+        said.push(format!("traced: {} less", things(rest as u64, "more program does", "more programs do")));
+    }
+    said
+}
+
+/// Who was refused most often for want of a port, and all of them in a sentence.
+pub(crate) fn refused(flows: &[&Flow], seconds: f64, call: &str, error: &str) -> (Option<Owner>, String) {
+    let all = sum(flows).no_port;
+    let mut programs = by_program(flows);
+    programs.retain(|(_, counts)| counts.no_port > 0);
+    programs.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.no_port));
+    let share = |part: u64| (part as f64 / all.max(1) as f64 * 1e4).round() / 1e4;
+    let most = programs.iter().find_map(|(program, counts)| Some(owner((*program)?, share(counts.no_port))));
+    let names: Vec<String> = programs
+        .iter()
+        .filter_map(|(program, counts)| Some(format!("{} {}", name((*program)?), count(counts.no_port))))
+        .collect();
+    let by = if names.is_empty() { String::new() } else { format!(": {}", listed(&names, 3, names.len())) };
+    let sentence = format!(
+        "traced: {call} found no local port {} in {} ({error}){by}",
+        things(all, "time", "times"),
+        window(seconds)
+    );
+    (most, sentence)
+}
+
+/// How to learn who it is, where that is inferred from others' connections and nobody traced.
+pub(crate) fn hint(view: &View<'_>, owner: Option<&Owner>) -> Option<String> {
+    let live = |basis| matches!(basis, OwnerBasis::LiveSockets | OwnerBasis::LiveSocketsSampled);
+    let inferred = owner.filter(|owner| live(owner.how))?;
+    view.flows.is_none().then(|| {
+        format!(
+            "that it is {} is inferred from {}; `{TRACE}` shows who opens and who closes first",
+            who(inferred),
+            inferred.how.words()
+        )
+    })
+}
+
+/// The command that shows who it is.
+pub(crate) const TRACE: &str = "tidewait report --trace 10";
+
+/// For how long it was traced, in words.
+pub(crate) fn window(seconds: f64) -> String {
+    format!("{} s", figure(seconds))
+}
+
+/// A program by name: `squid[812]`, `curl (40 processes)`.
+pub(crate) fn name(program: &Program) -> String {
+    let command = if program.command.is_empty() { "an unnamed process" } else { &program.command };
+    let many = match (program.pid, program.processes) {
+        (Some(pid), _) => return format!("{command}[{pid}]"),
+        (None, Some(1)) => None,
+        (None, Some(many)) => Some(things(many.into(), "process", "processes")),
+        (None, None) => Some("many processes".to_owned()),
+    };
+    let home = program.container.as_ref().or(program.unit.as_ref()).cloned();
+    let parts: Vec<String> = many.into_iter().chain(home).collect();
+    if parts.is_empty() { command.to_owned() } else { format!("{command} ({})", parts.join(", ")) }
+}
+
+/// A lifetime: below a second in milliseconds.
+pub(crate) fn span(seconds: f64) -> String {
+    match seconds * 1e3 {
+        ms if ms < 1.0 => "under 1 ms".to_owned(),
+        ms if ms < 999.5 => format!("{ms:.0} ms"),
+        _ => duration(seconds),
+    }
+}
