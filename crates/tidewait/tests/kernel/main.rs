@@ -5,4 +5,5 @@ mod check;
 mod common;
 mod explain;
 mod report;
+mod trace;
 mod trouble;
