@@ -1,5 +1,7 @@
 //! What was traced: who opened connections, who closed them first, and which connect() was refused.
 
+pub mod line;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -6,6 +6,7 @@ use tidewait_model::doctor::Checkup;
 use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabList, LabRun};
+use tidewait_model::trace::line::Line;
 
 /// The schema of `tidewait report --json`.
 pub fn report() -> String {
@@ -42,6 +43,11 @@ pub fn topics() -> String {
     pretty::<Topics>()
 }
 
+/// The schema of a line of `tidewait trace --json`.
+pub fn trace() -> String {
+    pretty::<Line>()
+}
+
 /// Every schema with the name of the file that holds it under docs/schema.
 pub fn all() -> Vec<(&'static str, String)> {
     vec![
@@ -52,6 +58,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.lab-list-1.json", lab_list()),
         ("tidewait.explain-1.json", explain()),
         ("tidewait.topics-1.json", topics()),
+        ("tidewait.trace-1.json", trace()),
     ]
 }
 

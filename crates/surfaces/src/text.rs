@@ -23,6 +23,7 @@ mod presets;
 mod processes;
 mod scenarios;
 mod traced;
+mod trace;
 pub(crate) mod verdict;
 
 use tidewait_model::capacity::{Capacity, Preset};
@@ -30,6 +31,7 @@ use tidewait_model::doctor::Checkup;
 use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabRun, ScenarioResult};
+use tidewait_model::trace::line::{Counted, Line as TraceLine};
 
 pub use page::Page;
 use page::Paper;
@@ -98,6 +100,20 @@ pub fn explanation(explanation: &Explanation, page: &Page) -> String {
 pub fn topics(topics: &Topics, page: &Page) -> String {
     let mut paper = Paper::new(page);
     explain::list(&mut paper, topics);
+    paper.finish()
+}
+
+/// The line of `tidewait trace` for an event at `time`; empty for its first and its last line.
+pub fn event(event: &TraceLine, time: &str, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    trace::event(&mut paper, event, time);
+    paper.finish()
+}
+
+/// The table of `tidewait trace --summary`: who connected where, how often, who closed first, what failed.
+pub fn trace_summary(rows: &[Counted], page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    trace::summary(&mut paper, rows);
     paper.finish()
 }
 

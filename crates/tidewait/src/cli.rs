@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewait_diagnose::findings::KINDS;
-use tidewait_model::AddressFilter;
+use tidewait_model::{AddressFilter, State};
 use tidewait_surfaces::plugin::{self, Metric, Range};
 
 /// Says why a Linux machine runs out of TCP connections, who causes it, what helps and what does not.
@@ -34,6 +34,8 @@ pub enum Command {
     Check(Check),
     /// What a state, a setting, a finding or an error message means, in general and on this machine
     Explain(Explain),
+    /// Connections as they come and go: who opens them, who closes first, which connect() fails and why
+    Trace(Trace),
     /// What this kernel and these privileges allow, each thing tried in a namespace of its own
     Doctor(Doctor),
     /// Make each kind of trouble on the real kernel, in a machine of its own, and see what tidewait says of it
@@ -204,6 +206,63 @@ pub struct Explain {
     pub netns: Option<String>,
 }
 
+/// Options of `trace`. Filters combine: what is told passes all of them.
+#[derive(Clone, Debug, Args)]
+pub struct Trace {
+    /// How to print it; JSON is one object a line.
+    #[command(flatten)]
+    pub format: Format,
+    /// End after so many seconds; default: on Ctrl-C
+    #[arg(long = "for", value_name = "SECONDS", value_parser = interval)]
+    pub trace_for: Option<f64>,
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Only connect() and bind() that fail
+    #[arg(long, conflicts_with_all = ["state", "all"])]
+    pub refused: bool,
+    /// Only sockets that enter this state, such as syn_sent, close_wait or time_wait; several are parted by commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = entered)]
+    pub state: Vec<State>,
+    /// Every event: also established, peer_closed and time_wait
+    #[arg(long, conflicts_with = "state")]
+    pub all: bool,
+    /// Only this process
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    pub pid: Option<u32>,
+    /// Only this systemd unit; .service may be left out
+    #[arg(long, value_name = "NAME", value_parser = named)]
+    pub unit: Option<String>,
+    /// Only this container: its name, its id, or the first digits of its id
+    #[arg(long, value_name = "ID|NAME", value_parser = named)]
+    pub container: Option<String>,
+    /// Only processes of this user
+    #[arg(long, value_name = "NAME|UID", value_parser = named)]
+    pub user: Option<String>,
+    /// Only connections with this peer
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub to: Option<AddressFilter>,
+    /// Only connections with this local end
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub from: Option<AddressFilter>,
+    /// Only connections with this port at either end
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Only this network namespace: a name under /run/netns, a process number, 'host' or 'all'.
+    /// Default: all when run on the host, else the one tidewait runs in
+    #[arg(long, value_name = "NAME|PID|all")]
+    pub netns: Option<String>,
+    /// Print no events; at the end, a table by program and destination or service
+    #[arg(short, long, conflicts_with_all = ["with_summary", "count"])]
+    pub summary: bool,
+    /// Print events, and the table at the end
+    #[arg(short = 'S', long)]
+    pub with_summary: bool,
+    /// Rows of the table; 0 prints all. Default: 20; in JSON all
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+}
+
 /// Options of `doctor`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Doctor {
@@ -273,6 +332,39 @@ fn up_to_an_hour(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.1..=3_600.0).contains(&seconds) => Ok(seconds),
         _ => Err("give seconds from 0.1 to 3600".to_owned()),
+    }
+}
+
+/// States that an event can enter.
+const ENTERED: [State; 7] = [
+    State::SynSent,
+    State::Established,
+    State::FinWait1,
+    State::CloseWait,
+    State::LastAck,
+    State::TimeWait,
+    State::Close,
+];
+
+fn entered(name: &str) -> Result<State, String> {
+    let known = |states: &[State]| states.iter().map(|state| state.key()).collect::<Vec<_>>().join(", ");
+    // As `ss` writes them, too: FIN-WAIT-1, time-wait.
+    let key = name.trim().to_ascii_lowercase().replace('-', "_").replace("fin_wait_", "fin_wait");
+    match State::ALL.into_iter().find(|state| state.key() == key) {
+        Some(state) if ENTERED.contains(&state) => Ok(state),
+        Some(state) => Err(format!(
+            "no event is told when a socket enters {}; told are {}",
+            state.key(),
+            known(&ENTERED)
+        )),
+        None => Err(format!("known states are {}", known(&ENTERED))),
+    }
+}
+
+fn named(name: &str) -> Result<String, String> {
+    match name.trim() {
+        "" => Err("give a name".to_owned()),
+        name => Ok(name.to_owned()),
     }
 }
 

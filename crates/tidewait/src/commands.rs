@@ -7,6 +7,7 @@ mod explain;
 mod generate;
 mod lab;
 mod report;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Report(options)) => report::run(&options),
         Some(Command::Capacity(options)) => capacity::run(&options),
         Some(Command::Explain(options)) => explain::run(&options),
+        Some(Command::Trace(options)) => trace::run(&options),
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::Lab(options)) => lab::run(&options),
         Some(Command::Completions { shell }) => generate::completions(shell),

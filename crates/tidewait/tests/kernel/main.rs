@@ -6,4 +6,5 @@ mod common;
 mod explain;
 mod report;
 mod traced;
+mod trace;
 mod trouble;

@@ -1,0 +1,374 @@
+//! `tidewait trace`: connections as they come and go, until time is up or somebody ends it.
+
+mod clock;
+mod filter;
+mod lines;
+mod names;
+mod summary;
+mod words;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::thread::{CapabilitySet, capabilities};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tidewait_model::Limit;
+use tidewait_model::report::Host;
+use tidewait_model::trace::SCHEMA;
+use tidewait_model::trace::line::{Begin, End, Line, Lost};
+use tidewait_observe::places::{self, Scope};
+use tidewait_observe::procfs;
+use tidewait_observe::trace::{Event, Tracer, Wish};
+use tidewait_surfaces::text::{self, Page};
+
+use crate::cli::Trace;
+use crate::exit::NotPermitted;
+use crate::output;
+
+use clock::Clock;
+use filter::Filter;
+use names::{Namespaces, Owners};
+
+/// The longest that an event waits before it is printed.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Bytes that are gathered before they are written.
+const CHUNK: usize = 256 << 10;
+/// Rows of the table on a page where the user gave no number.
+const TOP_TEXT: usize = 20;
+/// Lines a second from which on nobody can read along.
+const READABLE: u64 = 500;
+
+/// Runs the command.
+pub fn run(options: &Trace) -> anyhow::Result<()> {
+    may_trace()?;
+    let scope = super::report::scope(options.netns.as_deref());
+    let found = places::find(Path::new("/"), &scope)?.places;
+    let only = match found.as_slice() {
+        [one] if matches!(scope, Scope::One(_)) || (one.own && one.kind != places::Kind::Host) => {
+            u32::try_from(one.inode).ok()
+        }
+        _ => None,
+    };
+    let filter = Filter::of(options, only.filter(|_| scope != Scope::All))?;
+    let stop = end_on_signals()?;
+    let wish =
+        Wish { root: PathBuf::from("/"), waiting: 0, events: (!options.summary).then(|| filter.telling()) };
+    let tracer = Tracer::start(&wish).map_err(|limit| refused(&limit))?;
+    let page = output::page(options.format, options.top.unwrap_or(TOP_TEXT));
+    let mut session = Session {
+        options,
+        owners: Owners::new(&filter),
+        filter,
+        tracer,
+        clock: Clock::read(),
+        namespaces: Namespaces::of(&found),
+        page,
+        out: Vec::with_capacity(CHUNK + 4_096),
+        printed: 0,
+        lost: 0,
+        begun: Instant::now(),
+        second: (Instant::now(), 0),
+        warned: false,
+    };
+    session.begin()?;
+    session.follow(&stop)?;
+    session.end()
+}
+
+/// Refuses where it is known beforehand that the kernel will.
+fn may_trace() -> anyhow::Result<()> {
+    if !cfg!(feature = "bpf") {
+        return Ok(()); // the tracer says so itself
+    }
+    let missing = missing_capabilities();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(not_permitted(&format!("{} missing", missing.join(" and ")), &missing))
+}
+
+/// What tracing takes, as far as it is not there.
+fn missing_capabilities() -> Vec<&'static str> {
+    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    if held.contains(CapabilitySet::SYS_ADMIN) {
+        return Vec::new();
+    }
+    [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")]
+        .into_iter()
+        .filter(|(capability, _)| !held.contains(*capability))
+        .map(|(_, name)| name)
+        .collect()
+}
+
+fn not_permitted(why: &str, missing: &[&str]) -> anyhow::Error {
+    let how = if missing.is_empty() {
+        "run it as root outside of the user namespace (rootless container)".to_owned()
+    } else {
+        format!("run it as root, or with {}", missing.join(" and "))
+    };
+    NotPermitted(format!(
+        "connections cannot be traced: {why}; {how}. `tidewait report` works without: it counts the sockets that are there and \
+         infers their owners"
+    ))
+    .into()
+}
+
+/// The error for a tracer that did not start.
+fn refused(limit: &Limit) -> anyhow::Error {
+    // Inside a user namespace the capabilities are there and count for nothing (PROC_USER_INIT_INO).
+    let initial = procfs_inode("/proc/self/ns/user").is_none_or(|inode| inode == 0xEFFF_FFFD);
+    if cfg!(feature = "bpf") && !initial {
+        return not_permitted(
+            &format!("the capabilities of this user namespace do not count: {}", limit.why),
+            &[],
+        );
+    }
+    let remedy = limit.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+    anyhow!("connections cannot be traced: {}{remedy}", limit.why)
+}
+
+fn procfs_inode(file: &str) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    Some(std::fs::metadata(file).ok()?.ino())
+}
+
+/// A flag that the first signal sets; the second ends the program at once, for it may hang in a write.
+fn end_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .with_context(|| format!("cannot handle signal {signal}"))?;
+    }
+    Ok(stop)
+}
+
+/// A trace that runs.
+struct Session<'a> {
+    options: &'a Trace,
+    filter: Filter,
+    tracer: Tracer,
+    clock: Clock,
+    namespaces: Namespaces,
+    owners: Owners,
+    page: Page,
+    /// What is not written yet.
+    out: Vec<u8>,
+    /// Events printed.
+    printed: u64,
+    /// Events lost, as far as that was told.
+    lost: u64,
+    begun: Instant,
+    /// When the present second began, and how many events were printed before it.
+    second: (Instant, u64),
+    /// Whether it was said that they are too many to read.
+    warned: bool,
+}
+
+impl Session<'_> {
+    fn json(&self) -> bool {
+        self.options.format.json
+    }
+
+    fn begin(&mut self) -> anyhow::Result<()> {
+        let limits = self.limits();
+        if self.json() {
+            let host = Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() };
+            let begin = Begin { schema: SCHEMA.to_owned(), at: Clock::now(), host, limits };
+            self.put(&Line::Begin(begin))?;
+            return Ok(self.flush()?);
+        }
+        for limit in &limits {
+            let remedy = limit.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+            anstream::eprintln!("tidewait: not seen: {}: {}{remedy}", limit.what, limit.why);
+        }
+        if io::stderr().is_terminal() {
+            let until = match self.options.trace_for {
+                Some(seconds) => format!("for {seconds} s, or until Ctrl-C"),
+                None => "until Ctrl-C".to_owned(),
+            };
+            let what = if self.options.summary { "counting" } else { "tracing" };
+            anstream::eprintln!("tidewait: {what} {until}");
+        }
+        Ok(())
+    }
+
+    /// What cannot be seen, whatever happens.
+    fn limits(&self) -> Vec<Limit> {
+        let mut limits = self.tracer.limits().to_vec();
+        if self.options.summary || self.options.with_summary {
+            limits.extend(self.filter.uncounted());
+        }
+        limits
+    }
+
+    /// Prints events until it is over.
+    fn follow(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+        let deadline = self.options.trace_for.map(|seconds| self.begun + Duration::from_secs_f64(seconds));
+        let mut batch: Vec<Event> = Vec::new();
+        loop {
+            let left = deadline.map_or(PATIENCE, |end| end.saturating_duration_since(Instant::now()));
+            let over = stop.load(Ordering::Relaxed) || left.is_zero();
+            // The last look takes what is there without waiting.
+            let patience = if over { Duration::ZERO } else { left.min(PATIENCE) };
+            if self.options.summary {
+                thread::sleep(patience);
+            } else if let Err(limit) = self.tracer.poll(patience, &mut |event| batch.push(*event))
+                && !stop.load(Ordering::Relaxed)
+            {
+                return Err(anyhow!("events cannot be read any more: {}", limit.why));
+            }
+            self.clock.refresh();
+            self.namespaces.refresh();
+            let enough = self.tell(&batch)?;
+            batch.clear();
+            self.tell_losses()?;
+            self.flush()?;
+            if over || enough {
+                return Ok(());
+            }
+            self.warn_if_unreadable();
+            if reader_is_gone() {
+                return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+            }
+        }
+    }
+
+    /// Prints those of `batch` that pass; whether it was as many as are wanted.
+    fn tell(&mut self, batch: &[Event]) -> anyhow::Result<bool> {
+        let json = self.json();
+        for event in batch {
+            if !self.filter.passes(event) {
+                continue;
+            }
+            let who = self.owners.who(event.owner, &mut self.tracer, &self.filter);
+            if !who.passes {
+                continue;
+            }
+            let namespace = self.namespaces.name(event.netns);
+            if json {
+                lines::write(&mut self.out, event, self.clock.utc(event.at_ns), namespace, who);
+            } else {
+                let line = lines::line(event, String::new(), namespace, who);
+                let time = self.clock.local(event.at_ns);
+                self.out.extend_from_slice(text::event(&line, &time, &self.page).as_bytes());
+            }
+            self.printed += 1;
+            if self.out.len() >= CHUNK {
+                self.flush()?;
+            }
+            if self.options.count == Some(self.printed) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Says as soon as events were dropped.
+    fn tell_losses(&mut self) -> anyhow::Result<()> {
+        let total = self.tracer.losses().events;
+        let count = total - self.lost.min(total);
+        if count == 0 {
+            return Ok(());
+        }
+        self.lost = total;
+        let line = Line::Lost(Lost { at: Clock::now(), count, total });
+        if self.json() {
+            return self.put(&line);
+        }
+        let time = self.clock.local_now();
+        self.out.extend_from_slice(text::event(&line, &time, &self.page).as_bytes());
+        Ok(())
+    }
+
+    /// Tells a person once that there are more lines than can be read.
+    fn warn_if_unreadable(&mut self) {
+        let (begun, before) = self.second;
+        if begun.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        let rate = (self.printed - before) as f64 / begun.elapsed().as_secs_f64();
+        self.second = (Instant::now(), self.printed);
+        if rate > READABLE as f64 && !self.warned && io::stdout().is_terminal() {
+            self.warned = true;
+            anstream::eprintln!(
+                "tidewait: {rate:.0} events a second: --summary counts them, --refused, --state, --pid, --unit, --to and \
+                 --port leave fewer"
+            );
+        }
+    }
+
+    /// The last line, and the table.
+    fn end(mut self) -> anyhow::Result<()> {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let mut limits = self.limits();
+        let wanted = self.options.summary || self.options.with_summary;
+        let connections = if wanted {
+            let picture = self.tracer.picture().map_err(|limit| anyhow!("{}: {}", limit.what, limit.why))?;
+            Some(summary::rows(&picture, &self.filter, &mut self.namespaces, seconds))
+        } else {
+            None
+        };
+        let losses = self.tracer.losses();
+        limits.extend(losses.limits());
+        if self.json() {
+            let mut connections = connections;
+            if let (Some(rows), Some(top)) = (&mut connections, self.options.top.filter(|top| *top > 0)) {
+                rows.truncate(top);
+            }
+            let (events, lost) = (self.printed, losses.events);
+            self.put(&Line::End(End { at: Clock::now(), seconds, events, lost, limits, connections }))?;
+            return Ok(self.flush()?);
+        }
+        if let Some(rows) = connections {
+            if self.options.top == Some(0) {
+                self.page.top = usize::MAX;
+            }
+            if self.printed > 0 {
+                self.out.push(b'\n');
+            }
+            self.out.extend_from_slice(text::trace_summary(&rows, &self.page).as_bytes());
+            self.flush()?;
+        }
+        for limit in losses.limits() {
+            anstream::eprintln!("tidewait: {}: {}", limit.what, limit.why);
+        }
+        if !self.options.summary {
+            let events = if self.printed == 1 { "event" } else { "events" };
+            anstream::eprintln!("tidewait: {} {events} in {seconds:.1} s", self.printed);
+        }
+        Ok(())
+    }
+
+    /// Appends a line of JSON.
+    fn put(&mut self, line: &Line) -> anyhow::Result<()> {
+        serde_json::to_writer(&mut self.out, line)?;
+        self.out.push(b'\n');
+        Ok(())
+    }
+
+    /// Writes what was gathered, whole lines.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&self.out)?;
+        self.out.clear();
+        stdout.flush()
+    }
+}
+
+/// Whether nobody reads stdout any more. Nothing may happen for long, and a write would tell only then.
+fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&at_once)).is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}

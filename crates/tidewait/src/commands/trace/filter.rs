@@ -1,0 +1,245 @@
+//! What is to be told: which part of it the kernel sorts out, and which is sorted out here.
+
+use std::path::Path;
+
+use tidewait_model::trace::{Direction, Flow, Program};
+use tidewait_model::{AddressFilter, Endpoint, Limit, State};
+use tidewait_observe::procfs::Users;
+use tidewait_observe::trace::{Event, Kind, Kinds, Telling};
+
+use super::words;
+use crate::cli::Trace;
+use crate::exit::Usage;
+
+/// Told unless something else is asked for.
+const USUAL: [Kind; 5] = [Kind::Connect, Kind::Accept, Kind::Close, Kind::Refused, Kind::Failed];
+/// Bytes that may wait in the kernel: some 70,000 events, or a third of a second at the fastest.
+const BUFFER: u32 = 8 << 20;
+
+/// What passes.
+#[derive(Debug)]
+pub struct Filter {
+    kinds: Vec<Kind>,
+    /// A mask of states that are entered; 0: any, or none.
+    states: u32,
+    pid: Option<u32>,
+    netns: Option<u32>,
+    unit: Option<String>,
+    container: Option<String>,
+    user: Option<String>,
+    to: Option<AddressFilter>,
+    from: Option<AddressFilter>,
+    port: Option<u16>,
+}
+
+impl Filter {
+    /// What the options ask for. `netns`: the namespace that they mean, if it is one.
+    ///
+    /// # Errors
+    /// [`Usage`] for a process or a user that is not there.
+    pub fn of(options: &Trace, netns: Option<u32>) -> anyhow::Result<Filter> {
+        if let Some(pid) = options.pid {
+            must_be_a_process(pid)?;
+        }
+        let user = options.user.as_deref().map(user_name).transpose()?;
+        let kinds = if options.refused {
+            vec![Kind::Refused, Kind::Failed]
+        } else if options.all {
+            Kind::ALL.to_vec()
+        } else if options.state.is_empty() {
+            USUAL.to_vec()
+        } else {
+            options.state.iter().flat_map(|state| words::kinds(*state)).copied().collect()
+        };
+        Ok(Filter {
+            kinds,
+            states: options.state.iter().fold(0, |mask, state| mask | state.mask()),
+            pid: options.pid,
+            netns,
+            unit: options.unit.clone(),
+            container: options.container.clone(),
+            user,
+            to: options.to,
+            from: options.from,
+            port: options.port,
+        })
+    }
+
+    /// What the kernel is to tell.
+    pub fn telling(&self) -> Telling {
+        Telling {
+            kinds: Kinds::of(self.kinds.iter().copied()),
+            pid: self.pid,
+            netns: self.netns,
+            local_port: self.from.and_then(|from| from.port),
+            remote: self.to.map(|to| to.ip),
+            remote_port: self.to.and_then(|to| to.port),
+            buffer: BUFFER,
+        }
+    }
+
+    /// Whether failed connect() and bind() are told.
+    pub fn tells_refused(&self) -> bool {
+        self.kinds.contains(&Kind::Refused)
+    }
+
+    /// Whether an event passes, whoever's it is; the kernel has looked at the rest.
+    pub fn passes(&self, event: &Event) -> bool {
+        (self.states == 0 || words::state(event).is_some_and(|state| self.enters(state)))
+            && self.from.is_none_or(|from| from.ip == event.local.address.ip)
+            && self.port.is_none_or(|port| {
+                event.local.port == port || event.remote.is_some_and(|remote| remote.port == port)
+            })
+    }
+
+    fn enters(&self, state: State) -> bool {
+        self.states & state.mask() != 0
+    }
+
+    /// Whether what a program does passes.
+    pub fn is_of(&self, program: Option<&Program>) -> bool {
+        if self.pid.is_none() && self.unit.is_none() && self.container.is_none() && self.user.is_none() {
+            return true;
+        }
+        let Some(program) = program else { return false };
+        let is = |given: &Option<String>, found: &Option<String>, same: fn(&str, &str) -> bool| {
+            given.as_deref().is_none_or(|given| found.as_deref().is_some_and(|found| same(given, found)))
+        };
+        self.pid.is_none_or(|pid| program.pid == Some(pid))
+            && is(&self.unit, &program.unit, is_unit)
+            && is(&self.container, &program.container, is_container)
+            && is(&self.user, &program.user, |given, found| given == found)
+    }
+
+    /// Whether a row of counts passes. Of what it does not tell apart it passes nothing: [`Filter::uncounted`].
+    pub fn keeps(&self, netns: u32, flow: &Flow) -> bool {
+        let is_end = |filter: AddressFilter, end: Option<Endpoint>| {
+            end.is_some_and(|end| {
+                filter.ip == end.address.ip && filter.port.is_none_or(|port| port == end.port)
+            })
+        };
+        // Outgoing connections are counted without their local port, incoming ones without their peer.
+        let outgoing = flow.direction == Direction::Outgoing;
+        let local = flow.local.map(|address| Endpoint { address, port: flow.port });
+        self.netns.is_none_or(|wanted| wanted == netns)
+            && self.is_of(flow.program.as_ref())
+            && self.to.is_none_or(|to| is_end(to, flow.remote))
+            && self.from.is_none_or(|from| is_end(from, local))
+            && self.port.is_none_or(|port| {
+                if outgoing {
+                    flow.remote.is_some_and(|remote| remote.port == port)
+                } else {
+                    flow.port == port
+                }
+            })
+            && self.kinds.iter().any(|kind| {
+                let counts = &flow.counts;
+                let happened = match kind {
+                    Kind::Connect | Kind::Established => counts.connects,
+                    Kind::Accept => counts.accepts,
+                    Kind::PeerClosed => counts.closed_there,
+                    Kind::Close => self.ended(flow),
+                    Kind::TimeWait => counts.time_wait,
+                    Kind::Refused => counts.no_port,
+                    Kind::Failed => counts.refused + counts.unanswered + counts.failed,
+                };
+                happened > 0
+            })
+    }
+
+    /// The connections that ended in a way that is asked for.
+    fn ended(&self, flow: &Flow) -> u64 {
+        let counts = &flow.counts;
+        if self.states == 0 {
+            return counts.closed();
+        }
+        let of = |state, count| if self.enters(state) { count } else { 0 };
+        of(State::FinWait1, counts.closed_here)
+            + of(State::LastAck, counts.closed_there)
+            + of(State::Close, counts.aborted_here + counts.aborted_there)
+    }
+
+    /// What the summary leaves out, because the kernel does not count it apart.
+    pub fn uncounted(&self) -> Vec<Limit> {
+        let mut limits = Vec::new();
+        let mut limit = |what: &str, why: &str| limits.push(Limit::new(what, why).of_detail());
+        if self.to.is_some() {
+            limit("summary of incoming connections", "they are not counted by peer, as --to would need");
+        }
+        if self.from.is_some_and(|from| from.port.is_some()) {
+            limit(
+                "summary of outgoing connections",
+                "they are not counted by local port, as this --from would need",
+            );
+        }
+        if self.port.is_some() {
+            limit(
+                "summary by the other port",
+                "outgoing connections are counted by their remote port alone, incoming ones by their local port",
+            );
+        }
+        limits
+    }
+}
+
+fn is_unit(given: &str, unit: &str) -> bool {
+    unit == given || unit.strip_suffix(".service") == Some(given)
+}
+
+/// `docker ps` shows 12 digits of an id, and so does the program; people give more or fewer.
+fn is_container(given: &str, container: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    given == container
+        || (container.len() == 12
+            && digits(container)
+            && digits(given)
+            && (container.starts_with(given) || given.starts_with(container)))
+}
+
+fn must_be_a_process(pid: u32) -> Result<(), Usage> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(|_| {
+        Usage(format!("--pid {pid}: there is no such process; `ps` shows those that there are"))
+    })?;
+    let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:")).map(str::trim);
+    match leader.and_then(|leader| leader.parse::<u32>().ok()) {
+        Some(leader) if leader != pid => {
+            Err(Usage(format!("--pid {pid} is a thread of process {leader}: give --pid {leader}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The name that programs of this user are told with.
+fn user_name(given: &str) -> Result<String, Usage> {
+    if let Ok(uid) = given.parse::<u32>() {
+        return Ok(Users::read(Path::new("/")).name(uid));
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    if passwd.lines().any(|line| line.split(':').next() == Some(given)) {
+        return Ok(given.to_owned());
+    }
+    Err(Usage(format!(
+        "--user {given}: /etc/passwd has no such user; one known elsewhere is given by number"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_may_be_given_without_its_kind() {
+        assert!(is_unit("squid", "squid.service") && is_unit("squid.service", "squid.service"));
+        assert!(!is_unit("squid", "squid.socket") && !is_unit("squi", "squid.service"));
+    }
+
+    #[test]
+    fn a_container_is_known_by_its_name_or_as_much_of_its_id_as_is_given() {
+        let long = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        for given in ["0123", "0123456789ab", long] {
+            assert!(is_container(given, "0123456789ab"), "{given}");
+        }
+        assert!(is_container("web", "web"));
+        assert!(!is_container("we", "web") && !is_container("0124", "0123456789ab"));
+    }
+}
