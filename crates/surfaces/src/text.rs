@@ -22,8 +22,8 @@ mod page;
 mod presets;
 mod processes;
 mod scenarios;
-mod traced;
 mod trace;
+mod traced;
 pub(crate) mod verdict;
 
 use tidewait_model::capacity::{Capacity, Preset};

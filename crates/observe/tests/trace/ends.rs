@@ -6,7 +6,8 @@ use tidewait_model::trace::{Counts, Direction};
 use tidewait_observe::trace::{Closed, Kind};
 
 use super::sockets::{
-    Pair, deaf, destroy, disconnect, drain, linger_zero, pair, send, set, state, until, until_state, until_there,
+    Pair, deaf, destroy, disconnect, drain, linger_zero, pair, send, set, state, until, until_state,
+    until_there,
 };
 use super::watch::{Expected, Place, Watch, places};
 
@@ -368,7 +369,9 @@ fn small(local: u16, remote: u16) -> bool {
 
 #[test]
 fn each_end_is_counted_as_what_it_was_on_both_sides() {
-    let Some(mut watch) = Watch::start("ends::each_end_is_counted_as_what_it_was_on_both_sides") else { return };
+    let Some(mut watch) = Watch::start("ends::each_end_is_counted_as_what_it_was_on_both_sides") else {
+        return;
+    };
     let mut expected = Vec::new();
     for (number, (name, run, outgoing, incoming)) in cases().into_iter().enumerate() {
         for (family, place) in places(20_000 + u16::try_from(number).unwrap()) {
@@ -381,7 +384,9 @@ fn each_end_is_counted_as_what_it_was_on_both_sides() {
     watch.expect(&expected);
     // All by threads of this process, under the name of its first thread.
     let command = std::fs::read_to_string("/proc/self/comm").unwrap();
-    for flow in watch.picture().flows.into_iter().filter(|(netns, _)| u64::from(*netns) == watch.netns.inode()) {
+    for flow in
+        watch.picture().flows.into_iter().filter(|(netns, _)| u64::from(*netns) == watch.netns.inode())
+    {
         let program = flow.1.program.unwrap();
         assert_eq!((program.command.as_str(), program.pid), (command.trim(), Some(std::process::id())));
     }
@@ -390,9 +395,11 @@ fn each_end_is_counted_as_what_it_was_on_both_sides() {
         for (direction, counts) in [(Direction::Outgoing, outgoing), (Direction::Incoming, incoming)] {
             let counts = counts.unwrap();
             let of = |kind: Kind, closed: Option<Closed>| {
-                let mine = watch.events.iter().filter(|event| event.kind == kind && event.direction == direction);
+                let mine =
+                    watch.events.iter().filter(|event| event.kind == kind && event.direction == direction);
                 let mine = mine.filter(|event| {
-                    let port_of = if direction == Direction::Outgoing { event.remote.unwrap() } else { event.local };
+                    let port_of =
+                        if direction == Direction::Outgoing { event.remote.unwrap() } else { event.local };
                     port_of.port == *port
                 });
                 mine.filter(|event| closed.is_none() || event.closed == closed).count() as u64
@@ -403,8 +410,16 @@ fn each_end_is_counted_as_what_it_was_on_both_sides() {
             assert_eq!(of(Kind::TimeWait, None), counts.time_wait, "{name} {direction:?}");
             assert_eq!(of(Kind::Close, Some(Closed::Here)), counts.closed_here, "{name} {direction:?}");
             assert_eq!(of(Kind::Close, Some(Closed::There)), counts.closed_there, "{name} {direction:?}");
-            assert_eq!(of(Kind::Close, Some(Closed::AbortedHere)), counts.aborted_here, "{name} {direction:?}");
-            assert_eq!(of(Kind::Close, Some(Closed::AbortedThere)), counts.aborted_there, "{name} {direction:?}");
+            assert_eq!(
+                of(Kind::Close, Some(Closed::AbortedHere)),
+                counts.aborted_here,
+                "{name} {direction:?}"
+            );
+            assert_eq!(
+                of(Kind::Close, Some(Closed::AbortedThere)),
+                counts.aborted_there,
+                "{name} {direction:?}"
+            );
         }
     }
 }

@@ -201,7 +201,8 @@ pub fn destroy(local: SocketAddr, remote: SocketAddr) -> Result<(), Errno> {
         Some(netlink::SOCK_DIAG),
     )
     .unwrap();
-    rustix::net::sendto(&socket, &message, SendFlags::empty(), &netlink::SocketAddrNetlink::new(0, 0)).unwrap();
+    rustix::net::sendto(&socket, &message, SendFlags::empty(), &netlink::SocketAddrNetlink::new(0, 0))
+        .unwrap();
     let mut answer = [0; 256];
     rustix::net::recv(&socket, &mut answer[..], RecvFlags::empty()).unwrap();
     let error = i32::from_ne_bytes(answer[16..20].try_into().unwrap());

@@ -34,7 +34,9 @@ pub fn obstacle() -> Option<&'static str> {
     let capable = status.lines().any(|line| {
         let digits = line.strip_prefix("CapEff:").map(str::trim);
         // CAP_NET_ADMIN, CAP_SYS_ADMIN
-        digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).is_some_and(|set| set >> 12 & set >> 21 & 1 == 1)
+        digits
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+            .is_some_and(|set| set >> 12 & set >> 21 & 1 == 1)
     });
     if !capable || own.split_whitespace().ne(["0", "0", "4294967295"]) {
         return Some("needs root outside of user namespaces");
@@ -107,9 +109,14 @@ impl Watch {
     /// The rows of this namespace, of a remote port (outgoing) or local port (incoming, bind).
     pub fn rows(&mut self, direction: Direction, port: u16) -> Vec<Flow> {
         let inode = u32::try_from(self.netns.inode()).unwrap();
-        let here = self.picture().flows.into_iter().filter(|(netns, _)| *netns == inode).map(|(_, flow)| flow);
+        let here =
+            self.picture().flows.into_iter().filter(|(netns, _)| *netns == inode).map(|(_, flow)| flow);
         here.filter(|flow| {
-            let of = if direction == Direction::Outgoing { flow.remote.map(|to| to.port) } else { Some(flow.port) };
+            let of = if direction == Direction::Outgoing {
+                flow.remote.map(|to| to.port)
+            } else {
+                Some(flow.port)
+            };
             flow.direction == direction && of == Some(port)
         })
         .collect()

@@ -57,8 +57,12 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
     };
     let filter = Filter::of(options, only.filter(|_| scope != Scope::All))?;
     let stop = end_on_signals()?;
-    let wish =
-        Wish { root: PathBuf::from("/"), waiting: 0, events: (!options.summary).then(|| filter.telling()) };
+    let wish = Wish {
+        waiting: 0,
+        events: (!options.summary).then(|| filter.telling()),
+        binds: filter.tells_refused(),
+        ..Wish::default()
+    };
     let tracer = Tracer::start(&wish).map_err(|limit| refused(&limit))?;
     let page = output::page(options.format, options.top.unwrap_or(TOP_TEXT));
     let mut session = Session {

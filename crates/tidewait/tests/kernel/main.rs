@@ -5,6 +5,6 @@ mod check;
 mod common;
 mod explain;
 mod report;
-mod traced;
 mod trace;
+mod traced;
 mod trouble;
