@@ -45,7 +45,8 @@ impl Tracing {
     /// A limit that says what is missing.
     pub fn start(root: &Path, window: Duration) -> Result<Tracing, Limit> {
         let begin = Instant::now();
-        let tracer = Tracer::start(&Wish { root: root.to_owned(), waiting: WAITING, ..Wish::default() })?;
+        let tracer =
+            Tracer::start(&Wish { root: root.to_owned(), waiting: WAITING, binds: true, ..Wish::default() })?;
         let since = Instant::now();
         let nothing = Reading { at: since, flows: Vec::new() };
         Ok(Tracing { tracer, window, since, start: since - begin, first: nothing.clone(), next: nothing })

@@ -67,7 +67,7 @@ pub fn wish(netns: &NetNs) -> Wish {
         buffer: 1 << 21,
         ..Telling::default()
     };
-    Wish { root: "/".into(), waiting: 65_536, events: Some(telling) }
+    Wish { waiting: 65_536, events: Some(telling), ..Wish::default() }
 }
 
 impl Watch {
