@@ -58,7 +58,7 @@ pub struct Bounds {
     pub owners: u32,
     /// Rows of counts, of them three quarters as fine as can be. Some 250 bytes each.
     pub flows: u32,
-    /// Control groups whose names are kept. Some 850 bytes each.
+    /// Control groups whose names are kept. Some 1,400 bytes each.
     pub groups: u32,
     /// Ports that are listened on, of all namespaces. Some 70 bytes each.
     pub listening: u32,
@@ -66,7 +66,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { owners: 32_768, flows: 16_384, groups: 2_048, listening: 16_384 }
+        Bounds { owners: 32_768, flows: 16_384, groups: 1_024, listening: 16_384 }
     }
 }
 
