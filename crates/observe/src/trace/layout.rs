@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Control groups from the innermost outwards that are kept by name.
 pub(super) const LEVELS: usize = 8;
 /// Bytes of such a name.
-const NAME: usize = 160;
+pub(super) const NAME: usize = 160;
 
 /// `struct owner`.
 #[repr(C)]

@@ -20,7 +20,7 @@ const PAGE: u32 = 4_096;
 /// The program that looks once who listens already.
 const EXISTING: &str = "existing";
 /// The program that sees bind() fail.
-const BINDS: &str = "on_bind";
+pub(super) const BINDS: &str = "on_bind";
 
 /// Nothing less than everything.
 const ALL: &str = "traced connections";

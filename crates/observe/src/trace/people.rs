@@ -97,3 +97,53 @@ fn lossy(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::layout::NAME;
+
+    fn path(names: &[&str], levels: u32) -> CgroupPath {
+        let mut path = CgroupPath { levels, unused: 0, names: [[0; NAME]; LEVELS] };
+        for (place, name) in path.names.iter_mut().zip(names) {
+            let length = name.len().min(place.len() - 1);
+            place[..length].copy_from_slice(&name.as_bytes()[..length]);
+        }
+        path
+    }
+
+    #[test]
+    fn a_path_is_whole_unless_levels_or_ends_of_names_are_missing() {
+        let (nested, deeper) = (path(&["b", "a"], 2), path(&["x"; 8], 9));
+        assert_eq!((text(&nested).as_str(), whole(&nested)), ("/a/b", true));
+        assert_eq!((text(&deeper).as_str(), whole(&deeper)), ("/x/x/x/x/x/x/x/x", false));
+        let long = "n".repeat(300);
+        assert!(!whole(&path(&[&long], 1)));
+        assert!(whole(&path(&[], 0)));
+    }
+
+    #[test]
+    fn only_a_process_that_was_there_already_is_asked() {
+        let names = Names { root: "/".into(), users: Users::read(Path::new("/")), same_numbers: true };
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = u64::try_from(now.tv_sec).unwrap() * 1_000_000_000;
+        let owner = |tgid, since| Owner { tgid, since, ..Owner::default() };
+        let me = std::process::id();
+        assert!(names.of_process(&owner(me, now + 1_000_000_000)).is_some());
+        // Whoever was noted when the machine had just started was another with the same number.
+        assert_eq!(names.of_process(&owner(me, 1)), None);
+        assert_eq!(names.of_process(&owner(0, now)), None);
+        let elsewhere = Names { same_numbers: false, ..names };
+        assert_eq!(elsewhere.of_process(&owner(me, now + 1_000_000_000)), None);
+        assert!(elsewhere.limit().is_some());
+    }
+
+    #[test]
+    fn another_pid_namespace_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("proc/self/ns/pid");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "").unwrap();
+        assert!(!Names::read(root.path()).same_numbers);
+    }
+}
