@@ -9,6 +9,8 @@ mod event;
 #[cfg(feature = "bpf")]
 mod layout;
 #[cfg(feature = "bpf")]
+mod listening;
+#[cfg(feature = "bpf")]
 mod load;
 #[cfg(feature = "bpf")]
 mod people;

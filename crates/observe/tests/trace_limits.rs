@@ -4,13 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use tidewait_lab::{NetNs, skip};
+use tidewait_model::Limit;
+use tidewait_model::observation::Hides;
 use tidewait_model::report::Pool;
 use tidewait_model::trace::{Counts, Direction, Flow};
 use tidewait_observe::procfs::Membership;
@@ -31,7 +38,11 @@ impl Bench {
         }
         let netns = NetNs::new().unwrap();
         let done = netns.run(before).unwrap();
-        let tracer = Tracer::start(wish).unwrap();
+        let mut wish = wish.clone();
+        if let Some(telling) = &mut wish.events {
+            telling.netns = u32::try_from(netns.inode()).ok();
+        }
+        let tracer = Tracer::start(&wish).unwrap();
         Some((Bench { netns, tracer }, done))
     }
 
@@ -176,7 +187,6 @@ fn who_listened_before_owns_what_is_accepted_and_old_connections_keep_their_dire
     let telling = Telling { kinds: Kinds::of([Kind::Accept]), buffer: 1 << 16, ..Telling::default() };
     let wish = Wish { events: Some(telling), ..Wish::default() };
     let Some((mut bench, (address, listener, client, server))) = Bench::start(&wish, pair) else { return };
-    let inode = u32::try_from(bench.netns.inode()).unwrap();
     // Both ends were there before: the listener tells which is which.
     drop(server);
     drop(client);
@@ -188,12 +198,7 @@ fn who_listened_before_owns_what_is_accepted_and_old_connections_keep_their_dire
     // A new one belongs to the listener before anybody calls accept().
     let client = bench.netns.run(|| TcpStream::connect(address).unwrap()).unwrap();
     let mut owners = Vec::new();
-    let mut tell = |event: &tidewait_observe::trace::Event| {
-        if event.netns == inode {
-            owners.push(event.owner);
-        }
-    };
-    bench.tracer.poll(Duration::from_millis(10), &mut tell).unwrap();
+    bench.tracer.poll(Duration::from_millis(10), &mut |event| owners.push(event.owner)).unwrap();
     assert_eq!(owners.len(), 1);
     let program = bench.tracer.program(owners[0]).unwrap();
     assert_eq!(program.pid, Some(std::process::id()));
@@ -206,7 +211,6 @@ fn bind_that_finds_no_port_is_counted_and_nothing_else_is() {
     let wish = Wish { events: Some(telling), binds: true, ..Wish::default() };
     let Some((mut bench, ())) = Bench::start(&wish, || ()) else { return };
     assert!(bench.tracer.limits().is_empty(), "{:?}", bench.tracer.limits());
-    let inode = u32::try_from(bench.netns.inode()).unwrap();
     bench.netns.set("net.ipv4.ip_local_port_range", "40000 40001").unwrap();
     let taken = bench
         .netns
@@ -231,10 +235,8 @@ fn bind_that_finds_no_port_is_counted_and_nothing_else_is() {
     assert_eq!(taken, 2);
     let mut told = Vec::new();
     let mut tell = |event: &tidewait_observe::trace::Event| {
-        if event.netns == inode {
-            told.push((event.local.port, event.pool, event.error));
-            assert_eq!((event.remote, event.direction), (None, Direction::Bind));
-        }
+        told.push((event.local.port, event.pool, event.error));
+        assert_eq!((event.remote, event.direction), (None, Direction::Bind));
     };
     bench.tracer.poll(Duration::from_millis(10), &mut tell).unwrap();
     let in_use = Some(98);
@@ -392,4 +394,93 @@ fn an_address_is_where_it_was_asked_for() {
     let flows = bench.flows(Direction::Bind);
     let rows: Vec<_> = flows.iter().map(|flow| (flow.local.unwrap().ip.to_string(), flow.port)).collect();
     assert_eq!(rows, [("127.0.0.9".to_owned(), 7_010)]);
+}
+
+/// Starts a tracer with no other capabilities than these, on a thread of its own: each thread has its own.
+fn start_with(effective: CapabilitySet) -> Result<(), Limit> {
+    let start = move || {
+        let sets = capabilities(None).unwrap();
+        set_capabilities(None, CapabilitySets { effective, ..sets }).unwrap();
+        Tracer::start(&bounded(Bounds::default())).map(drop)
+    };
+    std::thread::spawn(start).join().unwrap()
+}
+
+#[test]
+fn a_missing_capability_is_named_and_those_named_suffice() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("a_missing_capability_is_named_and_those_named_suffice", "takes root to give up");
+    }
+    let (bpf, perfmon) = (CapabilitySet::BPF, CapabilitySet::PERFMON);
+    let refused = |effective| {
+        let limit = start_with(effective).unwrap_err();
+        assert_eq!((limit.what.as_str(), limit.hides), ("traced connections", Hides::Detail));
+        (limit.why, limit.remedy.unwrap())
+    };
+    let (why, remedy) = refused(CapabilitySet::empty());
+    assert!(why.contains("CAP_BPF") && why.contains("CAP_PERFMON"), "{why}");
+    assert!(remedy.contains("CAP_BPF") && remedy.contains("CAP_PERFMON"), "{remedy}");
+    assert_eq!(refused(bpf).0, "BPF is refused: CAP_PERFMON missing");
+    assert_eq!(refused(perfmon).0, "BPF is refused: CAP_BPF missing");
+    start_with(bpf | perfmon).unwrap();
+}
+
+#[test]
+fn a_service_owns_the_socket_that_systemd_keeps_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let systemd = directory.path().join("systemd");
+    // By a process beside: what this one has open for writing, forks of other tests would hold open (ETXTBSY).
+    assert!(Command::new("cp").arg("/bin/sleep").arg(&systemd).status().unwrap().success());
+    let hold = |program: &Path, listener: &TcpListener| {
+        let socket = OwnedFd::from(listener.try_clone().unwrap());
+        Command::new(program).arg("30").stdin(socket).spawn().unwrap()
+    };
+    let prepare = || {
+        let listener = everywhere();
+        let address = (Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port());
+        (address, [hold(&systemd, &listener), hold(Path::new("/bin/sleep"), &listener)])
+    };
+    let Some((mut bench, (address, mut holders))) = Bench::start(&Wish::default(), prepare) else { return };
+    let client = bench.netns.run(|| TcpStream::connect(address).unwrap()).unwrap();
+    let incoming = bench.flows(Direction::Incoming);
+    for holder in &mut holders {
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+    }
+    assert_eq!(incoming.len(), 1);
+    assert_eq!(pid(&incoming[0]), Some(holders[1].id()), "{incoming:?}");
+    drop(client);
+}
+
+#[test]
+fn a_listener_in_nobodys_files_still_tells_the_direction() {
+    let prepare = || {
+        let listener = everywhere();
+        let address = (Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port());
+        let client = TcpStream::connect(address).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        // A descriptor on its way from one process to another belongs to neither.
+        let ends = UnixStream::pair().unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let sent = [listener.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&sent)));
+        rustix::net::sendmsg(&ends.0, &[IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+        // A namespace is found by the processes that live in it.
+        let sleeper = Command::new("sleep").arg("30").spawn().unwrap();
+        (address.1, client, server, (ends, sleeper))
+    };
+    let Some((mut bench, (port, client, server, (_ends, mut sleeper)))) =
+        Bench::start(&Wish::default(), prepare)
+    else {
+        return;
+    };
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    drop(server);
+    drop(client);
+    let incoming = bench.flows(Direction::Incoming);
+    let rows: Vec<_> = incoming.iter().map(|flow| (flow.port, flow.counts.closed_here)).collect();
+    assert_eq!(rows, [(port, 1)]);
+    assert_eq!(bench.flows(Direction::Outgoing).len(), 1);
 }

@@ -33,6 +33,8 @@ pub struct Tracer {
     ring: Option<(RingBuffer<'static>, Rc<RefCell<Vec<layout::Event>>>)>,
     object: Object,
     maps: HashMap<String, MapHandle>,
+    /// Listening ports that found no room when the tracing began.
+    unlisted: u64,
     names: Names,
     people: HashMap<u32, Program>,
     limits: Vec<Limit>,
@@ -44,7 +46,7 @@ impl Tracer {
     /// # Errors
     /// A limit that says what is missing: a capability, the kernel's type information, a kind of program or map.
     pub fn start(wish: &Wish) -> Result<Tracer, Limit> {
-        let Loaded { links, object, maps, mut limits } = load(wish)?;
+        let Loaded { links, object, maps, unlisted, mut limits } = load(wish)?;
         let ring = match wish.events.as_ref().and_then(|_| maps.get("ring")) {
             Some(map) => Some(ring(map).map_err(|error| {
                 refusal::limit(&wish.root, "traced events", &bpf::trouble("ring buffer", &error))
@@ -53,7 +55,7 @@ impl Tracer {
         };
         let names = Names::read(&wish.root);
         limits.extend(names.limit());
-        Ok(Tracer { _links: links, ring, object, maps, names, people: HashMap::new(), limits })
+        Ok(Tracer { _links: links, ring, object, maps, unlisted, names, people: HashMap::new(), limits })
     }
 
     /// What could not be followed from the start.
@@ -105,7 +107,7 @@ impl Tracer {
             events: losses.events,
             waiting: losses.waiting,
             groups: losses.groups,
-            listening: losses.listening,
+            listening: losses.listening + self.unlisted,
             missed: self.missed(),
         }
     }

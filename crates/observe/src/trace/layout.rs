@@ -79,6 +79,14 @@ pub(super) struct Waiting {
     pub(super) unused: [u8; 2],
 }
 
+/// `struct listening_key`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(super) struct ListeningKey {
+    pub(super) netns: u32,
+    pub(super) port: u32,
+}
+
 /// `struct event`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
