@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tidewait_model::trace::{Counts, Direction, Flow, Program};
 use tidewait_model::{Endpoint, Limit};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::load::{Loaded, load};
+use super::load::{BINDS, Loaded, load};
 use super::people::Names;
 use super::{Closed, Event, Kind, Losses, Picture, Waiting, Wish, layout, refusal};
 use crate::bpf;
@@ -31,8 +31,10 @@ pub struct Tracer {
     // Dropped first, so that nothing is told any more when the ring goes.
     _links: Vec<Link>,
     ring: Option<(RingBuffer<'static>, Rc<RefCell<Vec<layout::Event>>>)>,
-    _object: Object,
+    object: Object,
     maps: HashMap<String, MapHandle>,
+    /// Listening ports that found no room when the tracing began.
+    unlisted: u64,
     names: Names,
     people: HashMap<u32, Program>,
     limits: Vec<Limit>,
@@ -44,7 +46,7 @@ impl Tracer {
     /// # Errors
     /// A limit that says what is missing: a capability, the kernel's type information, a kind of program or map.
     pub fn start(wish: &Wish) -> Result<Tracer, Limit> {
-        let Loaded { links, object, maps, mut limits } = load(wish)?;
+        let Loaded { links, object, maps, unlisted, mut limits } = load(wish)?;
         let ring = match wish.events.as_ref().and_then(|_| maps.get("ring")) {
             Some(map) => Some(ring(map).map_err(|error| {
                 refusal::limit(&wish.root, "traced events", &bpf::trouble("ring buffer", &error))
@@ -53,7 +55,7 @@ impl Tracer {
         };
         let names = Names::read(&wish.root);
         limits.extend(names.limit());
-        Ok(Tracer { _links: links, ring, _object: object, maps, names, people: HashMap::new(), limits })
+        Ok(Tracer { _links: links, ring, object, maps, unlisted, names, people: HashMap::new(), limits })
     }
 
     /// What could not be followed from the start.
@@ -105,8 +107,21 @@ impl Tracer {
             events: losses.events,
             waiting: losses.waiting,
             groups: losses.groups,
-            listening: losses.listening,
+            listening: losses.listening + self.unlisted,
+            missed: self.missed(),
         }
+    }
+
+    /// How often the kernel left out a program because it ran already on the same processor. Whether bind() would have
+    /// failed is not asked: nearly all of those would have been other system calls.
+    fn missed(&self) -> u64 {
+        let counts = self.object.progs().filter(|program| program.name() != BINDS).filter_map(|program| {
+            let about = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
+            let text = std::fs::read_to_string(about).ok()?;
+            let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+            count.trim().parse::<u64>().ok()
+        });
+        counts.sum()
     }
 
     /// Kernel memory of the tracer's maps, in bytes; what is kept with each socket comes to some 64 bytes more.

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Control groups from the innermost outwards that are kept by name.
 pub(super) const LEVELS: usize = 8;
 /// Bytes of such a name.
-const NAME: usize = 96;
+pub(super) const NAME: usize = 160;
 
 /// `struct owner`.
 #[repr(C)]
@@ -77,6 +77,14 @@ pub(super) struct Waiting {
     pub(super) direction: u8,
     pub(super) pool: u8,
     pub(super) unused: [u8; 2],
+}
+
+/// `struct listening_key`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(super) struct ListeningKey {
+    pub(super) netns: u32,
+    pub(super) port: u32,
 }
 
 /// `struct event`.

@@ -8,7 +8,7 @@ use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder};
 use tidewait_model::Limit;
 use zerocopy::IntoBytes;
 
-use super::{Bounds, Telling, Wish, layout, refusal, tracer};
+use super::{Bounds, Telling, Wish, layout, listening, refusal, tracer};
 use crate::bpf::{self, Cause, Trouble};
 
 /// `connections.bpf.c`, compiled.
@@ -20,7 +20,7 @@ const PAGE: u32 = 4_096;
 /// The program that looks once who listens already.
 const EXISTING: &str = "existing";
 /// The program that sees bind() fail.
-const BINDS: &str = "on_bind";
+pub(super) const BINDS: &str = "on_bind";
 
 /// Nothing less than everything.
 const ALL: &str = "traced connections";
@@ -30,6 +30,8 @@ pub(super) struct Loaded {
     pub(super) links: Vec<Link>,
     pub(super) object: Object,
     pub(super) maps: HashMap<String, MapHandle>,
+    /// Listening ports that found no room.
+    pub(super) unlisted: u64,
     /// What could not be had.
     pub(super) limits: Vec<Limit>,
 }
@@ -84,7 +86,8 @@ pub(super) fn load(wish: &Wish) -> Result<Loaded, Limit> {
         let handle = MapHandle::try_from(&map).map_err(|error| refused(&bpf::trouble(&name, &error)))?;
         maps.insert(name, handle);
     }
-    Ok(Loaded { links, object, maps, limits })
+    let unlisted = maps.get("listening").map_or(0, |map| listening::complete(&wish.root, map));
+    Ok(Loaded { links, object, maps, unlisted, limits })
 }
 
 /// The object in the kernel, nothing attached yet; of the programs that can be done without, only `extras`.

@@ -13,7 +13,7 @@
 
 #define COMMAND 16 /* TASK_COMM_LEN */
 #define LEVELS 8   /* control groups from the innermost outwards that are kept by name */
-#define NAME 96	   /* bytes of such a name: "cri-containerd-", 64 digits, ".scope" fits */
+#define NAME 160   /* bytes of such a name: "kubepods-besteffort-pod" with its uid, ".slice:cri-containerd:", 64 digits fit */
 
 /* Who: one process under one name, in one control group. Its place in the list of owners is its number; 0 is nobody. */
 struct owner {

@@ -102,6 +102,7 @@ fn the_reader_and_the_programs_mean_the_same_bytes() {
             remote
         ),
         mirror!(Losses, "losses", owners, flows, counts, sockets, events, waiting, groups, listening),
+        mirror!(ListeningKey, "listening_key", netns, port),
         mirror!(Ledger, "ledger", owners, flows, losses),
         mirror!(
             Settings,
