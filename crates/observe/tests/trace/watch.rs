@@ -79,6 +79,14 @@ impl Watch {
         Some(Watch { netns, events: Vec::new(), tracer, _alone: alone })
     }
 
+    /// The same without events, where there would be too many to read.
+    pub fn counting(name: &str) -> Option<Watch> {
+        let alone = turn(name)?;
+        let netns = NetNs::new().unwrap();
+        let tracer = Tracer::start(&Wish { events: None, ..wish(&netns) }).unwrap();
+        Some(Watch { netns, events: Vec::new(), tracer, _alone: alone })
+    }
+
     /// A tracer that begins when the namespace has seen something already.
     pub fn start_after<T: Send>(name: &str, before: impl FnOnce() -> T + Send) -> Option<(Watch, T)> {
         let alone = turn(name)?;
