@@ -261,7 +261,9 @@ fn what_was_there_before_is_told_by_direction_and_closer() {
         (Incoming, 20_001, (0, 1, 0, 0, 0)),
         (Outgoing, 20_002, (0, 0, 0, 0, 1)),
         (Incoming, 20_002, (0, 0, 0, 1, 0)),
-        (Incoming, 20_003, (1, 1, 0, 0, 0)),
+        // The one from before ends with the block, its client first.
+        (Incoming, 20_003, (1, 1, 1, 0, 0)),
+        (Outgoing, 20_003, (0, 1, 1, 0, 0)),
     ];
     // The last of all was a FIN; nothing comes after it.
     until("the last", || of(&mut watch, Incoming, 20_003).1 == 1);
