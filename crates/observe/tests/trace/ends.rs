@@ -9,7 +9,7 @@ use super::sockets::{
     Pair, deaf, destroy, disconnect, drain, linger_zero, pair, send, set, state, until, until_state,
     until_there,
 };
-use super::watch::{Expected, Place, Watch, places};
+use super::watch::{Expected, Place, Watch, families};
 
 const ESTABLISHED: u8 = 1;
 const FIN_WAIT2: u8 = 5;
@@ -374,7 +374,7 @@ fn each_end_is_counted_as_what_it_was_on_both_sides() {
     };
     let mut expected = Vec::new();
     for (number, (name, run, outgoing, incoming)) in cases().into_iter().enumerate() {
-        for (family, place) in places(20_000 + u16::try_from(number).unwrap()) {
+        for (family, place) in families(number) {
             watch.netns.run(|| run(established(place))).unwrap();
             let name = format!("{name}, {family}");
             let port = place.listen.port();

@@ -3,6 +3,8 @@
 
 mod begins;
 mod ends;
+mod life;
 mod sockets;
+mod waiting;
 mod watch;
 mod who;

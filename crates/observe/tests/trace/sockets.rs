@@ -228,6 +228,9 @@ impl Fork {
                 libc::_exit(0);
             }
         }
+        // A process that is gone keeps its name until it is waited for.
+        let comm = format!("/proc/{pid}/comm");
+        until("the child's name", || std::fs::read_to_string(&comm).unwrap().trim() == name);
         Fork(pid)
     }
 
