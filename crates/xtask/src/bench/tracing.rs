@@ -164,14 +164,17 @@ impl Running {
                 .spawn()
                 .with_context(|| format!("cannot run {}", program.display()))?,
         );
+        if !contender.traces {
+            return Ok(running);
+        }
         let begin = Instant::now();
         let mut attached = 0;
-        while contender.traces {
+        loop {
             std::thread::sleep(Duration::from_millis(100));
             let now = attachments(running.0.id());
             // No more than a moment ago: it has begun.
             if now > 0 && now == attached {
-                break;
+                return Ok(running);
             }
             attached = now;
             if begin.elapsed() > PATIENCE || running.0.try_wait()?.is_some() {
@@ -181,7 +184,6 @@ impl Running {
                 );
             }
         }
-        Ok(running)
     }
 }
 
