@@ -53,5 +53,5 @@ pub use privilege::{Privilege, enter, isolated, scaled, skip};
 pub use repeat::{Repeat, Repeated};
 pub use scenario::{Expectation, Judgement, Lens, Scenario, Stage};
 pub use server::{Policy, Server, ServerOptions};
-pub use sprint::Sprint;
+pub use sprint::{Sprint, Use};
 pub use tally::Sockstat;

@@ -16,6 +16,15 @@ const PORT: u16 = 3_306;
 /// Destinations, taken in turn (127.0.0.1 and what follows), so that connect() finds a port at once.
 const DESTINATIONS: u8 = 16;
 
+/// What happens on each connection between accept() and close().
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Nothing: whatever is done for each connection weighs most.
+    None,
+    /// A request and an answer of 100 bytes each, as of a program that opens a connection for each request.
+    Request,
+}
+
 /// What a sprint did.
 #[derive(Debug, Clone, Copy)]
 pub struct Sprint {
@@ -48,7 +57,7 @@ impl NetNs {
     ///
     /// # Errors
     /// When the namespace cannot be entered, the port is taken, or a call fails.
-    pub fn sprint(&self, duration: Duration) -> Result<Sprint> {
+    pub fn sprint(&self, duration: Duration, used: Use) -> Result<Sprint> {
         self.run(|| {
             let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
             let listener = socket::listen(any, 128, false).context("listen on", any)?;
@@ -58,21 +67,28 @@ impl NetNs {
                 // Looking at the clock for each would count as well.
                 for number in 1..=DESTINATIONS {
                     let to = SocketAddr::from(([127, 0, 0, number], PORT));
-                    cycle(&listener, to).context("connect to", to)?;
+                    cycle(&listener, to, used).context("connect to", to)?;
                     made += 1;
                 }
             }
-            let used = clock_gettime(ClockId::ThreadCPUTime) - begun;
-            let cpu = Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0));
+            let spent = clock_gettime(ClockId::ThreadCPUTime) - begun;
+            let cpu = Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or(0));
             Ok(Sprint { made, elapsed: begin.elapsed(), cpu })
         })?
     }
 }
 
-fn cycle(listener: &OwnedFd, to: SocketAddr) -> std::io::Result<()> {
+fn cycle(listener: &OwnedFd, to: SocketAddr, used: Use) -> std::io::Result<()> {
     let client = socket::tcp(to.ip(), SocketFlags::empty())?;
     rustix::net::connect(&client, &to)?;
     let server = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?;
+    if used == Use::Request {
+        let mut message = [b'.'; 100];
+        for (from, to) in [(&client, &server), (&server, &client)] {
+            rustix::io::write(from, &message)?;
+            rustix::io::read(to, &mut message)?;
+        }
+    }
     drop(client);
     drop(server);
     Ok(())

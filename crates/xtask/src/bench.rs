@@ -1,7 +1,9 @@
-//! The benchmark of `report` beside its peers, alternating in one run; writes docs/benchmarks.md.
+//! The benchmarks of `report` and of tracing beside their peers, alternating in one run; writes docs/benchmarks.md.
 //!
 //! A load is made in a namespace of its own, and this program runs itself inside it to measure. Each figure is the median
 //! of several rounds; ratios are what counts, times belong to the machine.
+
+mod tracing;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,12 @@ pub struct Options {
     /// Sockets in TIME_WAIT for the memory figure
     #[arg(long, default_value_t = 1_000_000)]
     memory_sockets: u64,
+    /// Rounds of the tracing benchmark
+    #[arg(long, default_value_t = 21)]
+    tracing_rounds: usize,
+    /// Write the section on tracing anew and leave the others
+    #[arg(long)]
+    only_tracing: bool,
     /// Measure here, inside the load, and print rows: what the benchmark calls itself with
     #[arg(long, hide = true, value_name = "DIRECTORY")]
     inside: Option<PathBuf>,
@@ -55,10 +63,19 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         }
     }
     let directory = workspace.target().join("release");
+    let file = workspace.root.join("docs/benchmarks.md");
+    let tracing = tracing::section(&directory, options.tracing_rounds)?;
+    if options.only_tracing {
+        let page = std::fs::read_to_string(&file)?;
+        let (others, _) = page.split_once("\n## Tracing\n").unwrap_or((page.as_str(), ""));
+        std::fs::write(&file, format!("{others}\n{tracing}"))?;
+        println!("{tracing}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let comparison = loaded(&directory, options.sockets, 8)?;
     let memory = loaded(&directory, options.memory_sockets, 40)?;
-    let page = page(options, &comparison, &memory)?;
-    std::fs::write(workspace.root.join("docs/benchmarks.md"), &page)?;
+    let page = format!("{}\n{tracing}", page(options, &comparison, &memory)?);
+    std::fs::write(&file, &page)?;
     println!("{page}");
     Ok(ExitCode::SUCCESS)
 }

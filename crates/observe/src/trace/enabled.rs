@@ -140,8 +140,8 @@ impl Tracer {
     /// A limit, if the kernel does not let it be read any more.
     pub fn picture(&mut self) -> Result<Picture, Limit> {
         let mut picture = Picture { losses: self.losses(), ..Picture::default() };
-        let mut rows: Vec<(layout::FlowKey, layout::Tally)> = Vec::new();
-        self.all("flows", &mut |key, value| rows.push((key, value)))?;
+        let mut rows: Vec<layout::Flow> = Vec::new();
+        self.all("flows", &mut |_: u32, row| rows.push(row))?;
         let mut waiting = HashMap::new();
         self.all("waiting", &mut |_: u32, note: layout::Waiting| {
             let direction = direction(note.direction).unwrap_or_default();
@@ -150,7 +150,7 @@ impl Tracer {
             }
         })?;
         picture.waiting = waiting;
-        for (key, tally) in rows {
+        for layout::Flow { key, tally } in rows {
             let Some(direction) = direction(key.direction) else { continue };
             let program = self.program(key.owner).cloned();
             picture.flows.push((key.netns, flow(program, direction, &key, &tally)));

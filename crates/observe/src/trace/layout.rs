@@ -66,6 +66,14 @@ pub(super) struct Tally {
     pub(super) failed: u64,
 }
 
+/// `struct flow`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(super) struct Flow {
+    pub(super) key: FlowKey,
+    pub(super) tally: Tally,
+}
+
 /// `struct waiting`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -43,7 +43,7 @@ int existing(struct bpf_iter__task_file *ctx)
 	kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	if (kept && kept->owner && !keeps_for_others(kept->owner))
 		return 0;
-	fresh.owner = owner_of(task, BPF_CORE_READ(task, cred, uid.val));
+	fresh.owner = owner_of(task, task->cred->uid.val);
 	if (kept)
 		kept->owner = fresh.owner;
 	else if (!bpf_sk_storage_get(&connections, sk, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE))

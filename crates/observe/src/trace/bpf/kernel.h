@@ -15,6 +15,7 @@ typedef __u32 u32;
 typedef __u64 u64;
 typedef __s32 s32;
 typedef __s64 s64;
+typedef __u64 __attribute__((may_alias)) word; /* eight bytes of anything */
 
 #define AF_INET 2
 #define AF_INET6 10

@@ -65,7 +65,7 @@ struct flow_key {
 	__u16 port;  /* outgoing: the remote one; incoming: the local one; of a failed bind(): the one asked for */
 	__u8 family; /* AF_INET or AF_INET6; IPv4-mapped is AF_INET */
 	__u8 direction;
-	__u8 local[16];
+	__u8 local[16] __attribute__((aligned(8)));
 	__u8 remote[16]; /* of outgoing connections only */
 };
 
@@ -88,6 +88,11 @@ struct tally {
 	__u64 refused;	     /* connect(): ECONNREFUSED */
 	__u64 unanswered;    /* connect(): ETIMEDOUT */
 	__u64 failed;	     /* connect(): another error, or given up by the program */
+};
+
+struct flow {
+	struct flow_key key;
+	struct tally tally;
 };
 
 /* What is kept with each socket (BPF_MAP_TYPE_SK_STORAGE); the kernel frees it with the socket. */
@@ -176,7 +181,7 @@ struct losses {
 /* How much is in use, and what was lost. */
 struct ledger {
 	__u32 owners; /* the next free number of an owner; 0 is nobody */
-	__u32 flows;
+	__u32 flows;  /* the next free number of a flow; 0 is none */
 	struct losses losses;
 };
 

@@ -75,6 +75,7 @@ fn the_reader_and_the_programs_mean_the_same_bytes() {
             unanswered,
             failed
         ),
+        mirror!(Flow, "flow", key, tally),
         mirror!(Waiting, "waiting", cookie, owner, closer, since, direction, pool, unused),
         mirror!(
             Event,
