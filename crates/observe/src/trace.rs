@@ -125,7 +125,7 @@ pub struct Picture {
     /// Owners by number.
     pub people: HashMap<u32, Program>,
     /// Whose the sockets in TIME_WAIT were, by cookie.
-    pub waiting: HashMap<u64, Waiting>,
+    pub waiting: foldhash::HashMap<u64, Waiting>,
     /// What could not be counted or told.
     pub losses: Losses,
 }

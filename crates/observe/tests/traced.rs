@@ -3,25 +3,13 @@
 
 use std::time::Duration;
 
-use tidewait_observe::places::Scope;
-use tidewait_observe::survey::{Owners, Question, Tracing};
-
-fn question() -> Question {
-    Question {
-        root: "/".into(),
-        scope: Scope::Auto,
-        to: None,
-        keep: 10,
-        owners: Owners::Always,
-        watch_for: None,
-    }
-}
+use tidewait_observe::survey::Tracing;
+use tidewait_observe::trace::Wish;
 
 #[cfg(not(feature = "bpf"))]
 #[test]
 fn without_bpf_built_in_the_tracer_says_so() {
-    let question = question();
-    let limit = Tracing::start(&question.root, Duration::from_secs(1)).err().unwrap();
+    let limit = Tracing::start(&Wish::default(), Duration::from_secs(1)).err().unwrap();
     assert!(limit.why.contains("built without BPF") && limit.remedy.is_some(), "{limit:?}");
 }
 
@@ -35,9 +23,21 @@ mod with_bpf {
     use tidewait_model::address::Address;
     use tidewait_model::trace::{Direction, Flow, Traced};
     use tidewait_model::{NamespaceFacts, Observation, Owner, OwnerBasis};
-    use tidewait_observe::survey::survey_traced;
+    use tidewait_observe::places::Scope;
+    use tidewait_observe::survey::{Owners, Question, survey_traced};
 
     use super::*;
+
+    fn question() -> Question {
+        Question {
+            root: "/".into(),
+            scope: Scope::Auto,
+            to: None,
+            keep: 10,
+            owners: Owners::Always,
+            watch_for: None,
+        }
+    }
 
     /// Longer than what the age of a socket may be wrong by.
     const PAUSE: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ mod with_bpf {
         let full = format!("with_bpf::{name}");
         isolated(&full, || {
             let (client, server) = Lab::new().pair().unwrap();
-            let inside = || match Tracing::start(&question().root, window) {
+            let inside = || match Tracing::start(&Wish::default(), window) {
                 Ok(mut tracing) => {
                     sleep(PAUSE);
                     test(&mut tracing, &client, &server);
@@ -155,7 +155,7 @@ mod with_bpf {
             let (client, server) = Lab::new().pair().unwrap();
             Path::between(&client, &server).to(address(CHURNED)).fill_time_wait(500).unwrap();
             sleep(PAUSE);
-            let inside = || match Tracing::start(&question().root, PAUSE) {
+            let inside = || match Tracing::start(&Wish::default(), PAUSE) {
                 Ok(mut tracing) => {
                     let observation = look(&mut tracing);
                     let (facts, traced) = facts(&observation);
@@ -223,7 +223,7 @@ mod with_bpf {
             let (client, server) = Lab::new().pair().unwrap();
             let path = Path::between(&client, &server).to(address(CHURNED));
             let _pool = path.hold_established(200).unwrap();
-            let inside = || match Tracing::start(&question().root, PAUSE) {
+            let inside = || match Tracing::start(&Wish::default(), PAUSE) {
                 Ok(mut tracing) => {
                     sleep(PAUSE);
                     let connect = || TcpStream::connect(address(CHURNED)).unwrap();

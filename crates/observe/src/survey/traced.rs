@@ -1,7 +1,6 @@
 //! What the tracer showed of the namespaces that were looked into, beside what their sockets show now.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidewait_model::trace::{Counts, Direction, Flow, Traced};
@@ -12,10 +11,6 @@ use crate::census::Window;
 use crate::census::joined::owners;
 use crate::trace::picture::{grouped, since};
 use crate::trace::{Picture, Tracer, Wish};
-
-/// Sockets in TIME_WAIT that are remembered with their owners, of all namespaces: as many as one namespace may have
-/// (`net.ipv4.tcp_max_tw_buckets`, where there is memory for it).
-const WAITING: u32 = 262_144;
 
 /// A running tracer, and the window that is told of: [`super::survey_traced`] may be called with it again and again.
 ///
@@ -39,14 +34,13 @@ struct Reading {
 }
 
 impl Tracing {
-    /// Begins to trace. `root` is the root of the file system; `window`: over how long connections are counted.
+    /// Begins to trace; `window`: over how long connections are counted.
     ///
     /// # Errors
     /// A limit that says what is missing.
-    pub fn start(root: &Path, window: Duration) -> Result<Tracing, Limit> {
+    pub fn start(wish: &Wish, window: Duration) -> Result<Tracing, Limit> {
         let begin = Instant::now();
-        let tracer =
-            Tracer::start(&Wish { root: root.to_owned(), waiting: WAITING, binds: true, ..Wish::default() })?;
+        let tracer = Tracer::start(wish)?;
         let since = Instant::now();
         let nothing = Reading { at: since, flows: Vec::new() };
         Ok(Tracing { tracer, window, since, start: since - begin, first: nothing.clone(), next: nothing })

@@ -142,7 +142,7 @@ impl Tracer {
         let mut picture = Picture { losses: self.losses(), ..Picture::default() };
         let mut rows: Vec<layout::Flow> = Vec::new();
         self.all("flows", &mut |_: u32, row| rows.push(row))?;
-        let mut waiting = HashMap::new();
+        let mut waiting = foldhash::HashMap::default();
         self.all("waiting", &mut |_: u32, note: layout::Waiting| {
             let direction = direction(note.direction).unwrap_or_default();
             if note.cookie != 0 {

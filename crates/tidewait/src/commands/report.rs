@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tidewait_diagnose::{Options, assess};
 use tidewait_observe::places::Scope;
 use tidewait_observe::survey::{self, Question, Tracing, survey, survey_traced};
+use tidewait_observe::trace::Wish;
 use tidewait_surfaces::text;
 
 use crate::cli::{Owners, Report};
@@ -16,6 +17,10 @@ use crate::output;
 /// Destinations listed on a page, and in JSON, where the user gave no number.
 const TOP_TEXT: usize = 10;
 const TOP_JSON: usize = 100;
+
+/// Sockets in TIME_WAIT whose owners are remembered, of all namespaces: as many as one may have where there is memory
+/// (net.ipv4.tcp_max_tw_buckets).
+const WAITING: u32 = 262_144;
 
 /// Runs the command.
 pub fn run(options: &Report) -> anyhow::Result<()> {
@@ -37,7 +42,8 @@ pub fn run(options: &Report) -> anyhow::Result<()> {
     let mut untraced = None;
     if let Some(seconds) = options.trace {
         let window = Duration::from_secs_f64(seconds);
-        match Tracing::start(&question.root, window) {
+        let wish = Wish { root: question.root.clone(), waiting: WAITING, binds: true, ..Wish::default() };
+        match Tracing::start(&wish, window) {
             Ok(tracing) => {
                 interrupt::wait(window)?;
                 tracer = Some(tracing);
