@@ -87,7 +87,8 @@ impl Opener {
         let counts = &self.counts;
         let mut parts = Vec::new();
         if opened(counts) > 0 {
-            parts.push(format!("opened {} connections a second", figure(self.rate())));
+            let what = if counts.connects == 0 { "accepted" } else { "opened" };
+            parts.push(format!("{what} {} connections a second", figure(self.rate())));
         }
         let ended = counts.closed();
         if ended > 0 {
