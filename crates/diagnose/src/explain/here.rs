@@ -228,11 +228,14 @@ impl<'a> Look<'a> {
             namespaces.filter_map(|namespace| Some((namespace, namespace.traced.as_ref()?)))
         {
             let closed = &namespace.closed_here;
-            let here = closed.connections.unwrap_or(0);
-            let both = here.saturating_add(closed.connections_closed_there.unwrap_or(0));
-            let meaning =
-                format!("of {} in {} s, in {}", count(both), figure(traced.seconds), namespace.name);
-            facts.push(fact("closed first here", count(here), meaning));
+            for (which, side) in [("outgoing", &closed.outgoing), ("incoming", &closed.incoming)] {
+                let Some(side) = side.as_ref().filter(|side| side.here.saturating_add(side.there) > 0) else {
+                    continue;
+                };
+                let both = count(side.here.saturating_add(side.there));
+                let meaning = format!("of {both} in {} s, in {}", figure(traced.seconds), namespace.name);
+                facts.push(fact(format!("{which}, closed here first"), count(side.here), meaning));
+            }
             facts.extend(closed.by_owner.iter().take(3).map(|owner| {
                 let share = format!("{:.0} %", (owner.share * 100.0).floor());
                 fact(format!("closes first: {}", who(owner)), share, "of those, traced")

@@ -241,7 +241,8 @@ proptest! {
         let report = assess(&seen(vec![facts], Machine::default()), &Options { top: 0, timings: false });
         let namespace = &report.namespaces[0];
         let closed = &namespace.closed_here;
-        for owners in [&closed.by_owner, &closed.outgoing, &closed.incoming] {
+        let sides = [&closed.outgoing, &closed.incoming].into_iter().flatten().map(|side| &side.by_owner);
+        for owners in sides.chain([&closed.by_owner]) {
             let all: f64 = owners.iter().map(|owner| owner.share).sum();
             prop_assert!((0.0..=1.001).contains(&all), "{all}");
         }

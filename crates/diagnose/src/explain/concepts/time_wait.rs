@@ -148,7 +148,7 @@ pub(super) const CONCEPTS: &[Article] = &[
                 &[
                     "Anything from before: sockets that were in TIME_WAIT when it began have no owner, and stay for up to a minute. A \
                      connection opened before and closed then counts as closed, without its lifetime.",
-                    "It needs root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN) and a kernel with BTF: `tidewait doctor` says what is missing. What \
+                    "It needs root (CAP_BPF and CAP_PERFMON) and a kernel with BTF: `tidewait doctor` says what is missing. What \
                      its tables could not hold is counted and told.",
                 ],
             ),
