@@ -8,7 +8,7 @@ use tidewait_model::report::Pool;
 use tidewait_model::trace::Counts;
 use tidewait_model::{Census, Destination, NamespaceFacts, Occupancy, PortRange, PortSet, Source};
 
-use crate::findings::words::{count, pool_word};
+use crate::findings::words::{count, pool_word, things};
 
 /// Below this many ports their parity proves nothing.
 const TELLING: u32 = 8;
@@ -192,6 +192,7 @@ pub fn settle(inferred: Inferred, counts: &Counts, bind_failed: u64) -> Inferred
     let program = counts.port_by_program;
     let connect = counts.connects.saturating_sub(counts.port_by_bind).saturating_sub(program);
     let all = connect.saturating_add(bind).saturating_add(program);
+    let times = |number: u64| things(number, "time", "times");
     let nearly_all = |part: u64| u128::from(part) * 50 >= u128::from(all) * 49;
     let failed = match bind_failed {
         0 => String::new(),
@@ -200,24 +201,22 @@ pub fn settle(inferred: Inferred, counts: &Counts, bind_failed: u64) -> Inferred
     let known = match () {
         () if all == 0 => return inferred,
         () if nearly_all(connect) => {
-            Inferred::new(Pool::Connect, format!("traced: connect() chose {} times", count(connect)))
+            Inferred::new(Pool::Connect, format!("traced: connect() chose {}", times(connect)))
         }
         () if nearly_all(bind) => {
-            Inferred::new(Pool::Bind, format!("traced: bind() chose {} times{failed}", count(bind)))
+            Inferred::new(Pool::Bind, format!("traced: bind() chose {}{failed}", times(bind)))
         }
         () if nearly_all(program) => {
-            let how = format!("traced: the program itself chose, {} times", count(program));
+            let how = format!("traced: the program itself chose, {}", times(program));
             Inferred::new(Pool::Unknown, how)
         }
         () => {
             let itself = match program {
                 0 => String::new(),
-                program => format!(", the program itself {} times", count(program)),
+                program => format!(", the program itself {}", times(program)),
             };
-            let (connect, bind) = (count(connect), count(bind));
-            let how = format!(
-                "traced: mixed: connect() chose {connect} times, bind() {bind} times{failed}{itself}"
-            );
+            let (connect, bind) = (times(connect), times(bind));
+            let how = format!("traced: mixed: connect() chose {connect}, bind() {bind}{failed}{itself}");
             Inferred::new(Pool::Unknown, how)
         }
     };

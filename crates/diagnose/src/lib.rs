@@ -36,8 +36,9 @@ pub fn assess(observation: &Observation, options: &Options) -> Report {
             namespace.incoming.truncate(options.top);
             namespace.listeners.truncate(options.top);
             let closed = &mut namespace.closed_here;
-            for owners in [&mut closed.by_owner, &mut closed.outgoing, &mut closed.incoming] {
-                owners.truncate(options.top);
+            closed.by_owner.truncate(options.top);
+            for side in [&mut closed.outgoing, &mut closed.incoming].into_iter().flatten() {
+                side.by_owner.truncate(options.top);
             }
             namespace.traced.iter_mut().for_each(|traced| traced.connections.truncate(options.top));
         }

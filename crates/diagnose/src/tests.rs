@@ -8,6 +8,8 @@ mod port_remedies;
 mod ports;
 mod properties;
 mod setup;
+mod traced;
+mod traced_ports;
 
 use std::collections::BTreeMap;
 

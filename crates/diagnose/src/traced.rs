@@ -2,7 +2,7 @@
 
 mod flows;
 
-use tidewait_model::report::{ClosedHere, Connections, Traced, TracedSum};
+use tidewait_model::report::{ClosedFirst, ClosedHere, Connections, Traced, TracedSum};
 use tidewait_model::trace::{self, Counts, Direction, Flow, Program};
 use tidewait_model::{Endpoint, Owner, OwnerBasis};
 
@@ -10,7 +10,10 @@ pub(crate) use flows::{Flows, by_program, sum};
 
 /// The traced part of a namespace.
 pub(crate) fn describe(traced: &trace::Traced) -> Traced {
-    let connections: Vec<Connections> = traced.flows.iter().map(|flow| row(flow, traced.seconds)).collect();
+    let mut connections: Vec<Connections> =
+        traced.flows.iter().map(|flow| row(flow, traced.seconds)).collect();
+    // What found no port is why somebody looks, however few they are.
+    connections.sort_by_key(|row| std::cmp::Reverse(row.no_port));
     Traced {
         seconds: traced.seconds,
         time_wait_born: traced.born,
@@ -54,17 +57,15 @@ pub fn row(flow: &Flow, seconds: f64) -> Connections {
 
 /// Who closes first, over all directions and for each.
 pub(crate) fn closed_here(traced: &trace::Traced) -> ClosedHere {
-    let closers = |wanted: Option<Direction>| {
-        let flows = traced.flows.iter().filter(|flow| wanted.is_none_or(|wanted| flow.direction == wanted));
-        closers(&flows.collect::<Vec<_>>())
+    let one = |wanted: Direction| {
+        let flows: Vec<&Flow> = traced.flows.iter().filter(|flow| flow.direction == wanted).collect();
+        let counts = sum(&flows);
+        Some(ClosedFirst { here: counts.closed_here, there: counts.closed_there, by_owner: closers(&flows) })
     };
-    let all = sum(&traced.flows.iter().collect::<Vec<_>>());
     ClosedHere {
-        by_owner: closers(None),
-        outgoing: closers(Some(Direction::Outgoing)),
-        incoming: closers(Some(Direction::Incoming)),
-        connections: Some(all.closed_here),
-        connections_closed_there: Some(all.closed_there),
+        by_owner: closers(&traced.flows.iter().collect::<Vec<_>>()),
+        outgoing: one(Direction::Outgoing),
+        incoming: one(Direction::Incoming),
     }
 }
 

@@ -100,7 +100,7 @@ pub struct Traced {
     pub time_wait_born: u64,
     /// Of those, how many have a known owner.
     pub time_wait_attributed: u64,
-    /// Connections by program and destination or service, most first.
+    /// Connections by program and destination or service: those that found no port first, then most first.
     pub connections: Vec<Connections>,
     /// How many such rows there are, listed or not.
     pub connections_total: u64,
@@ -310,18 +310,23 @@ pub struct TracedSum {
 pub struct ClosedHere {
     /// By owner, with the share of all connections that closed here first; empty unless traced.
     pub by_owner: Vec<Owner>,
-    /// The same of outgoing connections alone: their TIME_WAIT holds local ports.
+    /// Outgoing connections: where this side closes first, TIME_WAIT holds a local port. Null unless traced.
     #[serde(default)]
-    pub outgoing: Vec<Owner>,
-    /// The same of incoming connections alone: their TIME_WAIT costs memory.
+    pub outgoing: Option<ClosedFirst>,
+    /// Incoming connections: where this side closes first, TIME_WAIT costs memory and no port. Null unless traced.
     #[serde(default)]
-    pub incoming: Vec<Owner>,
-    /// How many connections closed here first while it was traced; null unless traced.
-    #[serde(default)]
-    pub connections: Option<u64>,
-    /// How many their peers closed first meanwhile; null unless traced.
-    #[serde(default)]
-    pub connections_closed_there: Option<u64>,
+    pub incoming: Option<ClosedFirst>,
+}
+
+/// Which side closed first, of the connections of one direction that closed while it was traced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClosedFirst {
+    /// How many closed here first.
+    pub here: u64,
+    /// How many the peer closed first.
+    pub there: u64,
+    /// Those that closed here first by owner.
+    pub by_owner: Vec<Owner>,
 }
 
 /// How bad a finding is, by its consequence.

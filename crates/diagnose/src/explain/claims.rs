@@ -67,3 +67,9 @@ pub(super) const TABLE_OVERFLOW: Claim = Claim {
     truth: "TCP logs nothing, in no kernel from 4.1 to 7.1: watch TcpExt.TCPTimeWaitOverflow. The connection is closed all \
             the same, only without TIME_WAIT.",
 };
+
+pub(super) const NOBODYS: Claim = Claim {
+    claim: "You cannot know whose a socket in TIME_WAIT is.",
+    truth: "Not afterwards: the kernel shows uid 0 and inode 0 for it. But it keeps the cookie of the connection that it was: \
+            who noted that cookie while a process held the connection knows it (6.18). `tidewait report --trace 10` does.",
+};

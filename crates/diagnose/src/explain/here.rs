@@ -5,7 +5,7 @@ use tidewait_model::explain::Fact;
 use tidewait_model::report::{Destination, Namespace, Pool, Report, Severity};
 use tidewait_model::{State, Version};
 
-use crate::findings::words::{count, figure, pool_word};
+use crate::findings::words::{count, figure, pool_word, who};
 
 /// Something to look up in the report.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,8 @@ pub(super) enum Here {
     Pools,
     /// On which side connections closed first.
     Sides,
+    /// Who closed first while it was traced.
+    ClosesFirst,
     /// The fullest accept queue.
     Listeners,
     /// Who holds sockets that stay in a state.
@@ -78,6 +80,7 @@ impl<'a> Look<'a> {
             Here::Fullest => self.fullest().into_iter().collect(),
             Here::Pools => self.pools().into_iter().collect(),
             Here::Sides => self.sides(),
+            Here::ClosesFirst => self.closes_first(),
             Here::Listeners => self.listeners().into_iter().collect(),
             Here::Lingering(state) => self.lingering(state),
             Here::Orphans => self.orphans().into_iter().collect(),
@@ -215,6 +218,30 @@ impl<'a> Look<'a> {
             ),
             fact("incoming in TIME_WAIT", count(came), "of the services that are listed; no ports"),
         ]
+    }
+
+    /// Who closed first, where it was traced.
+    fn closes_first(&self) -> Vec<Fact> {
+        let namespaces = self.report.namespaces.iter();
+        let mut facts = Vec::new();
+        for (namespace, traced) in
+            namespaces.filter_map(|namespace| Some((namespace, namespace.traced.as_ref()?)))
+        {
+            let closed = &namespace.closed_here;
+            for (which, side) in [("outgoing", &closed.outgoing), ("incoming", &closed.incoming)] {
+                let Some(side) = side.as_ref().filter(|side| side.here.saturating_add(side.there) > 0) else {
+                    continue;
+                };
+                let both = count(side.here.saturating_add(side.there));
+                let meaning = format!("of {both} in {} s, in {}", figure(traced.seconds), namespace.name);
+                facts.push(fact(format!("{which}, closed here first"), count(side.here), meaning));
+            }
+            facts.extend(closed.by_owner.iter().take(3).map(|owner| {
+                let share = format!("{:.0} %", (owner.share * 100.0).floor());
+                fact(format!("closes first: {}", who(owner)), share, "of those, traced")
+            }));
+        }
+        facts
     }
 
     fn listeners(&self) -> Option<Fact> {

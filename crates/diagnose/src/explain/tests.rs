@@ -282,3 +282,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_owner_of_time_wait_is_explained_and_told_where_it_was_traced() {
+    for name in ["owner-of-time-wait", "tracing", "--trace", "whose time wait"] {
+        assert_eq!(topic(name), "owner-of-time-wait");
+    }
+    assert_eq!(topic("who closes first"), "who-keeps-time-wait");
+    let mut seen = report(&[]);
+    let page = explain("tracing", Some(&seen)).unwrap();
+    assert!(page.here.iter().all(|fact| !fact.name.contains("closed here first")));
+    assert!(page.corrections[0].claim.contains("cannot know whose"));
+    let namespace = &mut seen.namespaces[0];
+    namespace.traced = Some(tidewait_model::report::Traced {
+        seconds: 10.0,
+        time_wait_born: 900,
+        time_wait_attributed: 900,
+        connections: vec![],
+        connections_total: 0,
+    });
+    let curl =
+        tidewait_model::trace::Program { command: "curl".to_owned(), pid: Some(7), ..Default::default() };
+    namespace.closed_here.by_owner = vec![crate::traced::owner(&curl, 0.979)];
+    let side = |here, there| Some(tidewait_model::report::ClosedFirst { here, there, by_owner: vec![] });
+    namespace.closed_here.outgoing = side(900, 100);
+    namespace.closed_here.incoming = side(0, 0);
+    let page = explain("who-keeps-time-wait", Some(&seen)).unwrap();
+    assert_eq!(here(&page, "outgoing, closed here first"), "900: of 1,000 in 10 s, in host");
+    assert!(page.here.iter().all(|fact| !fact.name.starts_with("incoming, closed")));
+    assert_eq!(here(&page, "closes first: curl[7]"), "97 %: of those, traced");
+}

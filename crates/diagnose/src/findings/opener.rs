@@ -60,25 +60,23 @@ impl Opener {
         let open = rate * lifetime;
         let held = open + rate * here * f64::from(time_wait);
         let pool = (open.ceil() as u64).max(1);
-        let saved = match here {
-            // The peer keeps the TIME_WAIT: what is held is what is open.
-            here if here <= 1.0 - FIRST => {
-                "the peer closes them first, so that each port is free at once: fewer handshakes, hardly fewer ports"
-                    .to_owned()
-            }
-            _ => format!("they hold {} ports where {} are held now, TIME_WAIT included", count(pool), count(held.ceil() as u64)),
+        let saved = if here <= 1.0 - FIRST {
+            "the peer closes them first, so that each port is free at once: fewer handshakes, hardly fewer ports".to_owned()
+        } else {
+            let held = held.ceil() as u64;
+            format!(
+                "it needs {} where the short connections need {}, TIME_WAIT included",
+                things(pool, "port", "ports"),
+                count(held)
+            )
         };
         Some(format!(
-            "{} new connections a second that live {} each are {} open at a time on average: {}, and room for peaks, do the \
-             same work without the {} new ones a second; {saved}",
+            "saves {} new connections a second: as they live {} each, {} are open at a time on average, and a pool of {}, with \
+             room for peaks, does the same work; {saved}",
             figure(rate),
             span(lifetime),
             figure(open),
-            match pool {
-                1 => "1 that is kept".to_owned(),
-                more => format!("{} that are kept", count(more)),
-            },
-            figure(rate),
+            count(pool),
         ))
     }
 
@@ -87,7 +85,8 @@ impl Opener {
         let counts = &self.counts;
         let mut parts = Vec::new();
         if opened(counts) > 0 {
-            parts.push(format!("opened {} connections a second", figure(self.rate())));
+            let what = if counts.connects == 0 { "accepted" } else { "opened" };
+            parts.push(format!("{what} {} connections a second", figure(self.rate())));
         }
         let ended = counts.closed();
         if ended > 0 {

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use tidewait_model::lingering::Peer;
-use tidewait_model::{Lingering, Machine};
+use tidewait_model::trace::{Counts, Direction, Flow, Program};
+use tidewait_model::{Census, Incoming, Lingering, Machine, Occupancy, Source, StateCounts, Traced};
 
 use super::*;
 use crate::findings::KINDS;
@@ -36,6 +37,86 @@ fn any_group() -> impl Strategy<Value = Lingering> {
     )
 }
 
+/// Flows of few programs to few places, so that they meet, with whatever counts.
+fn any_traced() -> impl Strategy<Value = Traced> {
+    let counts =
+        proptest::collection::vec(prop_oneof![0_u64..500, 0..u64::MAX / 64], 17).prop_map(|n| Counts {
+            connects: n[0],
+            port_by_bind: n[1],
+            port_by_program: n[2],
+            accepts: n[3],
+            closed_here: n[4],
+            closed_there: n[5],
+            aborted_here: n[6],
+            aborted_there: n[7],
+            time_wait: n[8],
+            lived_ns: n[9],
+            aged: n[10],
+            sent: n[11],
+            received: n[12],
+            no_port: n[13],
+            refused: n[14],
+            unanswered: n[15],
+            failed: n[16],
+        });
+    let directions = vec![Direction::Outgoing, Direction::Incoming, Direction::Bind];
+    let locals = vec![None, Some("10.0.0.5:0"), Some("0.0.0.0:0")];
+    let remotes = vec![None, Some("10.0.2.9:3306"), Some("10.0.2.8:80")];
+    let flow = (
+        proptest::option::of((0_u32..3, proptest::option::of(0_u32..3))),
+        proptest::sample::select(directions),
+        proptest::sample::select(locals),
+        proptest::sample::select(vec![0_u16, 80]),
+        proptest::sample::select(remotes),
+        counts,
+    )
+        .prop_map(|(program, direction, local, port, remote, counts)| Flow {
+            program: program.map(|(number, processes)| Program {
+                command: ["", "curl", "nginx"][number as usize].to_owned(),
+                pid: (number == 0).then_some(7),
+                processes,
+                ..Program::default()
+            }),
+            direction,
+            local: local.map(|local| endpoint(local).address),
+            port,
+            remote: remote.map(endpoint),
+            counts,
+        });
+    let seconds = prop_oneof![Just(0.0), 0.001..1e3_f64];
+    (proptest::collection::vec(flow, 0..8), seconds, any::<u64>(), any::<u64>())
+        .prop_map(|(flows, seconds, born, attributed)| Traced { seconds, flows, born, attributed })
+}
+
+/// Destinations and a service of few or many sockets, whose flows may be traced.
+fn any_census() -> impl Strategy<Value = Census> {
+    let sockets = || prop_oneof![0_u32..50, 0_u32..28_233];
+    let row = (sockets(), sockets(), 1_u16..3).prop_map(|(closed, open, step)| {
+        let open = open.min(28_232 - closed);
+        ports::occupancy(&[(30, closed)], open, 32_768, step)
+    });
+    (proptest::option::of(row.clone()), proptest::option::of(row), 0_u64..20_000).prop_map(
+        |(one, other, waiting)| {
+            let rows = [("10.0.2.9:3306", one), ("10.0.2.8:80", other)].into_iter();
+            let rows = rows.filter_map(|(to, occupancy)| Some(ports::destination(to, occupancy?)));
+            let mut census = Census { destinations: rows.collect(), ..Census::default() };
+            if let Some(first) = census.destinations.first() {
+                let mut occupancy = Occupancy::default();
+                census.destinations.iter().for_each(|row| occupancy.merge(&row.occupancy));
+                let destinations = census.destinations.len() as u64;
+                census.sources =
+                    vec![Source { address: first.source, occupancy, destinations, parity: [0, 0] }];
+            }
+            let mut states = StateCounts::default();
+            states.add(State::TimeWait, waiting);
+            let local = endpoint("0.0.0.0:80");
+            census.incoming =
+                vec![Incoming { local, listening: true, states, expiring: vec![1; 60], owners: vec![] }];
+            census
+        },
+    )
+}
+
 fn any_facts() -> impl Strategy<Value = NamespaceFacts> {
     let values = prop_oneof![
         (-5_i64..1_000).prop_map(|value| value.to_string()),
@@ -64,9 +145,12 @@ fn any_facts() -> impl Strategy<Value = NamespaceFacts> {
     let listeners = proptest::collection::vec((1_u16.., any::<u32>(), any::<u32>()), 0..5);
     let names = proptest::sample::select(vec!["host", "tenant", "web.service", "x[3]", ""]);
     let groups = proptest::collection::vec(any_group(), 0..6);
-    (settings, counters.clone(), proptest::option::of((counters, -1.0..10.0_f64)), listeners, names, groups)
-        .prop_map(|(settings, counters, growth, listeners, name, lingering)| {
-            let mut facts = NamespaceFacts { lingering, configured: true, ..namespace(name, 1) };
+    let growth = proptest::option::of((counters.clone(), -1.0..10.0_f64));
+    let traced = proptest::option::of(any_traced());
+    (settings, counters, growth, listeners, names, groups, traced, any_census()).prop_map(
+        |(settings, counters, growth, listeners, name, lingering, traced, census)| {
+            let mut facts =
+                NamespaceFacts { lingering, configured: true, traced, census, ..namespace(name, 1) };
             for (name, value) in settings {
                 facts.settings.0.insert(name.to_owned(), value);
             }
@@ -80,7 +164,8 @@ fn any_facts() -> impl Strategy<Value = NamespaceFacts> {
                 .map(|(port, queue, limit)| listener(&format!("0.0.0.0:{port}"), queue, limit))
                 .collect();
             facts
-        })
+        },
+    )
 }
 
 fn any_machine() -> impl Strategy<Value = Machine> {
@@ -142,6 +227,39 @@ proptest! {
         }
         let severities: Vec<Severity> = found.iter().map(|finding| finding.severity).collect();
         prop_assert!(severities.is_sorted());
+    }
+
+    #[test]
+    fn whatever_is_traced_the_report_is_sane_and_no_refusal_is_lost(facts in any_facts()) {
+        let refused = facts.traced.iter().flat_map(|traced| &traced.flows).any(|flow| {
+            flow.counts.no_port > 0 && match flow.direction {
+                Direction::Outgoing => true,
+                Direction::Bind => flow.port == 0,
+                Direction::Incoming => false,
+            }
+        });
+        let report = assess(&seen(vec![facts], Machine::default()), &Options { top: 0, timings: false });
+        let namespace = &report.namespaces[0];
+        let closed = &namespace.closed_here;
+        let sides = [&closed.outgoing, &closed.incoming].into_iter().flatten().map(|side| &side.by_owner);
+        for owners in sides.chain([&closed.by_owner]) {
+            let all: f64 = owners.iter().map(|owner| owner.share).sum();
+            prop_assert!((0.0..=1.001).contains(&all), "{all}");
+        }
+        let sums = namespace.destinations.iter().map(|row| row.traced);
+        for sum in sums.chain(namespace.incoming.iter().map(|row| row.traced)).flatten() {
+            let rates = [sum.opened_per_second, sum.closed_here_per_second, sum.closed_there_per_second];
+            prop_assert!(rates.iter().all(|rate| rate.is_finite() && *rate >= 0.0), "{rates:?}");
+            prop_assert!(sum.closed_here_share.is_none_or(|share| (0.0..=1.0).contains(&share)));
+        }
+        // A leak that holds the ports may be what it is told under.
+        let told = report.findings.iter().any(|finding| {
+            let ids = finding.consequences.iter().map(|consequence| consequence.id.as_str());
+            let mut ids = ids.chain([finding.id.as_str()]);
+            let lacking = ids.any(|id| id == "ports-exhausted" || id == "bind-pool-exhausted");
+            lacking && finding.severity == Severity::Critical
+        });
+        prop_assert!(told || !refused);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Traced machines: a proxy that closes first and is refused, beside programs of every other kind.
 
 use tidewait_model::observation::OwnerBasis;
-use tidewait_model::report::{ClosedHere, Connections, Report, Severity, Traced, TracedSum};
+use tidewait_model::report::{ClosedFirst, ClosedHere, Connections, Report, Severity, Traced, TracedSum};
 use tidewait_model::trace::{Direction, Program};
 
 use super::{destination, finding, namespace, owner, report};
@@ -51,12 +51,26 @@ pub fn traced() -> Report {
     let mut host = namespace("host", vec![full]);
     host.closed_here = ClosedHere {
         by_owner: vec![squid.clone(), nginx.clone()],
-        outgoing: vec![squid],
-        incoming: vec![nginx],
-        connections: Some(4_720),
-        connections_closed_there: Some(6_945),
+        outgoing: Some(ClosedFirst { here: 4_675, there: 147, by_owner: vec![squid] }),
+        incoming: Some(ClosedFirst { here: 45, there: 6_800, by_owner: vec![nginx] }),
     };
     let rows = vec![
+        Connections {
+            program: program("squid", "squid.service", Some(812), Some(1)),
+            closed_here: 4_675,
+            closed_there: 145,
+            time_wait: 4_675,
+            mean_lifetime_seconds: Some(0.012),
+            no_port: 1_204,
+            ..outgoing("10.0.2.9:3306", 6_020)
+        },
+        Connections {
+            program: program("squid", "squid.service", Some(812), Some(1)),
+            direction: Direction::Bind,
+            source: Some("10.0.0.6".to_owned()),
+            no_port: 31,
+            ..Connections::default()
+        },
         Connections {
             program: program("nginx", "nginx.service", None, Some(4)),
             direction: Direction::Incoming,
@@ -69,27 +83,11 @@ pub fn traced() -> Report {
             ..Connections::default()
         },
         Connections {
-            program: program("squid", "squid.service", Some(812), Some(1)),
-            closed_here: 4_675,
-            closed_there: 145,
-            time_wait: 4_675,
-            mean_lifetime_seconds: Some(0.012),
-            no_port: 1_204,
-            ..outgoing("10.0.2.9:3306", 6_020)
-        },
-        Connections {
             program: program("curl", "backup-of-everything-that-is-left@night.service", None, None),
             refused: 9,
             unanswered: 3,
             failed: 1,
             ..outgoing("[2001:db8:aa:bb:cc:dd:ee:ff]:8443", 13)
-        },
-        Connections {
-            program: program("squid", "squid.service", Some(812), Some(1)),
-            direction: Direction::Bind,
-            source: Some("10.0.0.6".to_owned()),
-            no_port: 31,
-            ..Connections::default()
         },
         Connections { closed_there: 2, ..Connections::default() },
     ];

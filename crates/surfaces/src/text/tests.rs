@@ -218,6 +218,21 @@ prop_compose! {
         report.processes[0].descriptor_limit = keep(7).then_some(counts[2].into());
         report.limits = vec![tidewait_model::Limit::new(words[7].clone(), words[0].clone())];
         report.duration_seconds = numbers[0];
+        let mut traced = samples::traced().namespaces.remove(0);
+        if let Some(tracing) = traced.traced.as_mut().filter(|_| keep(8)) {
+            tracing.seconds = numbers[4];
+            tracing.time_wait_born = counts[3].into();
+            let rows = &mut tracing.connections;
+            rows[0].mean_lifetime_seconds = Some(numbers[2]);
+            rows[0].connects = counts[4].into();
+            rows[0].closed_there = counts[5].into();
+            rows[0].destination = Some(words[2].clone());
+            rows[1].source = keep(9).then(|| words[3].clone());
+            rows[2].local = keep(10).then(|| words[4].clone());
+            rows[2].program.iter_mut().for_each(|program| program.command.clone_from(&words[6]));
+            report.namespaces[0].closed_here = traced.closed_here;
+            report.namespaces[0].traced = traced.traced;
+        }
         let namespace = report.namespaces[0].clone();
         report.namespaces.extend(std::iter::repeat_n(namespace, repeat * 2));
         report

@@ -1,6 +1,6 @@
 //! What was traced: whose connections, where to, how many a second, who closed them first, and what was refused.
 
-use tidewait_model::report::{Connections, Namespace, Traced};
+use tidewait_model::report::{ClosedFirst, ClosedHere, Connections, Namespace, Traced};
 use tidewait_model::trace::{Direction, Program};
 
 use super::line::{Line, Paint};
@@ -26,53 +26,48 @@ pub fn write(paper: &mut Paper<'_>, namespace: &Namespace) {
         return;
     }
     paper.prose(lead, Paint::Faint, "who opened connections, and who closed them first");
-    let mut order: Vec<&Connections> = traced.connections.iter().collect();
-    // What failed for want of a port is why somebody looks.
-    order.sort_by_key(|row| std::cmp::Reverse(row.no_port));
     let top = paper.page().top;
-    let rows: Vec<Row> = order.iter().take(top).map(|row| Row::new(row, traced.seconds)).collect();
+    let rows: Vec<Row> =
+        traced.connections.iter().take(top).map(|row| Row::new(row, traced.seconds)).collect();
     if !table(paper, &rows) {
         stacked(paper, &rows);
     }
-    let hidden = traced.connections_total.max(order.len() as u64) - rows.len() as u64;
+    let hidden = traced.connections_total.max(traced.connections.len() as u64) - rows.len() as u64;
     if hidden > 0 {
         let text =
             format!("and {} of a program and a destination", number::of(hidden, "more pair", "more pairs"));
         paper.prose(Line::plain(" ".repeat(INDENT)), Paint::Faint, &text);
     }
-    paper.prose(Line::plain("  "), Paint::Plain, &keepers(namespace, traced));
+    let lead = Line::plain("  ").with(Paint::Strong, "who closes first keeps the TIME_WAIT  ");
+    paper.prose(lead, Paint::Plain, &keepers(&namespace.closed_here));
+    owners(paper, traced);
 }
 
-/// Who keeps the TIME_WAIT, and of how many it is known whose they are.
-fn keepers(namespace: &Namespace, traced: &Traced) -> String {
-    let here = namespace.closed_here.connections.unwrap_or(0);
-    let there = namespace.closed_here.connections_closed_there.unwrap_or(0);
-    let mut text = match (here, there) {
-        (0, 0) => "no connection was closed by either side".to_owned(),
-        (here, 0) => format!(
-            "who closes first keeps the TIME_WAIT: {} closed first here, none by a peer",
-            number::of(here, "connection", "connections")
-        ),
-        (0, there) => format!(
-            "who closes first keeps the TIME_WAIT: {} closed first by peers, which keep it; none here",
-            number::of(there, "connection", "connections")
-        ),
-        (here, there) => format!(
-            "who closes first keeps the TIME_WAIT: of {} connections {} closed first here, {} by peers, which keep theirs",
-            number::count(here.saturating_add(there)),
-            number::count(here),
-            number::count(there)
-        ),
+/// Which side closed first, and what that costs here.
+fn keepers(closed: &ClosedHere) -> String {
+    let side = |side: &Option<ClosedFirst>, way: &str, cost: &str, peer: &str| {
+        let side = side.as_ref().filter(|side| side.here.saturating_add(side.there) > 0)?;
+        let cost = if side.here > 0 { cost } else { "" };
+        Some(format!("{way}: {} here{cost}, {} {peer}", number::count(side.here), number::count(side.there)))
     };
+    let sides = [
+        side(&closed.outgoing, "outgoing", ", each with a local port", "at the peer"),
+        side(&closed.incoming, "incoming", ", without a port", "at the client"),
+    ];
+    let said = sides.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    if said.is_empty() { "no connection was closed by either side".to_owned() } else { said }
+}
+
+/// Of how many sockets in TIME_WAIT it is known whose they are.
+fn owners(paper: &mut Paper<'_>, traced: &Traced) {
     if traced.time_wait_born > 0 {
-        text.push_str(&format!(
-            "; {} of {} in TIME_WAIT since then {} a known owner",
-            number::count(traced.time_wait_attributed),
+        let text = format!(
+            "of {} in TIME_WAIT since then the owner of {} is known",
             number::of(traced.time_wait_born, "socket", "sockets"),
-            if traced.time_wait_attributed == 1 { "has" } else { "have" },
-        ));
+            number::count(traced.time_wait_attributed)
+        );
+        paper.prose(Line::plain("  "), Paint::Faint, &text);
     }
-    text
 }
 
 /// One row in words.

@@ -91,8 +91,15 @@ pub(super) const CONCEPTS: &[Article] = &[
                 &[
                     "Let the side close first that can afford it: for a proxy's upstream connections that is the server (its \
                      keep-alive time shorter than the client's). The client must then bear a close in between.",
-                    "The kernel does not tell the owner of a socket in TIME_WAIT (uid and inode are 0): `tidewait report` infers it from \
-                     live connections to the same destination.",
+                ],
+            ),
+            (
+                "How to see it here",
+                &[
+                    "`tidewait report --trace 10` counts for each program and destination how many connections closed here first and \
+                     how many at the peer. On the wire: the first FIN.",
+                    "A program that closes second keeps nothing: its port is free as soon as the connection has ended, and settings of \
+                     TIME_WAIT change nothing for it on this machine.",
                 ],
             ),
             (
@@ -100,10 +107,59 @@ pub(super) const CONCEPTS: &[Article] = &[
                 &["A reset: SO_LINGER with time 0, or close() with data unread. The peer sees an error."],
             ),
         ],
-        corrections: &[],
-        here: &[Here::State(State::TimeWait), Here::Sides],
-        see_also: &["TIME_WAIT", "SO_LINGER", "time-wait-incoming", "time-wait-and-memory"],
+        corrections: &[claims::NOBODYS],
+        here: &[Here::State(State::TimeWait), Here::Sides, Here::ClosesFirst],
+        see_also: &[
+            "TIME_WAIT",
+            "owner-of-time-wait",
+            "SO_LINGER",
+            "time-wait-incoming",
+            "time-wait-and-memory",
+        ],
         sources: &["RFC 9293 section 3.6", "net/ipv4/tcp.c __tcp_close() (6.18)"],
+    },
+    Article {
+        topic: "owner-of-time-wait",
+        kind: Kind::Concept,
+        aliases: &["tracing", "trace", "--trace", "whose-time-wait", "time-wait-owner"],
+        summary: "A socket in TIME_WAIT belongs to no process any more: no uid, no inode. tidewait knows whose it was where the \
+                  connection was traced while it lived; else it infers it from live connections to the same destination.",
+        sections: &[
+            (
+                "How it is known",
+                &[
+                    "A BPF program at the kernel's tracepoint of state changes sees connect(), listen() and close() in the process \
+                     that calls them, and notes it with the cookie of the socket. The socket in TIME_WAIT has the same cookie, and the \
+                     report finds it by that: \"traced\".",
+                    "That holds for processes that live for a millisecond, in containers and in other network namespaces, too.",
+                ],
+            ),
+            (
+                "What else it shows",
+                &[
+                    "Who closes first, how long connections live, and so how many would do if they were kept: rate times lifetime is \
+                     how many are open at a time on average.",
+                    "connect() that finds no port (EADDRNOTAVAIL) and bind() that finds none (EADDRINUSE), by process. Whether the \
+                     port was chosen before connect(), which tells the two pools apart.",
+                ],
+            ),
+            (
+                "What it cannot show",
+                &[
+                    "Anything from before: sockets that were in TIME_WAIT when it began have no owner, and stay for up to a minute. A \
+                     connection opened before and closed then counts as closed, without its lifetime.",
+                    "It needs root (CAP_BPF and CAP_PERFMON) and a kernel with BTF: `tidewait doctor` says what is missing. What \
+                     its tables could not hold is counted and told.",
+                ],
+            ),
+        ],
+        corrections: &[claims::NOBODYS],
+        here: &[Here::State(State::TimeWait), Here::ClosesFirst],
+        see_also: &["who-keeps-time-wait", "two-pools", "TIME_WAIT", "EADDRNOTAVAIL"],
+        sources: &[
+            "net/ipv4/inet_timewait_sock.c inet_twsk_alloc(), net/ipv4/tcp_diag.c (6.18)",
+            "include/trace/events/sock.h inet_sock_set_state (6.18)",
+        ],
     },
     Article {
         topic: "time-wait-and-memory",

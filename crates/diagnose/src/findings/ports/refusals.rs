@@ -79,8 +79,7 @@ impl Refusals {
         let binds = self.binds.into_iter().map(|(source, refusal)| {
             let at = if nowhere(&source) { "any address" } else { &source };
             let summary = format!(
-                "bind() found no port for {at} {} (EADDRINUSE, \"Address already in use\"), although the connections that \
-                 were counted leave some",
+                "bind() found no port for {at} {} (EADDRINUSE, \"Address already in use\")",
                 refusal.often
             );
             (&bind_pool_exhausted::KIND, format!("{at} -> any destination"), summary, refusal)
