@@ -103,10 +103,11 @@ pub fn topics(topics: &Topics, page: &Page) -> String {
     paper.finish()
 }
 
-/// The line of `tidewait trace` for an event at `time`; empty for its first and its last line.
-pub fn event(event: &TraceLine, time: &str, page: &Page) -> String {
+/// The line of `tidewait trace` for an event at `time`, with `room` columns for the event's name; empty for the first and the
+/// last line.
+pub fn event(event: &TraceLine, time: &str, room: usize, page: &Page) -> String {
     let mut paper = Paper::new(page);
-    trace::event(&mut paper, event, time);
+    trace::event(&mut paper, event, time, room);
     paper.finish()
 }
 

@@ -9,14 +9,13 @@ use super::line::{Line, Paint};
 use super::number;
 use super::page::Paper;
 
-/// Columns of the event's name, of a process, and of a pair of endpoints; what is longer moves the rest to the right.
-const WORD: usize = 11;
+/// Columns of a process, and of a pair of endpoints; what is longer moves the rest to the right.
 const WHO: usize = 14;
-const PAIR: usize = 33;
+const PAIR: usize = 32;
 
 /// The line of an event, whole whatever the page's width: it may be searched for any part. `time`: when, as the reader
-/// has it.
-pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str) {
+/// has it. `room`: columns for the event's name.
+pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str, room: usize) {
     let (word, paint, what) = match told {
         Told::Connect(what) => ("connect", Paint::Plain, what),
         Told::Established(what) => ("established", Paint::Plain, what),
@@ -31,12 +30,7 @@ pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str) {
         Told::Lost(lost) => {
             let count = number::of(lost.count, "event", "events");
             let text = format!("{count} dropped: more than could be printed");
-            paper.whole(
-                Line::of(Paint::Faint, time)
-                    .with(Paint::Plain, "  ")
-                    .with(Paint::Critical, "lost         ")
-                    .with(Paint::Plain, text),
-            );
+            paper.whole(&head(time, "lost", Paint::Critical, room).with(Paint::Plain, text));
             return;
         }
         Told::Begin(_) | Told::End(_) => return,
@@ -46,20 +40,23 @@ pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str) {
     if let Some(remote) = &what.remote {
         pair = pair.with(Paint::Faint, arrow).with(Paint::Plain, remote);
     }
-    let mut line = Line::of(Paint::Faint, time)
-        .with(Paint::Plain, "  ")
-        .join(Line::of(paint, word).pad(WORD))
-        .with(Paint::Plain, "  ")
-        .join(who(what.program.as_ref()).pad(WHO))
-        .with(Paint::Plain, "  ")
-        .join(pair.pad(PAIR));
-    for detail in details(told, what) {
-        line = line.with(Paint::Plain, "  ").join(detail);
+    let who = who(what.program.as_ref()).pad(WHO).with(Paint::Plain, " ");
+    let mut line = head(time, word, paint, room).join(who).join(pair.pad(PAIR));
+    for (index, detail) in details(told, what).into_iter().enumerate() {
+        line = line.with(Paint::Plain, if index == 0 { " " } else { ", " }).join(detail);
     }
     if let Some(home) = what.program.as_ref().and_then(home) {
         line = line.with(Paint::Plain, "  ").with(Paint::Faint, home);
     }
-    paper.whole(line);
+    paper.whole(&line);
+}
+
+/// When, and what: `14:03:07.123 connect `.
+fn head(time: &str, word: &str, paint: Paint, room: usize) -> Line {
+    Line::of(Paint::Faint, time)
+        .with(Paint::Plain, " ")
+        .join(Line::of(paint, word).pad(room))
+        .with(Paint::Plain, " ")
 }
 
 /// `10.0.0.5:*` where no port is chosen yet.
@@ -111,15 +108,16 @@ fn details(told: &Told, what: &Happening) -> Vec<Line> {
             details.extend(what.errno.as_deref().map(Line::plain));
             details.push(lifetime(""));
             if let (Some(sent), Some(received)) = (what.bytes_sent, what.bytes_received) {
-                details.push(Line::plain(format!("{} out, {} in", bytes(sent), bytes(received))));
+                details.push(Line::plain(format!("{}/{}", bytes(sent), bytes(received))));
             }
             details
         }
         Told::Refused(_) | Told::Failed(_) => {
             let name = what.errno.as_deref().unwrap_or_default();
+            let meaning = meaning(name, what);
+            let parted = !name.is_empty() && !meaning.is_empty();
             vec![
-                Line::plain(name),
-                Line::plain(meaning(name, what)),
+                Line::plain(if parted { format!("{name}: {meaning}") } else { format!("{name}{meaning}") }),
                 match told {
                     Told::Failed(_) => lifetime("after "),
                     _ => Line::new(),
@@ -399,7 +397,7 @@ mod tests {
     }
 
     fn page_of(told: &[Told], page: &Page) -> String {
-        told.iter().map(|told| event(told, "14:03:07.123", page)).collect()
+        told.iter().map(|told| event(told, "14:03:07.123", 11, page)).collect()
     }
 
     fn rows() -> Vec<Counted> {

@@ -9,7 +9,6 @@ mod words;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,7 +28,7 @@ use tidewait_surfaces::text::{self, Page};
 
 use crate::cli::Trace;
 use crate::exit::NotPermitted;
-use crate::output;
+use crate::{interrupt, output};
 
 use clock::Clock;
 use filter::Filter;
@@ -56,11 +55,11 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
         _ => None,
     };
     let filter = Filter::of(options, only.filter(|_| scope != Scope::All))?;
-    let stop = end_on_signals()?;
+    let stop = interrupt::catch(&[SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
     let wish = Wish {
         waiting: 0,
         events: (!options.summary).then(|| filter.telling()),
-        binds: filter.tells_refused(),
+        binds: filter.tells_binds(),
         ..Wish::default()
     };
     let tracer = Tracer::start(&wish).map_err(|limit| refused(&limit))?;
@@ -68,6 +67,7 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
     let mut session = Session {
         options,
         owners: Owners::new(&filter),
+        room: filter.longest_word(),
         filter,
         tracer,
         clock: Clock::read(),
@@ -142,17 +142,6 @@ fn procfs_inode(file: &str) -> Option<u64> {
     Some(std::fs::metadata(file).ok()?.ino())
 }
 
-/// A flag that the first signal sets; the second ends the program at once, for it may hang in a write.
-fn end_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .with_context(|| format!("cannot handle signal {signal}"))?;
-    }
-    Ok(stop)
-}
-
 /// A trace that runs.
 struct Session<'a> {
     options: &'a Trace,
@@ -162,6 +151,8 @@ struct Session<'a> {
     namespaces: Namespaces,
     owners: Owners,
     page: Page,
+    /// Columns for the name of an event.
+    room: usize,
     /// What is not written yet.
     out: Vec<u8>,
     /// Events printed.
@@ -261,7 +252,7 @@ impl Session<'_> {
             } else {
                 let line = lines::line(event, String::new(), namespace, who);
                 let time = self.clock.local(event.at_ns);
-                self.out.extend_from_slice(text::event(&line, &time, &self.page).as_bytes());
+                self.out.extend_from_slice(text::event(&line, &time, self.room, &self.page).as_bytes());
             }
             self.printed += 1;
             if self.out.len() >= CHUNK {
@@ -287,7 +278,7 @@ impl Session<'_> {
             return self.put(&line);
         }
         let time = self.clock.local_now();
-        self.out.extend_from_slice(text::event(&line, &time, &self.page).as_bytes());
+        self.out.extend_from_slice(text::event(&line, &time, self.room, &self.page).as_bytes());
         Ok(())
     }
 

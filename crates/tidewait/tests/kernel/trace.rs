@@ -200,6 +200,30 @@ fn a_connect_without_a_port_is_told_with_its_process() {
 }
 
 #[test]
+fn a_bind_without_a_port_is_told_with_its_process_and_its_pool() {
+    traced("trace::a_bind_without_a_port_is_told_with_its_process_and_its_pool", || {
+        let (client, server) = pair();
+        client.set("net.ipv4.ip_local_port_range", "40000 40019").unwrap();
+        let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
+        let trace = Trace::start(client.netns(), &["--refused", "--with-summary", "--from", "10.77.0.1"]);
+        let bind_first = Some([10, 77, 0, 1].into());
+        let churned = connect(&client, &server, 80, ChurnOptions { bind_first, ..times(27) });
+        assert_eq!((churned.made, churned.failed.get(&("bind", 98))), (20, Some(&7)));
+        let (events, end) = trace.end();
+        assert_eq!((count(&events, "refused"), events.len()), (7, 7), "{events:#?}");
+        for event in &events {
+            assert_eq!((&event["errno"], &event["pool"]), (&"EADDRINUSE".into(), &"bind".into()), "{event}");
+            assert_eq!(event["program"]["pid"], std::process::id());
+            assert_eq!((&event["direction"], &event["local"]), (&"bind".into(), &"10.77.0.1:0".into()));
+            assert!(event["remote"].is_null() && event["state"].is_null());
+        }
+        let rows = end["connections"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["direction"] == "bind").unwrap();
+        assert_eq!((&row["no_port"], &row["source"]), (&7.into(), &"10.77.0.1".into()));
+    });
+}
+
+#[test]
 fn a_filter_leaves_what_it_says() {
     traced("trace::a_filter_leaves_what_it_says", || {
         let (client, server) = pair();
@@ -284,6 +308,10 @@ fn it_ends_after_its_time_after_its_count_and_when_nobody_reads() {
         let counted = Trace::start(client.netns(), &["--count", "7"]);
         let timed = Trace::start(client.netns(), &["--for", "1.5"]);
         let mut unread = Trace::start(client.netns(), &[]);
+        // Ctrl-Z and `fg` are not the end.
+        for signal in [Signal::STOP, Signal::CONT] {
+            kill_process(Pid::from_child(&unread.child), signal).unwrap();
+        }
         assert_eq!(connect(&client, &server, 80, times(5)).made, 5);
         let (events, end) = counted.wait();
         assert_eq!((events.len(), &end["events"]), (7, &7.into()));
@@ -348,14 +376,14 @@ fn people_get_a_line_an_event_and_a_table() {
         for line in page.lines() {
             assert!(line.contains(&format!("[{pid}]")) && line.contains(" -> 10.77.0.2:80"), "{page}");
         }
-        assert!(page.contains("connect      ") && page.contains("10.77.0.1:* -> "), "{page}");
-        assert!(page.contains("first here  ") && page.contains("10 B out, 0 B in"), "{page}");
+        assert!(page.contains(" connect ") && page.contains("10.77.0.1:* -> "), "{page}");
+        assert!(page.contains("first here, ") && page.contains(", 10 B/0 B"), "{page}");
         let words = String::from_utf8(output.stderr).unwrap();
         assert!(words.contains("6 events in 2.0 s"), "{words}");
         let table = table.wait_with_output().unwrap();
         let page = String::from_utf8(table.stdout).unwrap();
         assert!(page.contains("connects 3 ") || page.contains("connects  "), "{page}");
-        assert!(!page.contains("connect      "), "{page}");
+        assert!(!page.contains(" connect "), "{page}");
     });
 }
 
@@ -425,6 +453,9 @@ fn what_is_not_there_is_named() {
         refuse(&["--pid", "4194304"], &["--pid 4194304: there is no such process"]);
         refuse(&["--netns", "no-such-namespace"], &["no network namespace is called 'no-such-namespace'"]);
         refuse(&["--user", "no-such-user"], &["no such user", "by number"]);
+        let mut inside = Command::new("unshare");
+        inside.args(["--pid", "--fork", "--mount-proc", TIDEWAIT, "trace", "--for", "1", "--pid", "1"]);
+        assert!(failure(inside, 2).contains("numbers on the host"));
         let thread = std::thread::spawn(|| {
             let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
             let mut command = Command::new(TIDEWAIT);
@@ -436,7 +467,6 @@ fn what_is_not_there_is_named() {
     });
 }
 
-/// What a child wrote to stdout, though it was closed at once.
 #[test]
 fn head_ends_it_quietly() {
     traced("trace::head_ends_it_quietly", || {
