@@ -35,6 +35,7 @@ use tidewait_model::trace::line::{Counted, Line as TraceLine};
 
 pub use page::Page;
 use page::Paper;
+pub use trace::Columns;
 
 /// The page of `tidewait report`: verdict, namespaces, processes, findings, what was not seen.
 pub fn report(report: &Report, page: &Page) -> String {
@@ -103,11 +104,10 @@ pub fn topics(topics: &Topics, page: &Page) -> String {
     paper.finish()
 }
 
-/// The line of `tidewait trace` for an event at `time`, with `room` columns for the event's name; empty for the first and the
-/// last line.
-pub fn event(event: &TraceLine, time: &str, room: usize, page: &Page) -> String {
+/// The line of `tidewait trace` for an event at `time`; empty for the first and the last line.
+pub fn event(event: &TraceLine, time: &str, columns: Columns, page: &Page) -> String {
     let mut paper = Paper::new(page);
-    trace::event(&mut paper, event, time, room);
+    trace::event(&mut paper, event, time, columns);
     paper.finish()
 }
 

@@ -9,13 +9,25 @@ use super::line::{Line, Paint};
 use super::number;
 use super::page::Paper;
 
+/// What the lines of events have room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
+    /// Columns for the name of an event.
+    pub word: usize,
+    /// Whether events of several network namespaces are told; that of the host goes without saying.
+    pub namespace: bool,
+}
+
 /// Columns of a process, and of a pair of endpoints; what is longer moves the rest to the right.
 const WHO: usize = 14;
 const PAIR: usize = 32;
 
+/// The name of the initial network namespace.
+const HOST: &str = "host";
+
 /// The line of an event, whole whatever the page's width: it may be searched for any part. `time`: when, as the reader
-/// has it. `room`: columns for the event's name.
-pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str, room: usize) {
+/// has it.
+pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str, columns: Columns) {
     let (word, paint, what) = match told {
         Told::Connect(what) => ("connect", Paint::Plain, what),
         Told::Established(what) => ("established", Paint::Plain, what),
@@ -30,7 +42,7 @@ pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str, room: usize) {
         Told::Lost(lost) => {
             let count = number::of(lost.count, "event", "events");
             let text = format!("{count} dropped: more than could be printed");
-            paper.whole(&head(time, "lost", Paint::Critical, room).with(Paint::Plain, text));
+            paper.whole(&head(time, "lost", Paint::Critical, columns.word).with(Paint::Plain, text));
             return;
         }
         Told::Begin(_) | Told::End(_) => return,
@@ -41,12 +53,15 @@ pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str, room: usize) {
         pair = pair.with(Paint::Faint, arrow).with(Paint::Plain, remote);
     }
     let who = who(what.program.as_ref()).pad(WHO).with(Paint::Plain, " ");
-    let mut line = head(time, word, paint, room).join(who).join(pair.pad(PAIR));
+    let mut line = head(time, word, paint, columns.word).join(who).join(pair.pad(PAIR));
     for (index, detail) in details(told, what).into_iter().enumerate() {
         line = line.with(Paint::Plain, if index == 0 { " " } else { ", " }).join(detail);
     }
     if let Some(home) = what.program.as_ref().and_then(home) {
         line = line.with(Paint::Plain, "  ").with(Paint::Faint, home);
+    }
+    if columns.namespace && what.namespace != HOST {
+        line = line.with(Paint::Plain, "  ").with(Paint::Faint, format!("in {}", what.namespace));
     }
     paper.whole(&line);
 }
@@ -64,13 +79,15 @@ fn port_or_star(local: &str) -> String {
     local.strip_suffix(":0").map_or_else(|| local.to_owned(), |address| format!("{address}:*"))
 }
 
-/// `squid[812]`, or `squid (4)` of four processes.
+/// `squid[812]`, or `squid (40 processes)`.
 fn who(program: Option<&Program>) -> Line {
     let Some(program) = program else { return Line::of(Paint::Faint, "not known") };
     let command = if program.command.is_empty() { "unnamed" } else { &program.command };
     Line::plain(match (program.pid, program.processes) {
         (Some(pid), _) => format!("{command}[{pid}]"),
-        (None, Some(processes)) => format!("{command} ({processes})"),
+        (None, Some(count)) => {
+            format!("{command} ({})", number::of(count.into(), "process", "processes"))
+        }
         (None, None) => command.to_owned(),
     })
 }
@@ -374,7 +391,11 @@ mod tests {
             Told::Connect(Happening { pool: Some(PortBy::Program), program: None, ..happening() }),
             Told::Established(Happening { lifetime_seconds: Some(0.000_31), ..happening() }),
             Told::Accept(incoming),
-            Told::PeerClosed(Happening { lifetime_seconds: Some(61.0), ..happening() }),
+            Told::PeerClosed(Happening {
+                lifetime_seconds: Some(61.0),
+                namespace: "blue".to_owned(),
+                ..happening()
+            }),
             Told::Close(closed(Some(Side::Here), None, None)),
             Told::Close(Happening { lifetime_seconds: None, ..closed(Some(Side::There), None, None) }),
             Told::Close(closed(None, Some(Side::Here), None)),
@@ -397,7 +418,9 @@ mod tests {
     }
 
     fn page_of(told: &[Told], page: &Page) -> String {
-        told.iter().map(|told| event(told, "14:03:07.123", 11, page)).collect()
+        told.iter()
+            .map(|told| event(told, "14:03:07.123", Columns { word: 11, namespace: true }, page))
+            .collect()
     }
 
     fn rows() -> Vec<Counted> {
@@ -433,6 +456,7 @@ mod tests {
                 namespace: "blue".to_owned(),
                 connections: Connections {
                     direction: Direction::Bind,
+                    program: Some(Program { pid: None, processes: Some(40), ..squid() }),
                     source: Some("10.0.0.5".to_owned()),
                     no_port: 1_000,
                     ..Connections::default()
@@ -459,7 +483,7 @@ mod tests {
     #[test]
     fn the_table_and_what_becomes_of_it_on_a_narrow_page() {
         let table = |width| trace_summary(&rows(), &Page { width, ..Page::default() });
-        assert_snapshot!("summary_160", table(160));
+        assert_snapshot!("summary_180", table(180));
         assert_snapshot!("summary_80", table(80));
         for width in 20..200 {
             let widest = table(width).lines().map(UnicodeWidthStr::width).max().unwrap_or(0);

@@ -24,7 +24,7 @@ use tidewait_model::trace::line::{Begin, End, Line, Lost};
 use tidewait_observe::places::{self, Scope};
 use tidewait_observe::procfs;
 use tidewait_observe::trace::{Event, Tracer, Wish};
-use tidewait_surfaces::text::{self, Page};
+use tidewait_surfaces::text::{self, Columns, Page};
 
 use crate::cli::Trace;
 use crate::exit::NotPermitted;
@@ -49,12 +49,15 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
     let scope = super::report::scope(options.netns.as_deref());
     let found = places::find(Path::new("/"), &scope)?.places;
     let only = match found.as_slice() {
-        [one] if matches!(scope, Scope::One(_)) || (one.own && one.kind != places::Kind::Host) => {
+        [one]
+            if matches!(scope, Scope::One(_))
+                || (scope == Scope::Auto && one.own && one.kind != places::Kind::Host) =>
+        {
             u32::try_from(one.inode).ok()
         }
         _ => None,
     };
-    let filter = Filter::of(options, only.filter(|_| scope != Scope::All))?;
+    let filter = Filter::of(options, only)?;
     let stop = interrupt::catch(&[SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
     let wish = Wish {
         waiting: 0,
@@ -67,7 +70,7 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
     let mut session = Session {
         options,
         owners: Owners::new(&filter),
-        room: filter.longest_word(),
+        columns: Columns { word: filter.longest_word(), namespace: only.is_none() },
         filter,
         tracer,
         clock: Clock::read(),
@@ -151,8 +154,7 @@ struct Session<'a> {
     namespaces: Namespaces,
     owners: Owners,
     page: Page,
-    /// Columns for the name of an event.
-    room: usize,
+    columns: Columns,
     /// What is not written yet.
     out: Vec<u8>,
     /// Events printed.
@@ -252,7 +254,7 @@ impl Session<'_> {
             } else {
                 let line = lines::line(event, String::new(), namespace, who);
                 let time = self.clock.local(event.at_ns);
-                self.out.extend_from_slice(text::event(&line, &time, self.room, &self.page).as_bytes());
+                self.out.extend_from_slice(text::event(&line, &time, self.columns, &self.page).as_bytes());
             }
             self.printed += 1;
             if self.out.len() >= CHUNK {
@@ -278,7 +280,7 @@ impl Session<'_> {
             return self.put(&line);
         }
         let time = self.clock.local_now();
-        self.out.extend_from_slice(text::event(&line, &time, self.room, &self.page).as_bytes());
+        self.out.extend_from_slice(text::event(&line, &time, self.columns, &self.page).as_bytes());
         Ok(())
     }
 
@@ -306,7 +308,7 @@ impl Session<'_> {
         let wanted = self.options.summary || self.options.with_summary;
         let connections = if wanted {
             let picture = self.tracer.picture().map_err(|limit| anyhow!("{}: {}", limit.what, limit.why))?;
-            Some(summary::rows(&picture, &self.filter, &mut self.namespaces, seconds))
+            Some(summary::rows(picture, &self.filter, &mut self.namespaces, seconds))
         } else {
             None
         };
