@@ -35,6 +35,7 @@ use tidewait_model::trace::line::{Counted, Line as TraceLine};
 
 pub use page::Page;
 use page::Paper;
+pub use trace::Columns;
 
 /// The page of `tidewait report`: verdict, namespaces, processes, findings, what was not seen.
 pub fn report(report: &Report, page: &Page) -> String {
@@ -103,10 +104,10 @@ pub fn topics(topics: &Topics, page: &Page) -> String {
     paper.finish()
 }
 
-/// The line of `tidewait trace` for an event at `time`; empty for its first and its last line.
-pub fn event(event: &TraceLine, time: &str, page: &Page) -> String {
+/// The line of `tidewait trace` for an event at `time`; empty for the first and the last line.
+pub fn event(event: &TraceLine, time: &str, columns: Columns, page: &Page) -> String {
     let mut paper = Paper::new(page);
-    trace::event(&mut paper, event, time);
+    trace::event(&mut paper, event, time, columns);
     paper.finish()
 }
 

@@ -1,4 +1,4 @@
-//! A wait that Ctrl-C ends, so that what was seen until then can be told.
+//! Signals that end a wait rather than the program, so that what was seen until then can be told.
 
 use std::io;
 use std::sync::Arc;
@@ -12,15 +12,27 @@ use signal_hook::flag;
 /// How late an interrupt may be noticed.
 const NAP: Duration = Duration::from_millis(20);
 
+/// A flag that the first of `signals` raises. From then on they do what they do by default; they do as well once somebody else
+/// has raised it.
+///
+/// # Errors
+/// When a signal cannot be caught.
+pub fn catch(signals: &[i32]) -> io::Result<Arc<AtomicBool>> {
+    let over = Arc::new(AtomicBool::new(false));
+    for signal in signals {
+        // In this order: the first signal finds the flag down and raises it, a second one finds it up.
+        flag::register_conditional_default(*signal, Arc::clone(&over))?;
+        flag::register(*signal, Arc::clone(&over))?;
+    }
+    Ok(over)
+}
+
 /// Waits for `time`, or until SIGINT comes. From then on SIGINT ends the program, as it does by default.
 ///
 /// # Errors
 /// When the signal cannot be caught.
 pub fn wait(time: Duration) -> io::Result<()> {
-    let over = Arc::new(AtomicBool::new(false));
-    // In this order: the first signal finds the flag down and raises it, a second one finds it up.
-    flag::register_conditional_default(SIGINT, Arc::clone(&over))?;
-    flag::register(SIGINT, Arc::clone(&over))?;
+    let over = catch(&[SIGINT])?;
     let begin = Instant::now();
     while !over.load(Ordering::Relaxed) {
         let left = time.saturating_sub(begin.elapsed());

@@ -71,7 +71,11 @@ impl Tracer {
         let Some((ring, waiting)) = &self.ring else { return Ok(()) };
         let unread = |error: &libbpf_rs::Error| Limit::new("traced events", format!("{error:#}"));
         // Fewer than wake the reader are there to be read all the same.
-        ring.poll(patience).map_err(|error| unread(&error))?;
+        match ring.poll(patience) {
+            // A signal, or the process was stopped and goes on.
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::Interrupted => {}
+            outcome => outcome.map_err(|error| unread(&error))?,
+        }
         ring.consume().map_err(|error| unread(&error))?;
         for event in waiting.borrow_mut().drain(..) {
             if let Some(event) = told(&event) {

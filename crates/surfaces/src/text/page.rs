@@ -72,11 +72,11 @@ impl<'a> Paper<'a> {
 
     /// One line, cut to the width.
     pub fn line(&mut self, line: Line) {
-        self.whole(line.clip(self.width(), self.ellipsis()));
+        self.whole(&line.clip(self.width(), self.ellipsis()));
     }
 
     /// One line as it is, whatever the width.
-    pub fn whole(&mut self, line: Line) {
+    pub fn whole(&mut self, line: &Line) {
         if self.page.ascii {
             // Names of processes and hosts may hold anything.
             let mut text = String::new();

@@ -9,14 +9,25 @@ use super::line::{Line, Paint};
 use super::number;
 use super::page::Paper;
 
-/// Columns of the event's name, of a process, and of a pair of endpoints; what is longer moves the rest to the right.
-const WORD: usize = 11;
+/// What the lines of events have room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
+    /// Columns for the name of an event.
+    pub word: usize,
+    /// Whether events of several network namespaces are told; that of the host goes without saying.
+    pub namespace: bool,
+}
+
+/// Columns of a process, and of a pair of endpoints; what is longer moves the rest to the right.
 const WHO: usize = 14;
-const PAIR: usize = 33;
+const PAIR: usize = 32;
+
+/// The name of the initial network namespace.
+const HOST: &str = "host";
 
 /// The line of an event, whole whatever the page's width: it may be searched for any part. `time`: when, as the reader
 /// has it.
-pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str) {
+pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str, columns: Columns) {
     let (word, paint, what) = match told {
         Told::Connect(what) => ("connect", Paint::Plain, what),
         Told::Established(what) => ("established", Paint::Plain, what),
@@ -31,12 +42,7 @@ pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str) {
         Told::Lost(lost) => {
             let count = number::of(lost.count, "event", "events");
             let text = format!("{count} dropped: more than could be printed");
-            paper.whole(
-                Line::of(Paint::Faint, time)
-                    .with(Paint::Plain, "  ")
-                    .with(Paint::Critical, "lost         ")
-                    .with(Paint::Plain, text),
-            );
+            paper.whole(&head(time, "lost", Paint::Critical, columns.word).with(Paint::Plain, text));
             return;
         }
         Told::Begin(_) | Told::End(_) => return,
@@ -46,20 +52,26 @@ pub fn event(paper: &mut Paper<'_>, told: &Told, time: &str) {
     if let Some(remote) = &what.remote {
         pair = pair.with(Paint::Faint, arrow).with(Paint::Plain, remote);
     }
-    let mut line = Line::of(Paint::Faint, time)
-        .with(Paint::Plain, "  ")
-        .join(Line::of(paint, word).pad(WORD))
-        .with(Paint::Plain, "  ")
-        .join(who(what.program.as_ref()).pad(WHO))
-        .with(Paint::Plain, "  ")
-        .join(pair.pad(PAIR));
-    for detail in details(told, what) {
-        line = line.with(Paint::Plain, "  ").join(detail);
+    let who = who(what.program.as_ref()).pad(WHO).with(Paint::Plain, " ");
+    let mut line = head(time, word, paint, columns.word).join(who).join(pair.pad(PAIR));
+    for (index, detail) in details(told, what).into_iter().enumerate() {
+        line = line.with(Paint::Plain, if index == 0 { " " } else { ", " }).join(detail);
     }
     if let Some(home) = what.program.as_ref().and_then(home) {
         line = line.with(Paint::Plain, "  ").with(Paint::Faint, home);
     }
-    paper.whole(line);
+    if columns.namespace && what.namespace != HOST {
+        line = line.with(Paint::Plain, "  ").with(Paint::Faint, format!("in {}", what.namespace));
+    }
+    paper.whole(&line);
+}
+
+/// When, and what: `14:03:07.123 connect `.
+fn head(time: &str, word: &str, paint: Paint, room: usize) -> Line {
+    Line::of(Paint::Faint, time)
+        .with(Paint::Plain, " ")
+        .join(Line::of(paint, word).pad(room))
+        .with(Paint::Plain, " ")
 }
 
 /// `10.0.0.5:*` where no port is chosen yet.
@@ -67,13 +79,15 @@ fn port_or_star(local: &str) -> String {
     local.strip_suffix(":0").map_or_else(|| local.to_owned(), |address| format!("{address}:*"))
 }
 
-/// `squid[812]`, or `squid (4)` of four processes.
+/// `squid[812]`, or `squid (40 processes)`.
 fn who(program: Option<&Program>) -> Line {
     let Some(program) = program else { return Line::of(Paint::Faint, "not known") };
     let command = if program.command.is_empty() { "unnamed" } else { &program.command };
     Line::plain(match (program.pid, program.processes) {
         (Some(pid), _) => format!("{command}[{pid}]"),
-        (None, Some(processes)) => format!("{command} ({processes})"),
+        (None, Some(count)) => {
+            format!("{command} ({})", number::of(count.into(), "process", "processes"))
+        }
         (None, None) => command.to_owned(),
     })
 }
@@ -111,15 +125,16 @@ fn details(told: &Told, what: &Happening) -> Vec<Line> {
             details.extend(what.errno.as_deref().map(Line::plain));
             details.push(lifetime(""));
             if let (Some(sent), Some(received)) = (what.bytes_sent, what.bytes_received) {
-                details.push(Line::plain(format!("{} out, {} in", bytes(sent), bytes(received))));
+                details.push(Line::plain(format!("{}/{}", bytes(sent), bytes(received))));
             }
             details
         }
         Told::Refused(_) | Told::Failed(_) => {
             let name = what.errno.as_deref().unwrap_or_default();
+            let meaning = meaning(name, what);
+            let parted = !name.is_empty() && !meaning.is_empty();
             vec![
-                Line::plain(name),
-                Line::plain(meaning(name, what)),
+                Line::plain(if parted { format!("{name}: {meaning}") } else { format!("{name}{meaning}") }),
                 match told {
                     Told::Failed(_) => lifetime("after "),
                     _ => Line::new(),
@@ -376,7 +391,11 @@ mod tests {
             Told::Connect(Happening { pool: Some(PortBy::Program), program: None, ..happening() }),
             Told::Established(Happening { lifetime_seconds: Some(0.000_31), ..happening() }),
             Told::Accept(incoming),
-            Told::PeerClosed(Happening { lifetime_seconds: Some(61.0), ..happening() }),
+            Told::PeerClosed(Happening {
+                lifetime_seconds: Some(61.0),
+                namespace: "blue".to_owned(),
+                ..happening()
+            }),
             Told::Close(closed(Some(Side::Here), None, None)),
             Told::Close(Happening { lifetime_seconds: None, ..closed(Some(Side::There), None, None) }),
             Told::Close(closed(None, Some(Side::Here), None)),
@@ -399,7 +418,9 @@ mod tests {
     }
 
     fn page_of(told: &[Told], page: &Page) -> String {
-        told.iter().map(|told| event(told, "14:03:07.123", page)).collect()
+        told.iter()
+            .map(|told| event(told, "14:03:07.123", Columns { word: 11, namespace: true }, page))
+            .collect()
     }
 
     fn rows() -> Vec<Counted> {
@@ -435,6 +456,7 @@ mod tests {
                 namespace: "blue".to_owned(),
                 connections: Connections {
                     direction: Direction::Bind,
+                    program: Some(Program { pid: None, processes: Some(40), ..squid() }),
                     source: Some("10.0.0.5".to_owned()),
                     no_port: 1_000,
                     ..Connections::default()
@@ -461,7 +483,7 @@ mod tests {
     #[test]
     fn the_table_and_what_becomes_of_it_on_a_narrow_page() {
         let table = |width| trace_summary(&rows(), &Page { width, ..Page::default() });
-        assert_snapshot!("summary_160", table(160));
+        assert_snapshot!("summary_180", table(180));
         assert_snapshot!("summary_80", table(80));
         for width in 20..200 {
             let widest = table(width).lines().map(UnicodeWidthStr::width).max().unwrap_or(0);

@@ -9,7 +9,6 @@ mod words;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,11 +24,11 @@ use tidewait_model::trace::line::{Begin, End, Line, Lost};
 use tidewait_observe::places::{self, Scope};
 use tidewait_observe::procfs;
 use tidewait_observe::trace::{Event, Tracer, Wish};
-use tidewait_surfaces::text::{self, Page};
+use tidewait_surfaces::text::{self, Columns, Page};
 
 use crate::cli::Trace;
 use crate::exit::NotPermitted;
-use crate::output;
+use crate::{interrupt, output};
 
 use clock::Clock;
 use filter::Filter;
@@ -50,17 +49,20 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
     let scope = super::report::scope(options.netns.as_deref());
     let found = places::find(Path::new("/"), &scope)?.places;
     let only = match found.as_slice() {
-        [one] if matches!(scope, Scope::One(_)) || (one.own && one.kind != places::Kind::Host) => {
+        [one]
+            if matches!(scope, Scope::One(_))
+                || (scope == Scope::Auto && one.own && one.kind != places::Kind::Host) =>
+        {
             u32::try_from(one.inode).ok()
         }
         _ => None,
     };
-    let filter = Filter::of(options, only.filter(|_| scope != Scope::All))?;
-    let stop = end_on_signals()?;
+    let filter = Filter::of(options, only)?;
+    let stop = interrupt::catch(&[SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
     let wish = Wish {
         waiting: 0,
         events: (!options.summary).then(|| filter.telling()),
-        binds: filter.tells_refused(),
+        binds: filter.tells_binds(),
         ..Wish::default()
     };
     let tracer = Tracer::start(&wish).map_err(|limit| refused(&limit))?;
@@ -68,6 +70,7 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
     let mut session = Session {
         options,
         owners: Owners::new(&filter),
+        columns: Columns { word: filter.longest_word(), namespace: only.is_none() },
         filter,
         tracer,
         clock: Clock::read(),
@@ -142,17 +145,6 @@ fn procfs_inode(file: &str) -> Option<u64> {
     Some(std::fs::metadata(file).ok()?.ino())
 }
 
-/// A flag that the first signal sets; the second ends the program at once, for it may hang in a write.
-fn end_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .with_context(|| format!("cannot handle signal {signal}"))?;
-    }
-    Ok(stop)
-}
-
 /// A trace that runs.
 struct Session<'a> {
     options: &'a Trace,
@@ -162,6 +154,7 @@ struct Session<'a> {
     namespaces: Namespaces,
     owners: Owners,
     page: Page,
+    columns: Columns,
     /// What is not written yet.
     out: Vec<u8>,
     /// Events printed.
@@ -261,7 +254,7 @@ impl Session<'_> {
             } else {
                 let line = lines::line(event, String::new(), namespace, who);
                 let time = self.clock.local(event.at_ns);
-                self.out.extend_from_slice(text::event(&line, &time, &self.page).as_bytes());
+                self.out.extend_from_slice(text::event(&line, &time, self.columns, &self.page).as_bytes());
             }
             self.printed += 1;
             if self.out.len() >= CHUNK {
@@ -287,7 +280,7 @@ impl Session<'_> {
             return self.put(&line);
         }
         let time = self.clock.local_now();
-        self.out.extend_from_slice(text::event(&line, &time, &self.page).as_bytes());
+        self.out.extend_from_slice(text::event(&line, &time, self.columns, &self.page).as_bytes());
         Ok(())
     }
 
@@ -315,7 +308,7 @@ impl Session<'_> {
         let wanted = self.options.summary || self.options.with_summary;
         let connections = if wanted {
             let picture = self.tracer.picture().map_err(|limit| anyhow!("{}: {}", limit.what, limit.why))?;
-            Some(summary::rows(&picture, &self.filter, &mut self.namespaces, seconds))
+            Some(summary::rows(picture, &self.filter, &mut self.namespaces, seconds))
         } else {
             None
         };

@@ -99,9 +99,9 @@ fn pair() -> (Host, Host) {
 }
 
 /// So many connections to 10.77.0.2, closed first by the client.
-fn connect(client: &Host, server: &Host, port: u16, options: ChurnOptions) -> ChurnReport {
+fn connect(client: &Host, server: &Host, port: u16, options: &ChurnOptions) -> ChurnReport {
     let path = Path::between(client, server).to(SocketAddr::new([10, 77, 0, 2].into(), port));
-    path.churn(ChurnOptions { duration: Duration::from_secs(20), ..options }).unwrap().wait()
+    path.churn(ChurnOptions { duration: Duration::from_secs(20), ..options.clone() }).unwrap().wait()
 }
 
 fn times(count: u64) -> ChurnOptions {
@@ -115,7 +115,7 @@ fn every_connection_is_told_once_and_counted_once() {
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         let trace = Trace::start(client.netns(), &["--with-summary", "--all"]);
         let begun = jiff::Timestamp::now();
-        assert_eq!(connect(&client, &server, 80, times(200)).made, 200);
+        assert_eq!(connect(&client, &server, 80, &times(200)).made, 200);
         let (events, end) = trace.end();
         for word in ["connect", "established", "close", "time_wait"] {
             assert_eq!(count(&events, word), 200, "{word}");
@@ -157,7 +157,7 @@ fn the_serving_side_sees_who_came_and_who_closed() {
         let (client, server) = pair();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseFirst).unwrap();
         let trace = Trace::start(server.netns(), &["--with-summary"]);
-        let made = connect(&client, &server, 80, ChurnOptions { closer: Closer::Server, ..times(50) }).made;
+        let made = connect(&client, &server, 80, &ChurnOptions { closer: Closer::Server, ..times(50) }).made;
         let (events, end) = trace.end();
         assert_eq!((count(&events, "accept"), count(&events, "close")), (made, made));
         assert!(events.iter().all(|event| event["direction"] == "incoming" && event["pool"].is_null()));
@@ -176,10 +176,10 @@ fn a_connect_without_a_port_is_told_with_its_process() {
         client.set("net.ipv4.ip_local_port_range", "40000 40019").unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         let trace = Trace::start(client.netns(), &["--refused", "--with-summary"]);
-        let churned = connect(&client, &server, 80, times(30));
+        let churned = connect(&client, &server, 80, &times(30));
         assert_eq!((churned.made, churned.failed.get(&("connect", 99))), (20, Some(&10)));
         // Nobody listens there.
-        let refused = connect(&client, &server, 81, times(5));
+        let refused = connect(&client, &server, 81, &times(5));
         assert_eq!(refused.failed.get(&("connect", 111)), Some(&5));
         let (events, end) = trace.end();
         assert_eq!((count(&events, "refused"), count(&events, "failed"), events.len()), (10, 5, 15));
@@ -196,6 +196,30 @@ fn a_connect_without_a_port_is_told_with_its_process() {
         };
         assert_eq!((&row("80")["no_port"], &row("80")["refused"]), (&10.into(), &0.into()));
         assert_eq!((&row("81")["no_port"], &row("81")["refused"]), (&0.into(), &5.into()));
+    });
+}
+
+#[test]
+fn a_bind_without_a_port_is_told_with_its_process_and_its_pool() {
+    traced("trace::a_bind_without_a_port_is_told_with_its_process_and_its_pool", || {
+        let (client, server) = pair();
+        client.set("net.ipv4.ip_local_port_range", "40000 40019").unwrap();
+        let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
+        let trace = Trace::start(client.netns(), &["--refused", "--with-summary", "--from", "10.77.0.1"]);
+        let bind_first = Some([10, 77, 0, 1].into());
+        let churned = connect(&client, &server, 80, &ChurnOptions { bind_first, ..times(27) });
+        assert_eq!((churned.made, churned.failed.get(&("bind", 98))), (20, Some(&7)));
+        let (events, end) = trace.end();
+        assert_eq!((count(&events, "refused"), events.len()), (7, 7), "{events:#?}");
+        for event in &events {
+            assert_eq!((&event["errno"], &event["pool"]), (&"EADDRINUSE".into(), &"bind".into()), "{event}");
+            assert_eq!(event["program"]["pid"], std::process::id());
+            assert_eq!((&event["direction"], &event["local"]), (&"bind".into(), &"10.77.0.1:0".into()));
+            assert!(event["remote"].is_null() && event["state"].is_null());
+        }
+        let rows = end["connections"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["direction"] == "bind").unwrap();
+        assert_eq!((&row["no_port"], &row["source"]), (&7.into(), &"10.77.0.1".into()));
     });
 }
 
@@ -238,7 +262,7 @@ fn a_filter_leaves_what_it_says() {
             .map(|(args, ..)| Trace::start(client.netns(), &[&["--with-summary"], *args].concat()))
             .collect();
         for port in [80, 81] {
-            assert_eq!(connect(&client, &server, port, times(10)).made, 10);
+            assert_eq!(connect(&client, &server, port, &times(10)).made, 10);
         }
         for ((args, connects, closes, rows), trace) in cases.iter().zip(traces) {
             let (events, end) = trace.end();
@@ -263,7 +287,7 @@ fn a_namespace_is_told_by_name_and_may_be_asked_for() {
         let here = NetNs::current().unwrap();
         let asked = Trace::start(&here, &["--netns", &name]);
         let all = Trace::start(&named, &["--netns", "all", "--to", "10.77.0.2:80"]);
-        assert_eq!(connect(&client, &server, 80, times(5)).made, 5);
+        assert_eq!(connect(&client, &server, 80, &times(5)).made, 5);
         let (events, _) = all.end();
         assert_eq!(count(&events, "connect"), 5);
         let inode = format!("net:[{}]", client.netns().inode());
@@ -284,7 +308,11 @@ fn it_ends_after_its_time_after_its_count_and_when_nobody_reads() {
         let counted = Trace::start(client.netns(), &["--count", "7"]);
         let timed = Trace::start(client.netns(), &["--for", "1.5"]);
         let mut unread = Trace::start(client.netns(), &[]);
-        assert_eq!(connect(&client, &server, 80, times(5)).made, 5);
+        // Ctrl-Z and `fg` are not the end.
+        for signal in [Signal::STOP, Signal::CONT] {
+            kill_process(Pid::from_child(&unread.child), signal).unwrap();
+        }
+        assert_eq!(connect(&client, &server, 80, &times(5)).made, 5);
         let (events, end) = counted.wait();
         assert_eq!((events.len(), &end["events"]), (7, &7.into()));
         let (events, end) = timed.wait();
@@ -340,7 +368,7 @@ fn people_get_a_line_an_event_and_a_table() {
         let (events, table) = (start(&[]), start(&["--summary"]));
         // In text nothing says when it has begun.
         sleep(Duration::from_secs(1));
-        assert_eq!(connect(&client, &server, 80, times(3)).made, 3);
+        assert_eq!(connect(&client, &server, 80, &times(3)).made, 3);
         let output = events.wait_with_output().unwrap();
         let page = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && page.lines().count() == 6, "{page}");
@@ -348,14 +376,14 @@ fn people_get_a_line_an_event_and_a_table() {
         for line in page.lines() {
             assert!(line.contains(&format!("[{pid}]")) && line.contains(" -> 10.77.0.2:80"), "{page}");
         }
-        assert!(page.contains("connect      ") && page.contains("10.77.0.1:* -> "), "{page}");
-        assert!(page.contains("first here  ") && page.contains("10 B out, 0 B in"), "{page}");
+        assert!(page.contains(" connect ") && page.contains("10.77.0.1:* -> "), "{page}");
+        assert!(page.contains("first here, ") && page.contains(", 10 B/0 B"), "{page}");
         let words = String::from_utf8(output.stderr).unwrap();
         assert!(words.contains("6 events in 2.0 s"), "{words}");
         let table = table.wait_with_output().unwrap();
         let page = String::from_utf8(table.stdout).unwrap();
         assert!(page.contains("connects 3 ") || page.contains("connects  "), "{page}");
-        assert!(!page.contains("connect      "), "{page}");
+        assert!(!page.contains(" connect "), "{page}");
     });
 }
 
@@ -425,6 +453,9 @@ fn what_is_not_there_is_named() {
         refuse(&["--pid", "4194304"], &["--pid 4194304: there is no such process"]);
         refuse(&["--netns", "no-such-namespace"], &["no network namespace is called 'no-such-namespace'"]);
         refuse(&["--user", "no-such-user"], &["no such user", "by number"]);
+        let mut inside = Command::new("unshare");
+        inside.args(["--pid", "--fork", "--mount-proc", TIDEWAIT, "trace", "--for", "1", "--pid", "1"]);
+        assert!(failure(inside, 2).contains("numbers on the host"));
         let thread = std::thread::spawn(|| {
             let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
             let mut command = Command::new(TIDEWAIT);
@@ -436,7 +467,6 @@ fn what_is_not_there_is_named() {
     });
 }
 
-/// What a child wrote to stdout, though it was closed at once.
 #[test]
 fn head_ends_it_quietly() {
     traced("trace::head_ends_it_quietly", || {
@@ -454,7 +484,7 @@ fn head_ends_it_quietly() {
         let mut first = String::new();
         lines.read_line(&mut first).unwrap();
         drop(lines);
-        connect(&client, &server, 80, times(5));
+        connect(&client, &server, 80, &times(5));
         let mut words = String::new();
         child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
         child.wait().unwrap();

@@ -1,5 +1,6 @@
 //! What is to be told: which part of it the kernel sorts out, and which is sorted out here.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tidewait_model::trace::{Direction, Flow, Program};
@@ -78,9 +79,14 @@ impl Filter {
         }
     }
 
-    /// Whether failed connect() and bind() are told.
-    pub fn tells_refused(&self) -> bool {
-        self.kinds.contains(&Kind::Refused)
+    /// Whether a bind() that fails could pass. To follow it costs every system call a little.
+    pub fn tells_binds(&self) -> bool {
+        self.kinds.contains(&Kind::Refused) && self.states == 0 && self.to.is_none()
+    }
+
+    /// Columns that the names of the events take.
+    pub fn longest_word(&self) -> usize {
+        self.kinds.iter().map(|kind| words::word(*kind).len()).max().unwrap_or(0)
     }
 
     /// Whether an event passes, whoever's it is; the kernel has looked at the rest.
@@ -196,7 +202,16 @@ fn is_container(given: &str, container: &str) -> bool {
             && (container.starts_with(given) || given.starts_with(container)))
 }
 
+/// The inode of the first process namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h): the kernel tells its numbers.
+const FIRST_PROCESS_NAMESPACE: u64 = 0xEFFF_FFFC;
+
 fn must_be_a_process(pid: u32) -> Result<(), Usage> {
+    if std::fs::metadata("/proc/self/ns/pid").is_ok_and(|found| found.ino() != FIRST_PROCESS_NAMESPACE) {
+        return Err(Usage(format!(
+            "--pid {pid}: processes are traced by their numbers on the host, and tidewait runs in a process namespace of its own; run \
+             it on the host, or choose by --unit, --container or --user"
+        )));
+    }
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(|_| {
         Usage(format!("--pid {pid}: there is no such process; `ps` shows those that there are"))
     })?;

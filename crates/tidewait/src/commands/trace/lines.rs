@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use tidewait_model::trace::line::{Happening, Line};
+use tidewait_model::trace::line::{Happening, Line, PortBy, Side};
 use tidewait_model::{Endpoint, State};
 use tidewait_observe::trace::{Event, Kind};
 
@@ -44,11 +44,11 @@ pub fn write(out: &mut Vec<u8>, event: &Event, at: (&str, u32), namespace: &Name
     put(out, ",\"state\":");
     word(out, words::state(event).map(State::key));
     put(out, ",\"pool\":");
-    word(out, words::pool(event).map(|pool| pool.key()));
+    word(out, words::pool(event).map(PortBy::key));
     put(out, ",\"closed_first\":");
-    word(out, words::closed_first(event).map(|side| side.key()));
+    word(out, words::closed_first(event).map(Side::key));
     put(out, ",\"cut_off\":");
-    word(out, words::cut_off(event).map(|side| side.key()));
+    word(out, words::cut_off(event).map(Side::key));
     put(out, ",\"errno\":");
     word(out, event.error.map(words::errno).as_deref());
     put(out, ",\"lifetime_seconds\":");
