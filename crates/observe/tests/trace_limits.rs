@@ -63,6 +63,15 @@ impl Bench {
     }
 }
 
+/// Whether processes of a test can connect by bash's /dev/tcp.
+fn no_bash() -> bool {
+    let there = Command::new("bash").args(["-c", ":"]).status().is_ok_and(|status| status.success());
+    if !there {
+        skip("trace_limits", "no bash");
+    }
+    !there
+}
+
 fn bounded(bounds: Bounds) -> Wish {
     Wish { waiting: 1_024, bounds, ..Wish::default() }
 }
@@ -112,6 +121,9 @@ fn events_without_any_room_are_lost_by_number() {
 
 #[test]
 fn processes_beyond_the_bound_are_counted_by_command() {
+    if no_bash() {
+        return;
+    }
     let wish = bounded(Bounds { owners: 8, ..Bounds::default() });
     let Some((mut bench, listener)) = Bench::start(&wish, everywhere) else { return };
     let port = listener.local_addr().unwrap().port();
@@ -297,6 +309,9 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 
 #[test]
 fn unit_and_container_of_the_dead_are_those_that_proc_told() {
+    if no_bash() {
+        return;
+    }
     let docker = format!("docker-{ID}.scope");
     let kubelet =
         format!("kubepods-besteffort-podc0ffee00-1111-2222-3333-444455556666.slice:cri-containerd:{ID}");
@@ -343,8 +358,39 @@ fn unit_and_container_of_the_dead_are_those_that_proc_told() {
     }
 }
 
+/// With docker's cgroupfs driver on a hybrid machine the unified hierarchy names the daemon's unit, that of pids the
+/// container.
+#[test]
+fn a_container_that_only_cgroup_v1_shows_is_found() {
+    if no_bash() {
+        return;
+    }
+    let Some((mut bench, listener)) = Bench::start(&Wish::default(), everywhere) else { return };
+    let port = listener.local_addr().unwrap().port();
+    let [unified, pids] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"].map(Path::new);
+    if !unified.exists() || !pids.exists() {
+        return skip("a_container_that_only_cgroup_v1_shows_is_found", "no hybrid machine");
+    }
+    let first = format!("tidewait-hybrid-{}", std::process::id());
+    let daemon = Groups::make(unified, &[&first, "docker.service"]);
+    let container = Groups::make(pids, &[&first, ID]);
+    let script = format!(
+        "for tree in {} {}; do echo $$ >$tree/cgroup.procs; done; exec 3<>/dev/tcp/127.0.0.1/{port}",
+        daemon.0[1].display(),
+        container.0[1].display()
+    );
+    assert!(bench.netns.command("bash").args(["-c", &script]).status().unwrap().success());
+    let flows = bench.flows(Direction::Outgoing);
+    assert_eq!(flows.len(), 1);
+    let program = flows[0].program.as_ref().unwrap();
+    assert_eq!((program.unit.as_deref(), program.container.as_deref()), (None, ID.get(..12)));
+}
+
 #[test]
 fn control_groups_beyond_the_bound_are_counted_and_the_living_are_asked() {
+    if no_bash() {
+        return;
+    }
     let wish = bounded(Bounds { groups: 1, ..Bounds::default() });
     let Some((mut bench, listener)) = Bench::start(&wish, everywhere) else { return };
     let port = listener.local_addr().unwrap().port();

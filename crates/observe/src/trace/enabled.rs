@@ -1,4 +1,4 @@
-//! Loads the tracing program, and reads what it counted and told.
+//! A running tracer: reads what the programs counted and told.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,5 +1,7 @@
-//! The ports that are listened on, where no open file shows who listens: by the kernel itself (NFS), or by processes that
-//! are not seen from this PID namespace.
+//! Ports that are listened on though no open file shows by whom.
+//!
+//! By the kernel itself (NFS), by processes that are not seen from this PID namespace, by a descriptor on its way from one
+//! process to another.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -8,7 +8,7 @@ use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder};
 use tidewait_model::Limit;
 use zerocopy::IntoBytes;
 
-use super::{Bounds, Telling, Wish, layout, listening, refusal, tracer};
+use super::{Bounds, Telling, Wish, layout, listening, people, refusal, tracer};
 use crate::bpf::{self, Cause, Trouble};
 
 /// `connections.bpf.c`, compiled.
@@ -156,7 +156,8 @@ fn settings(wish: &Wish, bounds: &Bounds) -> layout::Settings {
         local_port: telling.local_port.unwrap_or(0),
         remote_port: telling.remote_port.unwrap_or(0),
         remote_family,
-        unused: [0; 3],
+        pids_tree: u8::from(people::pids_tree(&wish.root)),
+        unused: [0; 2],
         remote,
         owner_limit: bounds.owners.max(1),
         flow_limit: bounds.flows.max(1),

@@ -19,13 +19,30 @@ pub(super) struct Names {
     users: Users,
     /// Whether /proc counts processes as the kernel's own list does.
     same_numbers: bool,
+    /// The kernel noted control groups of cgroup v1, and there may be more to say in other hierarchies.
+    pids_tree: bool,
+}
+
+/// Whether the controller `pids`, which systemd and all runtimes use for whatever they start, is one of cgroup v1.
+pub(super) fn pids_tree(root: &Path) -> bool {
+    let text = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    text.lines().any(|line| {
+        let mut fields = line.split(':');
+        fields.next() != Some("0")
+            && fields.next().is_some_and(|names| names.split(',').any(|name| name == "pids"))
+    })
 }
 
 impl Names {
     pub(super) fn read(root: &Path) -> Names {
         let namespace = std::fs::metadata(root.join("proc/self/ns/pid")).ok();
         let same_numbers = namespace.is_none_or(|file| file.ino() == FIRST_PID_NAMESPACE);
-        Names { proc: Proc::open(root).ok(), users: Users::read(root), same_numbers }
+        Names {
+            proc: Proc::open(root).ok(),
+            users: Users::read(root),
+            same_numbers,
+            pids_tree: pids_tree(root),
+        }
     }
 
     /// What is to be said of the numbers of processes.
@@ -46,7 +63,8 @@ impl Names {
         let membership = path.map(|path| Membership::parse(&format!("0::{}", text(path))));
         let whole = path.is_some_and(whole);
         let membership = match membership {
-            Some(told) if told.container.is_some() || (whole && told.unit.is_some()) => told,
+            Some(told) if told.container.is_some() => told,
+            Some(told) if whole && told.unit.is_some() && !self.pids_tree => told,
             // Of a process that still lives there is more to be read.
             told => self.of_process(owner).or(told).unwrap_or_default(),
         };
@@ -137,6 +155,19 @@ mod tests {
         let mut elsewhere = Names { same_numbers: false, ..names };
         assert_eq!(elsewhere.of_process(&owner(me, now + 1_000_000_000)), None);
         assert!(elsewhere.limit().is_some());
+    }
+
+    #[test]
+    fn the_hierarchy_of_pids_is_looked_for_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("proc/self")).unwrap();
+        let tree = |text: &str| {
+            std::fs::write(root.path().join("proc/self/cgroup"), text).unwrap();
+            pids_tree(root.path())
+        };
+        assert!(tree("9:name=systemd:/\n8:cpu,pids:/a\n0::/a\n"));
+        assert!(!tree("9:name=pids:/\n8:cpu,cpuacct:/pids\n0::/pids\n"));
+        assert!(!tree("0::/user.slice\n"));
     }
 
     #[test]

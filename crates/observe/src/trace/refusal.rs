@@ -61,8 +61,7 @@ impl Standing {
             }
             Cause::Refused if self.filtered => (
                 "BPF is refused by a seccomp filter, though the capabilities are there".to_owned(),
-                "allow bpf(2) and perf_event_open(2) in the container's or the unit's seccomp profile"
-                    .to_owned(),
+                "allow bpf(2) in the container's or the unit's seccomp profile".to_owned(),
             ),
             Cause::Refused => (
                 format!("BPF is refused by a security module, though the capabilities are there: {trouble}"),

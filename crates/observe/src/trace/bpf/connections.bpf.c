@@ -128,19 +128,25 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
 	return bpf_core_field_exists(newer->__parent) ? newer->__parent : node->parent;
 }
 
-/* The task's control group: of the unified hierarchy, or where that is not in use, of the one of v1 that has all units. */
+/*
+ * The task's control group: of the unified hierarchy; but where there is one of v1 that has all units, of that, since a
+ * runtime may make its containers there alone (docker's cgroupfs driver on a hybrid machine).
+ */
 static __always_inline struct kernfs_node *cgroup_of(struct task_struct *task)
 {
 	struct css_set *set = task->cgroups;
-	struct kernfs_node *node = set->dfl_cgrp->kn;
+	struct kernfs_node *node = set->dfl_cgrp->kn, *other;
 	struct cgroup_subsys_state *state;
 	u64 place;
 
-	if (parent_of(node) || !bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id))
+	if (!settings.pids_tree || !bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id))
 		return node;
 	place = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
 	state = *(struct cgroup_subsys_state **)((void *)&set->subsys + place * sizeof(state));
-	return state ? state->cgroup->kn : node;
+	if (!state)
+		return node;
+	other = state->cgroup->kn;
+	return parent_of(other) ? other : node;
 }
 
 /* Eight bytes at once: each load from the kernel is guarded. */

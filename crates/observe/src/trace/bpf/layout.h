@@ -194,7 +194,8 @@ struct settings {
 	__u16 local_port;
 	__u16 remote_port;
 	__u8 remote_family; /* 0: any remote address */
-	__u8 unused[3];
+	__u8 pids_tree;	    /* there is a hierarchy of cgroup v1 for the controller pids */
+	__u8 unused[2];
 	__u8 remote[16];
 	__u32 owner_limit; /* owners one by one, then by command */
 	__u32 flow_limit;

@@ -115,6 +115,7 @@ fn the_reader_and_the_programs_mean_the_same_bytes() {
             local_port,
             remote_port,
             remote_family,
+            pids_tree,
             unused,
             remote,
             owner_limit,
