@@ -350,3 +350,16 @@ pub fn own(descriptor: i32) -> OwnedFd {
     // SAFETY: it is a new descriptor that nothing else owns.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
+
+/// For a child: connects, sends a byte, waits for the peer's FIN, and closes.
+pub fn pooled(address: &libc::sockaddr_in) {
+    let mut byte = 0_u8;
+    // SAFETY: address and byte outlive the calls; the descriptor is this function's own.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        libc::connect(socket, std::ptr::from_ref(address).cast(), size_of::<libc::sockaddr_in>() as u32);
+        libc::send(socket, (&raw const byte).cast(), 1, 0);
+        libc::recv(socket, (&raw mut byte).cast(), 1, 0);
+        libc::close(socket);
+    }
+}
