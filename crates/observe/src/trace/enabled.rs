@@ -20,7 +20,6 @@ use super::people::Names;
 use super::{Closed, Event, Kind, Losses, Picture, Waiting, Wish, layout, refusal};
 use crate::bpf;
 
-
 /// `AF_INET`, in the bytes of the layout.
 const V4: u8 = 2;
 

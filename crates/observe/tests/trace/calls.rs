@@ -1,5 +1,8 @@
 //! Connections by way of io_uring: threads of the kernel that work for a process, and are the process.
-#![expect(unsafe_code, reason = "what is submitted to the kernel must stay in its place, which only the caller knows")]
+#![expect(
+    unsafe_code,
+    reason = "what is submitted to the kernel must stay in its place, which only the caller knows"
+)]
 
 use std::io;
 use std::net::TcpListener;
@@ -14,9 +17,9 @@ use super::sockets::{drain, raw, socket, until};
 use super::watch::{Watch, places};
 
 /// Submits one operation and waits for its result.
-fn perform(ring: &mut IoUring, entry: Entry) -> i32 {
+fn perform(ring: &mut IoUring, entry: &Entry) -> i32 {
     // SAFETY: what the entry points to lives in the caller until the result is there, which is waited for.
-    unsafe { ring.submission().push(&entry) }.unwrap();
+    unsafe { ring.submission().push(entry) }.unwrap();
     ring.submit_and_wait(1).unwrap();
     ring.completion().next().unwrap().result()
 }
@@ -29,13 +32,13 @@ fn connection(ring: &mut IoUring, port: u16, flags: Flags) {
     let (descriptor, address) = (types::Fd(socket.as_raw_fd()), raw(place.connect));
     let length = size_of::<libc::sockaddr_in>() as u32;
     let connect = opcode::Connect::new(descriptor, (&raw const address).cast(), length).build();
-    assert_eq!(perform(ring, connect.flags(flags)), 0);
+    assert_eq!(perform(ring, &connect.flags(flags)), 0);
     let (server, _) = listener.accept().unwrap();
-    if port % 2 == 0 {
-        assert_eq!(perform(ring, opcode::Shutdown::new(descriptor, libc::SHUT_WR).build().flags(flags)), 0);
+    if port.is_multiple_of(2) {
+        assert_eq!(perform(ring, &opcode::Shutdown::new(descriptor, libc::SHUT_WR).build().flags(flags)), 0);
     }
     let close = opcode::Close::new(types::Fd(socket.into_raw_fd())).build();
-    assert_eq!(perform(ring, close.flags(flags)), 0);
+    assert_eq!(perform(ring, &close.flags(flags)), 0);
     assert_eq!(drain(&server), 0);
 }
 

@@ -26,7 +26,9 @@ fn of(rows: &[Flow], command: &str) -> (Counts, usize) {
 
 #[test]
 fn three_programs_and_two_destinations_are_told_apart() {
-    let Some(mut watch) = Watch::counting("show::three_programs_and_two_destinations_are_told_apart") else { return };
+    let Some(mut watch) = Watch::counting("show::three_programs_and_two_destinations_are_told_apart") else {
+        return;
+    };
     let [near, far, nobody] = [20_000, 20_001, 20_002].map(|port| places(port)[0].1);
     let (brief, churned, pool, refused) = (scaled(300), scaled(3_000), 20, scaled(100));
     let netns = watch.netns.clone();
@@ -37,7 +39,7 @@ fn three_programs_and_two_destinations_are_told_apart() {
             let descriptors = listeners.each_ref().map(AsRawFd::as_raw_fd);
             let [to_near, to_far, to_nobody] = [near, far, nobody].map(|place| raw(place.connect));
             let churner = Fork::of("churner", || {
-                descriptors.map(close);
+                descriptors.into_iter().for_each(close);
                 for _ in 0..churned {
                     connect_and_close(&to_near);
                 }
@@ -46,7 +48,7 @@ fn three_programs_and_two_destinations_are_told_apart() {
                 }
             });
             let pooled_client = Fork::of("pooled", || {
-                descriptors.map(close);
+                descriptors.into_iter().for_each(close);
                 for _ in 0..pool {
                     pooled(&to_far);
                 }
@@ -69,7 +71,7 @@ fn three_programs_and_two_destinations_are_told_apart() {
                 });
                 for _ in 0..brief {
                     Fork::of("brief", || {
-                        descriptors.map(close);
+                        descriptors.into_iter().for_each(close);
                         connect_and_close(&to_near);
                     })
                     .wait();
