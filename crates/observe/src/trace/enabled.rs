@@ -15,13 +15,10 @@ use tidewait_model::trace::{Counts, Direction, Flow, Program};
 use tidewait_model::{Endpoint, Limit};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::load::{BINDS, Loaded, load};
+use super::load::{Loaded, PACKETS, load};
 use super::people::Names;
 use super::{Closed, Event, Kind, Losses, Picture, Waiting, Wish, layout, refusal};
 use crate::bpf;
-
-/// Entries read from a map at once.
-const BATCH: u32 = 4_096;
 
 /// `AF_INET`, in the bytes of the layout.
 const V4: u8 = 2;
@@ -116,16 +113,18 @@ impl Tracer {
         }
     }
 
-    /// How often the kernel left out a program because it ran already on the same processor. Whether bind() would have
-    /// failed is not asked: nearly all of those would have been other system calls.
+    /// How often the kernel left out the program that follows packets, because it ran already on the same processor. That of
+    /// system calls is only ever left out for changes that are not its own; and whether bind() would have failed is not
+    /// asked: nearly all of those would have been other system calls.
     fn missed(&self) -> u64 {
-        let counts = self.object.progs().filter(|program| program.name() != BINDS).filter_map(|program| {
+        let program = self.object.progs().find(|program| program.name() == PACKETS);
+        let count = program.and_then(|program| {
             let about = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
             let text = std::fs::read_to_string(about).ok()?;
             let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
             count.trim().parse::<u64>().ok()
         });
-        counts.sum()
+        count.unwrap_or(0)
     }
 
     /// Kernel memory of the tracer's maps, in bytes; what is kept with each socket comes to some 64 bytes more.
@@ -171,8 +170,10 @@ impl Tracer {
     fn all<K: FromBytes, V: FromBytes>(&self, name: &str, take: &mut dyn FnMut(K, V)) -> Result<(), Limit> {
         let unread = |why: String| Limit::new(format!("traced: {name}"), why);
         let Some(map) = self.maps.get(name) else { return Err(unread("the map is missing".to_owned())) };
+        // All at once: the kernel ends a batch early where the next bucket does not fit, and the iterator takes a batch that
+        // is not full for the last one.
         let batch = map
-            .lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY)
+            .lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY)
             .map_err(|error| unread(format!("{error:#}")))?;
         for (key, value) in batch {
             if let (Ok(key), Ok(value)) = (K::read_from_bytes(&key), V::read_from_bytes(&value)) {

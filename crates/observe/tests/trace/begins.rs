@@ -182,8 +182,13 @@ fn begun() -> Vec<Case> {
                 let listener = TcpListener::bind(place.listen).unwrap();
                 set(&listener, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 16).unwrap();
                 let socket = socket(place.connect);
-                rustix::net::sendto(&socket, b"12345", SendFlags::from_bits_retain(0x2000_0000), &place.connect)
-                    .unwrap();
+                rustix::net::sendto(
+                    &socket,
+                    b"12345",
+                    SendFlags::from_bits_retain(0x2000_0000),
+                    &place.connect,
+                )
+                .unwrap();
                 let (server, _) = listener.accept().unwrap();
                 until_there(&server, 5);
                 close(stream(socket), &server);
@@ -265,7 +270,8 @@ fn begun() -> Vec<Case> {
             |place| {
                 let socket = socket(place.connect);
                 // Older kernels do not know it; connect() chooses either way.
-                let _ = set_bytes(&socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, &0xc000_b000_u32.to_ne_bytes());
+                let _ =
+                    set_bytes(&socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, &0xc000_b000_u32.to_ne_bytes());
                 whole(socket, place);
             },
             HERE,
@@ -386,7 +392,11 @@ fn both_sides_connect_at_once() {
     };
     watch.expect(&[
         side("first", 20_002, Counts { port_by_program: 1, sent: 4, ..HERE }),
-        side("second", 20_001, Counts { connects: 1, port_by_program: 1, closed_there: 1, aged: 1, received: 4, ..NONE }),
+        side(
+            "second",
+            20_001,
+            Counts { connects: 1, port_by_program: 1, closed_there: 1, aged: 1, received: 4, ..NONE },
+        ),
     ]);
 }
 
@@ -409,7 +419,8 @@ fn a_full_queue_is_no_accepted_connection() {
             let listener = socket_with(place.listen, SocketFlags::NONBLOCK);
             bind(&listener, &place.listen).unwrap();
             listen(&listener, 1).unwrap();
-            let clients: Vec<OwnedFd> = (0..6).map(|_| socket_with(place.connect, SocketFlags::NONBLOCK)).collect();
+            let clients: Vec<OwnedFd> =
+                (0..6).map(|_| socket_with(place.connect, SocketFlags::NONBLOCK)).collect();
             for client in &clients {
                 let _ = connect(client, place.connect);
             }
@@ -439,7 +450,12 @@ fn multipath_connections_are_counted_by_their_subflows() {
     let place = places(20_000)[0].1;
     let multipath = || {
         let protocol = rustix::net::Protocol::from_raw(std::num::NonZero::new(262).unwrap());
-        rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(protocol))
+        rustix::net::socket_with(
+            AddressFamily::INET,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            Some(protocol),
+        )
     };
     let done = watch
         .netns

@@ -12,6 +12,7 @@ use super::sockets::{
 use super::watch::{Expected, Place, Watch, families};
 
 const ESTABLISHED: u8 = 1;
+const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
 const CLOSE: u8 = 7;
 const CLOSE_WAIT: u8 = 8;
@@ -103,6 +104,20 @@ fn cases() -> Vec<Case> {
             },
             bytes(10, 1_000, here(out())),
             bytes(1_000, 10, there(inc())),
+        ),
+        (
+            "half closed, then closed before the peer has acknowledged",
+            |Pair { client, server, .. }| {
+                deaf(&client, true);
+                send(&client, 10);
+                client.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(state(&client), FIN_WAIT1);
+                deaf(&client, false);
+                drop(client);
+                assert_eq!(drain(&server), 10);
+            },
+            bytes(10, 0, here(out())),
+            bytes(0, 10, there(inc())),
         ),
         (
             "shutdown of both ways",

@@ -23,9 +23,10 @@ fn connection(netns: &NetNs) {
 }
 
 fn born(netns: &NetNs, picture: &Picture) -> u64 {
-    let here = picture.flows.iter().filter(|(inode, flow)| {
-        u64::from(*inode) == netns.inode() && flow.direction == Direction::Outgoing
-    });
+    let here = picture
+        .flows
+        .iter()
+        .filter(|(inode, flow)| u64::from(*inode) == netns.inode() && flow.direction == Direction::Outgoing);
     here.map(|(_, flow)| flow.counts.time_wait).sum()
 }
 

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 mod begins;
+mod calls;
 mod ends;
 mod life;
+mod show;
 mod sockets;
 mod waiting;
 mod watch;

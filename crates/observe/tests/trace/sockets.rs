@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -149,24 +149,6 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited for {what} in vain");
         sleep(Duration::from_millis(1));
     }
-}
-
-/// The socket's cookie. Asking makes the kernel give it one.
-pub fn cookie(socket: &impl AsRawFd) -> u64 {
-    let mut value = 0_u64;
-    let mut length = 8_u32;
-    // SAFETY: pointer and length describe `value`, which outlives the call.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_COOKIE,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    };
-    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
-    value
 }
 
 /// SOCK_DESTROY (uapi/linux/sock_diag.h, inet_diag.h), in the calling thread's namespace.
@@ -344,9 +326,15 @@ pub fn take(from: i32) -> i32 {
     }
 }
 
-/// Takes ownership of a descriptor that a system call returned.
-pub fn own(descriptor: i32) -> OwnedFd {
-    assert!(descriptor >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: it is a new descriptor that nothing else owns.
-    unsafe { OwnedFd::from_raw_fd(descriptor) }
+/// For a child: connects, sends a byte, waits for the peer's FIN, and closes.
+pub fn pooled(address: &libc::sockaddr_in) {
+    let mut byte = 0_u8;
+    // SAFETY: address and byte outlive the calls; the descriptor is this function's own.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        libc::connect(socket, std::ptr::from_ref(address).cast(), size_of::<libc::sockaddr_in>() as u32);
+        libc::send(socket, (&raw const byte).cast(), 1, 0);
+        libc::recv(socket, (&raw mut byte).cast(), 1, 0);
+        libc::close(socket);
+    }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tidewait_lab::scaled;
 use tidewait_model::State;
 use tidewait_model::trace::{Counts, Direction};
-use tidewait_observe::sock_diag::{Family, Netlink, Request, Sockets};
+use tidewait_observe::sock_diag::{Family, Netlink, Request, Row, Sockets};
 use tidewait_observe::trace::Kind;
 
 use super::sockets::{drain, linger_zero, pair, set, until};
@@ -26,7 +26,10 @@ fn dump() -> HashMap<u64, u16> {
     let mut netlink = Netlink::open().unwrap();
     for family in [Family::V4, Family::V6] {
         let request = Request::all(family).states([State::TimeWait]);
-        netlink.dump(&request, &mut |row| drop(found.insert(row.cookie(), row.local().port))).unwrap();
+        let mut keep = |row: &Row<'_>| {
+            found.insert(row.cookie(), row.local().port);
+        };
+        netlink.dump(&request, &mut keep).unwrap();
     }
     found
 }
@@ -86,13 +89,8 @@ fn where_there_may_be_no_more_none_is_counted() {
             dump()
         })
         .unwrap();
-    let outgoing = Counts {
-        connects: 8,
-        aged: 8,
-        closed_here: 8,
-        time_wait: there.len() as u64,
-        ..Counts::default()
-    };
+    let outgoing =
+        Counts { connects: 8, aged: 8, closed_here: 8, time_wait: there.len() as u64, ..Counts::default() };
     let incoming = Counts { accepts: 8, aged: 8, closed_there: 8, ..Counts::default() };
     assert_eq!(there.len(), 3);
     watch.expect(&[Expected {
@@ -109,7 +107,9 @@ fn where_there_may_be_no_more_none_is_counted() {
 
 #[test]
 fn a_connection_in_place_of_time_wait_is_another() {
-    let Some(mut watch) = Watch::start("waiting::a_connection_in_place_of_time_wait_is_another") else { return };
+    let Some(mut watch) = Watch::start("waiting::a_connection_in_place_of_time_wait_is_another") else {
+        return;
+    };
     watch.netns.set("net.ipv4.ip_local_port_range", "40000 40000").unwrap();
     watch.netns.set("net.ipv4.tcp_tw_reuse", "1").unwrap();
     let [first, second] = watch
@@ -138,7 +138,9 @@ fn a_connection_in_place_of_time_wait_is_another() {
 /// state within the counting of another.
 #[test]
 fn what_interrupts_a_system_call_is_counted_too() {
-    let Some(mut watch) = Watch::counting("waiting::what_interrupts_a_system_call_is_counted_too") else { return };
+    let Some(mut watch) = Watch::counting("waiting::what_interrupts_a_system_call_is_counted_too") else {
+        return;
+    };
     let count = u16::try_from(scaled(500)).unwrap();
     let over = Arc::new(AtomicBool::new(false));
     let churners = [30_000, 30_001].map(|port| {

@@ -23,9 +23,8 @@ fn me() -> String {
 
 /// The row of the owner with this command.
 fn row(rows: &[Flow], command: &str, pid: u32) -> Counts {
-    let of = |row: &&Flow| {
-        row.program.as_ref().is_some_and(|who| who.command == command && who.pid == Some(pid))
-    };
+    let of =
+        |row: &&Flow| row.program.as_ref().is_some_and(|who| who.command == command && who.pid == Some(pid));
     let mut mine = rows.iter().filter(of);
     let row = mine.next().unwrap_or_else(|| panic!("no {command} {pid} in {rows:#?}"));
     assert!(mine.next().is_none(), "{rows:#?}");
@@ -48,7 +47,8 @@ fn waiting(watch: &mut Watch) -> [(String, Option<u32>); 2] {
 
 #[test]
 fn an_heir_that_closes_last_is_the_closer_and_not_the_owner() {
-    let Some(mut watch) = Watch::start("who::an_heir_that_closes_last_is_the_closer_and_not_the_owner") else {
+    let Some(mut watch) = Watch::start("who::an_heir_that_closes_last_is_the_closer_and_not_the_owner")
+    else {
         return;
     };
     let heir = watch
@@ -60,7 +60,7 @@ fn an_heir_that_closes_last_is_the_closer_and_not_the_owner() {
             let (mine, theirs) = UnixStream::pair().unwrap();
             let (mine_raw, go) = (mine.as_raw_fd(), theirs.as_raw_fd());
             let heir = Fork::of("heir", || {
-                others.map(close);
+                others.into_iter().for_each(close);
                 close(mine_raw);
                 // Until the parent has closed.
                 take(go);
@@ -78,7 +78,10 @@ fn an_heir_that_closes_last_is_the_closer_and_not_the_owner() {
         until("FIN", || watch.counts(Direction::Outgoing, 20_000).time_wait == 1);
         watch.rows(Direction::Outgoing, 20_000)
     };
-    assert_eq!(row(&rows, &me(), std::process::id()), Counts { connects: 1, time_wait: 1, ..Counts::default() });
+    assert_eq!(
+        row(&rows, &me(), std::process::id()),
+        Counts { connects: 1, time_wait: 1, ..Counts::default() }
+    );
     assert_eq!(row(&rows, "heir", pid), Counts { closed_here: 1, aged: 1, ..Counts::default() });
     let own = (me(), Some(std::process::id()));
     assert_eq!(waiting(&mut watch), [own, ("heir".to_owned(), Some(pid))]);
@@ -97,14 +100,18 @@ fn who_is_killed_or_ends_has_closed() {
                 let pair = pair(place(port));
                 let others = [pair.server.as_raw_fd(), pair.listener.as_raw_fd()];
                 let child = Fork::of("holder", || {
-                    others.map(close);
+                    others.into_iter().for_each(close);
                     if killed {
                         pause();
                     }
                 });
                 let pid = child.pid();
                 drop(pair.client);
-                if killed { child.kill() } else { child.wait() }
+                if killed {
+                    child.kill();
+                } else {
+                    child.wait();
+                }
                 assert_eq!(drain(&pair.server), 0);
                 pid
             })
@@ -196,7 +203,8 @@ fn processes_that_are_gone_at_once_are_all_known() {
 fn programs_that_are_started_and_gone_are_called_by_their_own_name() {
     let name = "who::programs_that_are_started_and_gone_are_called_by_their_own_name";
     let Some(mut watch) = Watch::start(name) else { return };
-    let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists()) else {
+    let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists())
+    else {
         return skip(name, "no busybox");
     };
     let count = scaled(30);
@@ -350,7 +358,9 @@ fn a_control_group_is_known_by_name_when_it_is_gone() {
     let unit = group.0.file_name().unwrap().to_string_lossy().into_owned();
     let path = group.0.clone();
     drop(group);
-    until("the group to go", || fs::remove_dir(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound));
+    until("the group to go", || {
+        fs::remove_dir(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    });
     let rows = watch.rows(Direction::Outgoing, 20_000);
     assert_eq!(row(&rows, "member", pid).connects, 1);
     assert_eq!(rows[0].program.as_ref().unwrap().unit.as_deref(), Some(unit.as_str()));

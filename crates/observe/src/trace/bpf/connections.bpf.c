@@ -972,6 +972,9 @@ static __always_inline int change(struct sock *sk, int from, int to, int called)
 	/* The commonest that tell nothing: FIN_WAIT1 to FIN_WAIT2, LISTEN to SYN_RECV, LAST_ACK to CLOSE. */
 	if (to == TCP_FIN_WAIT2 || to == TCP_SYN_RECV || from == TCP_LAST_ACK)
 		return 0;
+	/* close() after shutdown(), before the peer has acknowledged: FIN_WAIT1 to FIN_WAIT1. */
+	if (from == to)
+		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	switch (to) {
