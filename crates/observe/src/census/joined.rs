@@ -1,5 +1,6 @@
 //! Whose the sockets in TIME_WAIT were: rows of the dump joined by their cookies with what the tracer noted.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashMapExt};
@@ -12,9 +13,9 @@ use crate::sock_diag::{Row, Timer};
 use crate::trace::Picture;
 use crate::trace::picture::together;
 
-/// What the age of a socket may be wrong by: timers count in jiffies of up to 10 ms (CONFIG_HZ=100), which on a busy
-/// machine are counted late, and a dump is read a moment after it was written.
-const MARGIN: Duration = Duration::from_millis(30);
+/// What the age of a socket may be wrong by: timers count in jiffies of up to 10 ms (CONFIG_HZ=100), and on a machine that is
+/// busy, or emulated, those are counted late.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// Sockets in TIME_WAIT that were born while it was traced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,11 +32,11 @@ impl From<Births> for Traced {
     }
 }
 
-/// When a socket must have gone into TIME_WAIT for its owner to be known, and whose the cookies are.
+/// What was traced, and when.
 ///
-/// When it did is told by what is left of its time. That begins anew when the peer sends something more
-/// (tcp_minisocks.c `tcp_timewait_state_process`), so that a socket older than the trace may pass for a young one: it then
-/// counts as born, and has no owner.
+/// A socket that the tracer noted was born while it traced. One without a note was so if its age says so for certain: what
+/// is left of its time begins anew when the peer sends something more (tcp_minisocks.c `tcp_timewait_state_process`), so
+/// that a socket older than the trace may pass for a young one, which has no owner.
 #[derive(Clone, Copy)]
 pub struct Window<'a> {
     /// What was traced.
@@ -49,10 +50,12 @@ pub struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// Whether a socket that has `left` of its TIME_WAIT was born while it was traced, if it was looked at `now`.
-    fn has_birth(&self, now: Instant, left: Duration) -> bool {
+    /// Whether a socket that had `left` of its TIME_WAIT at some time in `looked` went into it while it was traced.
+    fn has_birth(&self, looked: RangeInclusive<Instant>, left: Duration) -> bool {
         let age = self.time_wait.saturating_sub(left);
-        now.checked_sub(age).is_some_and(|birth| birth >= self.since + MARGIN && birth + MARGIN <= self.until)
+        let birth = |looked: &Instant| looked.checked_sub(age);
+        birth(looked.start()).is_some_and(|earliest| earliest >= self.since + MARGIN)
+            && birth(looked.end()).is_some_and(|latest| latest + MARGIN <= self.until)
     }
 }
 
@@ -82,6 +85,8 @@ impl Share {
 /// What the join has counted of the rows that have come.
 pub(super) struct Join<'a> {
     window: Window<'a>,
+    /// When the dump began.
+    begin: Instant,
     pub(super) births: Births,
     pub(super) destinations: HashMap<Key, Share>,
     pub(super) services: HashMap<Endpoint, Share>,
@@ -89,7 +94,13 @@ pub(super) struct Join<'a> {
 
 impl<'a> Join<'a> {
     pub(super) fn new(window: Window<'a>) -> Join<'a> {
-        Join { window, births: Births::default(), destinations: HashMap::new(), services: HashMap::new() }
+        Join {
+            window,
+            begin: Instant::now(),
+            births: Births::default(),
+            destinations: HashMap::new(),
+            services: HashMap::new(),
+        }
     }
 
     /// The number of the owner, `Some(None)` if it has none; `None` for a socket that is not in TIME_WAIT or was born at
@@ -100,12 +111,14 @@ impl<'a> Join<'a> {
         else {
             return None;
         };
-        if !self.window.has_birth(Instant::now(), Duration::from_millis(ms.into())) {
+        let picture = self.window.picture;
+        let noted = picture.waiting.get(&row.cookie());
+        let left = Duration::from_millis(ms.into());
+        // A row was written some time before it is read.
+        if noted.is_none() && !self.window.has_birth(self.begin..=Instant::now(), left) {
             return None;
         }
-        let picture = self.window.picture;
-        let owner = picture.waiting.get(&row.cookie()).map(|waiting| waiting.owner);
-        let owner = owner.filter(|owner| picture.people.contains_key(owner));
+        let owner = noted.map(|waiting| waiting.owner).filter(|owner| picture.people.contains_key(owner));
         self.births.born += 1;
         self.births.attributed += u64::from(owner.is_some());
         Some(owner)
@@ -185,16 +198,17 @@ mod tests {
     fn a_birth_is_clear_of_both_ends_of_the_trace() {
         let picture = Picture::default();
         let window = window(&picture);
-        let birth = |at: Instant, margin: u64| {
-            let now = at + Duration::from_secs(10);
-            let left = MINUTE - Duration::from_secs(10) + Duration::from_millis(margin);
-            window.has_birth(now, left)
+        let (second, ms) = (Duration::from_secs(1), Duration::from_millis(1));
+        // Ten seconds old when it was looked at, within a second.
+        let birth = |earliest: Instant| {
+            let looked = earliest + second * 10;
+            window.has_birth(looked..=looked + second, MINUTE - second * 10)
         };
-        assert!(birth(window.since, 30) && !birth(window.since, 29));
-        let end = window.until - MARGIN;
-        assert!(birth(end, 0) && !birth(end, 1));
+        assert!(birth(window.since + MARGIN) && !birth(window.since + MARGIN - ms));
+        let last = window.until - MARGIN - second;
+        assert!(birth(last) && !birth(last + ms));
         // More is left than there can be: it counts as born now.
-        assert!(!window.has_birth(Instant::now(), MINUTE * 2));
+        assert!(!window.has_birth(Instant::now()..=Instant::now(), MINUTE * 2));
     }
 
     #[test]
@@ -207,19 +221,21 @@ mod tests {
             socket(40_006, 100, 50_000),
             socket(40_008, 5_000, 50_000),
             // Before and after.
-            socket(40_010, 119, 15_000),
-            socket(40_012, 119, 60_000),
+            socket(40_010, 5_001, 15_000),
+            socket(40_012, 5_002, 60_000),
+            // Its time has begun anew.
+            socket(40_013, 119, 60_000),
             // Without a cookie nothing can be said; FIN_WAIT2 is none.
             socket(40_014, 0, 50_000),
             Socket { state: State::FinWait2, ..socket(40_016, 102, 50_000) },
         ];
         let picture = picture();
         let (births, census) = joined(&picture, &sockets);
-        assert_eq!(births, Births { born: 5, attributed: 3 });
+        assert_eq!(births, Births { born: 6, attributed: 4 });
         let owners = &census.destinations[0].owners;
         let shown: Vec<_> =
             owners.iter().map(|owner| (owner.command.as_str(), owner.pid, owner.share)).collect();
-        assert_eq!(shown, [("curl", Some(101), 0.4), ("nginx", Some(900), 0.2)]);
+        assert_eq!(shown, [("curl", Some(101), 2.0 / 6.0), ("nginx", Some(900), 2.0 / 6.0)]);
         assert!(owners.iter().all(|owner| owner.how == OwnerBasis::Traced));
     }
 
