@@ -360,6 +360,24 @@ fn an_owner_that_is_inferred_says_how_to_know() {
 }
 
 #[test]
+fn processes_that_end_with_their_connection_have_none_to_keep() {
+    for (pid, processes, ends) in [
+        (None, Some(4_000), true),
+        (None, None, true),
+        (None, Some(40), false),
+        (Some(3), Some(1), false),
+        (Some(3), None, false),
+    ] {
+        let mut flow = outgoing("curl", 0, TO, counts(4_600, 4_600, 2));
+        flow.program = Some(tidewait_model::trace::Program { pid, processes, ..program("curl", 0) });
+        let finding = short(vec![flow]);
+        let summary = &remedy(&finding, "reuse-connections").summary;
+        assert_eq!(summary.starts_with("let one process of curl make many requests"), ends, "{summary}");
+        assert_ne!(summary.contains("keep connections open and use them again"), ends, "{summary}");
+    }
+}
+
+#[test]
 fn many_processes_alike_are_named_with_their_number() {
     for (pid, processes, unit, name) in [
         (None, Some(40), Some("cron.service"), "curl (40 processes, cron.service)"),

@@ -11,7 +11,7 @@ use tidewait_model::{PortRange, PortSet, State};
 use super::Case;
 use super::refusals::own_range;
 use crate::accounting::Range;
-use crate::findings::opener::TRACE;
+use crate::findings::opener::{Opener, TRACE};
 use crate::findings::remedy::{Step, advice, recycle, setting};
 use crate::findings::words::{count, figure, who};
 use crate::programs::Need;
@@ -65,8 +65,14 @@ fn reuse_connections(case: &Case<'_>) -> Option<Step> {
     } else {
         "ports are used for as long as work is done, not for a minute each".to_owned()
     };
-    let summary =
-        format!("let {name} keep connections open and use them again (keep-alive, a connection pool)");
+    let summary = if case.openers.first().is_some_and(Opener::short_lived) {
+        format!(
+            "let one process of {name} make many requests over a connection that it keeps: now each process opens one or two and \
+             ends, so that there is nobody to keep them"
+        )
+    } else {
+        format!("let {name} keep connections open and use them again (keep-alive, a connection pool)")
+    };
     Some(
         Step::new("reuse-connections", summary, effect)
             .configuration_or_hint(owner, Need::ReuseConnections)
