@@ -1,7 +1,7 @@
 //! One namespace of the report from its facts: every destination with its ports, rates and forecast.
 
 use tidewait_model::report::{Destination, Incoming, Listener, Namespace, Pool, Ports, TracedSum};
-use tidewait_model::trace::Flow;
+use tidewait_model::trace::Counts;
 use tidewait_model::{
     Destination as Seen, Limit, NamespaceFacts, Occupancy, Owner, PortRange, PortSet, Settings, Source, State,
 };
@@ -77,12 +77,13 @@ impl Pools<'_> {
     /// Of one destination, by its own connections.
     fn of_destination(&self, seen: &Seen, range: PortRange) -> Inferred {
         let inferred = accounting::infer(&seen.occupancy, range, self.kernel);
-        let flows = self.flows(&seen.source.to_string(), &seen.peer.to_string());
-        accounting::settle(inferred, &traced::sum(flows), 0)
+        accounting::settle(inferred, &self.seen(seen), 0)
     }
 
-    fn flows(&self, source: &str, destination: &str) -> &[&Flow] {
-        self.flows.as_ref().map_or(&[], |flows| flows.to(source, destination))
+    /// What was traced of one destination.
+    fn seen(&self, seen: &Seen) -> Counts {
+        let Some(flows) = &self.flows else { return Counts::default() };
+        traced::sum(flows.to(&seen.source.to_string(), &seen.peer.to_string()))
     }
 }
 
@@ -119,8 +120,7 @@ impl View<'_> {
     /// Which way of choosing filled a destination: by its own ports, or else by those of its whole source.
     fn infer(&self, seen: &Seen, range: PortRange) -> Inferred {
         let own = self.pools.of_destination(seen, range);
-        let flows = self.pools.flows(&seen.source.to_string(), &seen.peer.to_string());
-        if own.pool != Pool::Unknown || traced::sum(flows).connects > 0 {
+        if own.pool != Pool::Unknown || self.pools.seen(seen).connects > 0 {
             return own;
         }
         let source = self.facts.census.sources.iter().find(|source| source.address == seen.source);

@@ -18,6 +18,8 @@ pub(crate) struct Opener {
     pub(crate) owner: Owner,
     /// The same with the number of processes, where they are many.
     name: String,
+    /// How many processes it was; `None` where they were too many to be told apart.
+    processes: Option<u32>,
     counts: Counts,
     /// For how long it was traced, in seconds.
     seconds: f64,
@@ -47,6 +49,13 @@ impl Opener {
     /// Whether the peer closes nearly all of them, so that the TIME_WAIT is there.
     pub(crate) fn closes_second(&self) -> bool {
         self.closed_here().is_some_and(|share| share <= 1.0 - FIRST)
+    }
+
+    /// Whether its processes open a connection or two each and end, so that none of them has one to keep.
+    pub(crate) fn short_lived(&self) -> bool {
+        let opened = opened(&self.counts);
+        opened >= 10
+            && self.processes.is_none_or(|processes| opened <= u64::from(processes).saturating_mul(2))
     }
 
     /// What keeping connections open would save, where begin and end of enough of them were seen. A connection that lives
@@ -118,6 +127,7 @@ pub(crate) fn openers(flows: &[&Flow], seconds: f64) -> Vec<Opener> {
         .map(|(program, counts)| Opener {
             owner: owner(program, (opened(&counts) as f64 / all.max(1) as f64 * 1e4).round() / 1e4),
             name: name(program),
+            processes: program.processes.or(program.pid.map(|_| 1)),
             counts,
             seconds,
         })

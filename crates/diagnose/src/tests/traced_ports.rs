@@ -188,10 +188,16 @@ fn what_was_refused_is_critical_whatever_the_arithmetic_says() {
     let found = findings_of(one(some(), vec![outgoing("app", 7, TO, refused())]));
     let finding = only(&found);
     assert_eq!(told(&found), [("ports-exhausted", Severity::Critical)]);
-    assert!(finding.summary.ends_with("although 27,332 of 28,232 are free now"), "{}", finding.summary);
+    assert!(
+        finding.summary.ends_with("address\"), although 27,332 of 28,232 are free now"),
+        "{}",
+        finding.summary
+    );
     assert!(finding.evidence.iter().any(|line| line.contains("IP_LOCAL_PORT_RANGE")));
     assert!(remedy(finding, "own-port-range").summary.contains("app[7]"));
-    assert!(!has_remedy(finding, "wider-range"));
+    // What the whole range could carry says nothing of a part of it.
+    let ids: Vec<&str> = finding.remedies.iter().map(|remedy| remedy.id.as_str()).collect();
+    assert_eq!(ids, ["own-port-range", "reuse-connections"]);
 
     // Traced for longer than TIME_WAIT: the range may have been full at the beginning.
     let mut long = one(some(), vec![outgoing("app", 7, TO, refused())]);
@@ -350,6 +356,24 @@ fn an_owner_that_is_inferred_says_how_to_know() {
         assert_eq!(finding(false, 0), told, "{how:?}");
         // Traced already; or open connections, whose owner is no guess.
         assert!(!finding(true, 0) && !finding(false, 28_232));
+    }
+}
+
+#[test]
+fn processes_that_end_with_their_connection_have_none_to_keep() {
+    for (pid, processes, ends) in [
+        (None, Some(4_000), true),
+        (None, None, true),
+        (None, Some(40), false),
+        (Some(3), Some(1), false),
+        (Some(3), None, false),
+    ] {
+        let mut flow = outgoing("curl", 0, TO, counts(4_600, 4_600, 2));
+        flow.program = Some(tidewait_model::trace::Program { pid, processes, ..program("curl", 0) });
+        let finding = short(vec![flow]);
+        let summary = &remedy(&finding, "reuse-connections").summary;
+        assert_eq!(summary.starts_with("let one process of curl make many requests"), ends, "{summary}");
+        assert_ne!(summary.contains("keep connections open and use them again"), ends, "{summary}");
     }
 }
 

@@ -38,12 +38,15 @@ pub fn write(paper: &mut Paper<'_>, namespace: &Namespace) {
             format!("and {} of a program and a destination", number::of(hidden, "more pair", "more pairs"));
         paper.prose(Line::plain(" ".repeat(INDENT)), Paint::Faint, &text);
     }
-    let lead = Line::plain("  ").with(Paint::Strong, "who closes first keeps the TIME_WAIT  ");
-    paper.prose(lead, Paint::Plain, &keepers(&namespace.closed_here));
+    let keepers = keepers(&namespace.closed_here);
+    if !keepers.is_empty() {
+        let lead = Line::plain("  ").with(Paint::Strong, "who closes first keeps the TIME_WAIT  ");
+        paper.prose(lead, Paint::Plain, &keepers);
+    }
     owners(paper, traced);
 }
 
-/// Which side closed first, and what that costs here.
+/// Which side closed first, and what that costs here; empty if neither did.
 fn keepers(closed: &ClosedHere) -> String {
     let side = |side: &Option<ClosedFirst>, way: &str, cost: &str, peer: &str| {
         let side = side.as_ref().filter(|side| side.here.saturating_add(side.there) > 0)?;
@@ -54,8 +57,7 @@ fn keepers(closed: &ClosedHere) -> String {
         side(&closed.outgoing, "outgoing", ", each with a local port", "at the peer"),
         side(&closed.incoming, "incoming", ", without a port", "at the client"),
     ];
-    let said = sides.into_iter().flatten().collect::<Vec<_>>().join("; ");
-    if said.is_empty() { "no connection was closed by either side".to_owned() } else { said }
+    sides.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Of how many sockets in TIME_WAIT it is known whose they are.

@@ -37,12 +37,12 @@ pub(super) fn refused(case: &Case<'_>) -> Option<Found> {
     let refusal = case.refused.as_ref()?;
     let full = case.exhausted();
     let rest = if full {
-        format!("{} of {} are in use", count(case.destination.ports_used), count(case.usable))
+        format!(": {} of {} are in use", count(case.destination.ports_used), count(case.usable))
     } else {
-        format!("although {} of {} are free now", count(case.free), count(case.usable))
+        format!(", although {} of {} are free now", count(case.free), count(case.usable))
     };
     let summary = format!(
-        "connect() found no local port for {} {} (EADDRNOTAVAIL, \"Cannot assign requested address\"): {rest}",
+        "connect() found no local port for {} {} (EADDRNOTAVAIL, \"Cannot assign requested address\"){rest}",
         case.subject(),
         refusal.often
     );

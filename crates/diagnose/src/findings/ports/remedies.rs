@@ -11,7 +11,7 @@ use tidewait_model::{PortRange, PortSet, State};
 use super::Case;
 use super::refusals::own_range;
 use crate::accounting::Range;
-use crate::findings::opener::TRACE;
+use crate::findings::opener::{Opener, TRACE};
 use crate::findings::remedy::{Step, advice, recycle, setting};
 use crate::findings::words::{count, figure, who};
 use crate::programs::Need;
@@ -20,11 +20,14 @@ use crate::programs::Need;
 const WIDER: PortRange = PortRange { low: 10_240, high: 65_535 };
 
 /// The remedies, first things first.
-pub(super) fn for_ports(case: &Case<'_>) -> [Option<Step>; 8] {
-    [
+pub(super) fn for_ports(case: &Case<'_>) -> Vec<Option<Step>> {
+    if case.narrowed() {
+        // What more ports or less time bring is reckoned for the whole range, which the program does not use.
+        return vec![Some(own_range(case.owner())), reuse_connections(case), bind_no_port(case)];
+    }
+    vec![
         identify(case),
         reuse_connections(case),
-        case.narrowed().then(|| own_range(case.owner())),
         bind_no_port(case),
         wider_range(case),
         tw_reuse(case),
@@ -62,8 +65,14 @@ fn reuse_connections(case: &Case<'_>) -> Option<Step> {
     } else {
         "ports are used for as long as work is done, not for a minute each".to_owned()
     };
-    let summary =
-        format!("let {name} keep connections open and use them again (keep-alive, a connection pool)");
+    let summary = if case.openers.first().is_some_and(Opener::short_lived) {
+        format!(
+            "let one process of {name} make many requests over a connection that it keeps: now each process opens one or two and \
+             ends, so that there is nobody to keep them"
+        )
+    } else {
+        format!("let {name} keep connections open and use them again (keep-alive, a connection pool)")
+    };
     Some(
         Step::new("reuse-connections", summary, effect)
             .configuration_or_hint(owner, Need::ReuseConnections)
@@ -105,7 +114,7 @@ fn wider_range(case: &Case<'_>) -> Option<Step> {
     let start =
         case.view.number("net.ipv4.ip_unprivileged_port_start").and_then(|port| u16::try_from(port).ok());
     let wider = PortRange { low: WIDER.low.max(start.unwrap_or(0)).min(now.low), high: WIDER.high };
-    if wider.size() <= present.size() || case.narrowed() {
+    if wider.size() <= present.size() {
         return None;
     }
     let added = |port: &u16| wider.contains(*port) && !present.contains(*port);
