@@ -136,7 +136,6 @@ mod with_bpf {
             }
             let flows = outgoing(traced, "10.77.0.2:3306");
             assert_eq!(flows.iter().map(|flow| flow.counts.connects).sum::<u64>(), most);
-            assert_eq!(observation.limits.iter().filter(|limit| limit.what.contains("trace")).count(), 0);
             let steps: Vec<&str> = observation.timings.iter().map(|timing| timing.step.as_str()).collect();
             assert!(steps.contains(&"tracing") && steps.contains(&"reading the trace"), "{steps:?}");
         });
