@@ -31,6 +31,9 @@ pub use event::{Closed, Event, Kind, Kinds};
 pub use tracer::Tracer;
 
 /// What is to be traced. By default: connections are counted, bind() and single events are not followed.
+///
+/// Beside what is said below, each socket that is followed takes 320 bytes of kernel memory while it lives: 61 MiB for
+/// 200,000 (an element of 128 bytes and, as nobody else keeps notes with sockets, a storage of 192, Linux 6.18).
 #[derive(Clone, Debug)]
 pub struct Wish {
     /// Root of the file system: `/`.

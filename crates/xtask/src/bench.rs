@@ -51,11 +51,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         print!("{}", measure(directory)?);
         return Ok(ExitCode::SUCCESS);
     }
-    for arguments in [
+    let needed = [
         &["--package", "tidewait"][..],
         &["--package", "tidewait-lab", "--example", "load"],
         &["--package", "tidewait-observe", "--example", "bare_dump"],
-    ] {
+    ];
+    for arguments in needed.into_iter().take(if options.only_tracing { 1 } else { needed.len() }) {
         let status =
             Command::new("cargo").args(["build", "--release", "--locked"]).args(arguments).status()?;
         if !status.success() {
