@@ -1,3 +1,5 @@
+//! The mirror against the original: every size, offset and number, from the type information of the compiled object.
+
 use std::mem::{offset_of, size_of};
 
 use libbpf_rs::btf::types::{Array, Enum, Int, MemberAttr, Struct};
