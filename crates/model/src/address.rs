@@ -109,7 +109,14 @@ impl FromStr for AddressFilter {
             _ => Err(AddressError(format!("'{digits}' in '{text}' is not a port: ports are 1 to 65535"))),
         };
         let bad_address = |part: &str| {
-            let hint = if part.chars().any(char::is_alphabetic) && !part.contains(':') {
+            let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
+            let hint = if part.split_once('/').is_some_and(|(address, _)| is_address(address)) {
+                "networks are not matched, give one address; "
+            } else if part.split_once('%').is_some_and(|(address, _)| is_address(address)) {
+                "leave out the interface behind '%', it is not compared; "
+            } else if part.is_empty() || part == "*" || part.parse::<u16>().is_ok() {
+                "a port goes with an address; "
+            } else if part.chars().any(char::is_alphabetic) && !part.contains(':') {
                 "host names are not looked up; "
             } else {
                 ""
@@ -173,6 +180,14 @@ mod tests {
             ("[2001:db8::9", "lacks a ']'"),
             ("[2001:db8::9]x", "'x' after ']'"),
             ("", "'' is not an IP address"),
+            ("10.0.0.0/8", "networks are not matched"),
+            ("10.0.0.0/8:80", "networks are not matched"),
+            ("[2001:db8::/32]:80", "networks are not matched"),
+            ("fe80::1%2", "leave out the interface"),
+            ("[fe80::1%eth0]:80", "leave out the interface"),
+            (":80", "a port goes with an address"),
+            ("*:80", "a port goes with an address"),
+            ("80", "a port goes with an address"),
         ] {
             let error = filter(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -348,9 +348,14 @@ const ENTERED: [State; 7] = [
 
 fn entered(name: &str) -> Result<State, String> {
     let known = |states: &[State]| states.iter().map(|state| state.key()).collect::<Vec<_>>().join(", ");
-    // As `ss` writes them, too: FIN-WAIT-1, time-wait.
-    let key = name.trim().to_ascii_lowercase().replace('-', "_").replace("fin_wait_", "fin_wait");
-    match State::ALL.into_iter().find(|state| state.key() == key) {
+    // As `ss` and `netstat` write them, too: FIN-WAIT-1, TIME_WAIT, ESTAB.
+    let bare = |name: &str| name.trim().to_ascii_lowercase().replace(['-', '_'], "");
+    let given = match bare(name).as_str() {
+        "estab" => bare(State::Established.key()),
+        "closed" | "unconn" => bare(State::Close.key()),
+        given => given.to_owned(),
+    };
+    match State::ALL.into_iter().find(|state| bare(state.key()) == given) {
         Some(state) if ENTERED.contains(&state) => Ok(state),
         Some(state) => Err(format!(
             "no event is told when a socket enters {}; told are {}",

@@ -23,7 +23,8 @@ pub enum PlaceError {
     },
     /// No process of that number.
     #[error(
-        "no process {pid}: it has ended, or never was; `ip netns list` shows names, `lsns -t net` processes"
+        "no process {pid}: it has ended, or never was; `ip netns list` shows names, `lsns -t net` processes; an inode \
+         is written 'net:[INODE]'"
     )]
     NoProcess {
         /// The number that was asked for.

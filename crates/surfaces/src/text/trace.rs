@@ -122,7 +122,11 @@ fn details(told: &Told, what: &Happening) -> Vec<Line> {
                 (None, Some(side)) => Line::of(Paint::Warning, format!("cut off {}", by(side))),
                 (None, None) => Line::new(),
             }];
-            details.extend(what.errno.as_deref().map(Line::plain));
+            details.extend(what.errno.as_deref().map(|name| match name {
+                // Of a connection that was there, only tcp_abort() leaves this one behind.
+                "ECONNABORTED" => Line::plain("ECONNABORTED: destroyed as by ss -K"),
+                _ => Line::plain(name),
+            }));
             details.push(lifetime(""));
             if let (Some(sent), Some(received)) = (what.bytes_sent, what.bytes_received) {
                 details.push(Line::plain(format!("{}/{}", bytes(sent), bytes(received))));
@@ -150,7 +154,10 @@ fn details(told: &Told, what: &Happening) -> Vec<Line> {
 /// What an error means for the connection.
 fn meaning(errno: &str, what: &Happening) -> &'static str {
     match (errno, what.direction) {
-        ("EADDRINUSE", Direction::Bind) => "bind() found no port that is free",
+        ("EADDRINUSE", Direction::Bind) => match what.pool {
+            Some(PortBy::Program) => "bind() asked for a port that is taken",
+            _ => "bind() found no port that is free",
+        },
         ("EADDRNOTAVAIL", _) => match what.pool {
             Some(PortBy::Bind | PortBy::Program) => "a connection with these ends is there already",
             _ => "no local port is left for this destination",
@@ -309,7 +316,9 @@ fn place(row: &Connections, namespace: Option<&str>) -> Line {
             Line::plain(any(&row.source)).with(Paint::Faint, " -> ").with(Paint::Plain, any(&row.destination))
         }
         Direction::Incoming => Line::plain(any(&row.local)).with(Paint::Faint, " <-"),
-        Direction::Bind => Line::plain(format!("bind() {}", any(&row.source))),
+        Direction::Bind => {
+            Line::plain(format!("bind() {}", any(if row.local.is_some() { &row.local } else { &row.source })))
+        }
     };
     match namespace {
         Some(namespace) => line.with(Paint::Faint, format!(" in {namespace}")),
@@ -400,6 +409,7 @@ mod tests {
             Told::Close(Happening { lifetime_seconds: None, ..closed(Some(Side::There), None, None) }),
             Told::Close(closed(None, Some(Side::Here), None)),
             Told::Close(closed(None, Some(Side::There), Some("ECONNRESET"))),
+            Told::Close(closed(None, Some(Side::There), Some("ECONNABORTED"))),
             Told::TimeWait(Happening { lifetime_seconds: Some(0.000_001), ..happening() }),
             Told::Refused(Happening { local: "10.0.0.5:0".to_owned(), ..errno("EADDRNOTAVAIL") }),
             Told::Refused(Happening { pool: Some(PortBy::Bind), ..errno("EADDRNOTAVAIL") }),
@@ -408,6 +418,14 @@ mod tests {
                 local: "10.0.0.5:0".to_owned(),
                 remote: None,
                 state: None,
+                ..errno("EADDRINUSE")
+            }),
+            Told::Refused(Happening {
+                direction: Direction::Bind,
+                local: "10.0.0.5:3128".to_owned(),
+                remote: None,
+                state: None,
+                pool: Some(PortBy::Program),
                 ..errno("EADDRINUSE")
             }),
             Told::Failed(errno("ECONNREFUSED")),
@@ -462,6 +480,15 @@ mod tests {
                     ..Connections::default()
                 },
             },
+            row(
+                Direction::Bind,
+                Connections {
+                    source: Some("10.0.0.5".to_owned()),
+                    local: Some("10.0.0.5:3128".to_owned()),
+                    no_port: 1,
+                    ..Connections::default()
+                },
+            ),
         ]
     }
 

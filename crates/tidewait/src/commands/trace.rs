@@ -4,6 +4,7 @@ mod clock;
 mod filter;
 mod lines;
 mod names;
+mod process;
 mod summary;
 mod words;
 
@@ -33,9 +34,12 @@ use crate::{interrupt, output};
 use clock::Clock;
 use filter::Filter;
 use names::{Namespaces, Owners};
+use process::Process;
 
 /// The longest that an event waits before it is printed.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How long after the end of the process that --pid names its connections are followed: closed, they go on by themselves.
+const AFTERMATH: Duration = Duration::from_secs(1);
 /// Bytes that are gathered before they are written.
 const CHUNK: usize = 256 << 10;
 /// Rows of the table on a page where the user gave no number.
@@ -57,6 +61,7 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
         }
         _ => None,
     };
+    let process = options.pid.map(Process::open).transpose()?;
     let filter = Filter::of(options, only)?;
     let stop = interrupt::catch(&[SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
     let wish = Wish {
@@ -72,6 +77,7 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
         owners: Owners::new(&filter),
         columns: Columns { word: filter.longest_word(), namespace: only.is_none() },
         filter,
+        process,
         tracer,
         clock: Clock::read(),
         namespaces: Namespaces::of(&found),
@@ -149,6 +155,8 @@ fn procfs_inode(file: &str) -> Option<u64> {
 struct Session<'a> {
     options: &'a Trace,
     filter: Filter,
+    /// The only process that is followed, until it has ended.
+    process: Option<Process>,
     tracer: Tracer,
     clock: Clock,
     namespaces: Namespaces,
@@ -207,7 +215,8 @@ impl Session<'_> {
 
     /// Prints events until it is over.
     fn follow(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
-        let deadline = self.options.trace_for.map(|seconds| self.begun + Duration::from_secs_f64(seconds));
+        let mut deadline =
+            self.options.trace_for.map(|seconds| self.begun + Duration::from_secs_f64(seconds));
         let mut batch: Vec<Event> = Vec::new();
         loop {
             let left = deadline.map_or(PATIENCE, |end| end.saturating_duration_since(Instant::now()));
@@ -229,6 +238,11 @@ impl Session<'_> {
             self.flush()?;
             if over || enough {
                 return Ok(());
+            }
+            if let Some(process) = self.process.take_if(|process| process.has_ended()) {
+                anstream::eprintln!("tidewait: process {} has ended", process.pid);
+                let end = Instant::now() + AFTERMATH;
+                deadline = Some(deadline.map_or(end, |deadline| deadline.min(end)));
             }
             self.warn_if_unreadable();
             if reader_is_gone() {

@@ -1,5 +1,5 @@
 //! `tidewait trace` on the running kernel: what it tells against what was done.
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::sleep;
@@ -43,14 +43,18 @@ impl Trace {
     fn start(netns: &NetNs, args: &[&str]) -> Trace {
         let mut command = netns.command(TIDEWAIT);
         command.args(["trace", "--json"]).args(args).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        let schema: Value =
-            serde_json::from_str(include_str!("../../../../docs/schema/tidewait.trace-1.json")).unwrap();
-        let mut trace = Trace { child, lines, schema: jsonschema::validator_for(&schema).unwrap() };
+        let mut trace = Trace::of(command.spawn().unwrap());
         let begin = trace.line().unwrap_or_else(|| panic!("{args:?}: it ended at once"));
         assert_eq!((&begin["event"], &begin["schema"]), (&"begin".into(), &"tidewait.trace/1".into()));
         trace
+    }
+
+    /// One that was started.
+    fn of(mut child: Child) -> Trace {
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let schema: Value =
+            serde_json::from_str(include_str!("../../../../docs/schema/tidewait.trace-1.json")).unwrap();
+        Trace { child, lines, schema: jsonschema::validator_for(&schema).unwrap() }
     }
 
     /// The next line, valid by the committed schema.
@@ -469,7 +473,9 @@ fn wrong_options_are_named_with_what_would_do() {
     refuse(&["--pid", "0"], &["'0'"]);
     refuse(&["--port", "70000"], &["'70000'", "65535"]);
     refuse(&["--to", "db.example"], &["host names are not looked up"]);
+    refuse(&["--to", "10.0.0.0/8"], &["networks are not matched"]);
     refuse(&["--from", "10.0.0.1:0"], &["ports are 1 to 65535"]);
+    refuse(&["--state", "timewait,ESTAB,listening"], &["'listening'", "known states are"]);
     refuse(&["--unit", ""], &["give a name"]);
     refuse(&["--summary", "--count", "3"], &["cannot be used with"]);
 }
@@ -488,6 +494,8 @@ fn what_is_not_there_is_named() {
         refuse(&["--pid", "4194304"], &["--pid 4194304: there is no such process"]);
         refuse(&["--netns", "no-such-namespace"], &["no network namespace is called 'no-such-namespace'"]);
         refuse(&["--user", "no-such-user"], &["no such user", "by number"]);
+        refuse(&["--from", "0.0.0.0:80"], &["no connection has the address 0.0.0.0", "give --port 80"]);
+        refuse(&["--to", "::"], &["no connection has the address ::", "leave --to out"]);
         let mut inside = Command::new("unshare");
         inside.args(["--pid", "--fork", "--mount-proc", TIDEWAIT, "trace", "--for", "1", "--pid", "1"]);
         assert!(failure(inside, 2).contains("numbers on the host"));
@@ -499,6 +507,42 @@ fn what_is_not_there_is_named() {
         });
         let words = thread.join().unwrap();
         assert!(words.contains(&format!("is a thread of process {}", std::process::id())), "{words}");
+    });
+}
+
+#[test]
+fn it_ends_with_the_process_that_it_follows() {
+    traced("trace::it_ends_with_the_process_that_it_follows", || {
+        let (client, server) = pair();
+        let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
+        // It connects, is ended by a signal, and so closes.
+        let script = "read go; exec 3<>/dev/tcp/10.77.0.2/80; read go";
+        let mut shell = client.command("bash").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+        let trace = Trace::start(client.netns(), &["--all", "--pid", &shell.id().to_string()]);
+        shell.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        sleep(SOON);
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        let (events, _) = trace.wait();
+        let words = ["connect", "established", "close", "time_wait"];
+        assert_eq!(events.iter().map(|event| event["event"].as_str().unwrap()).collect::<Vec<_>>(), words);
+    });
+}
+
+#[test]
+fn under_nohup_it_goes_on_when_the_terminal_goes() {
+    traced("trace::under_nohup_it_goes_on_when_the_terminal_goes", || {
+        let netns = NetNs::new().unwrap();
+        let mut command = netns.command("nohup");
+        command.args([TIDEWAIT, "trace", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = command.stderr(Stdio::null()).spawn().unwrap();
+        let mut trace = Trace::of(child);
+        assert!(trace.line().is_some());
+        kill_process(Pid::from_child(&trace.child), Signal::HUP).unwrap();
+        sleep(SOON);
+        assert!(trace.child.try_wait().unwrap().is_none());
+        let (_, end) = trace.end();
+        assert_eq!(end["event"], "end");
     });
 }
 

@@ -1,6 +1,5 @@
 //! What is to be told: which part of it the kernel sorts out, and which is sorted out here.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tidewait_model::trace::{Direction, Flow, Program};
@@ -37,12 +36,12 @@ impl Filter {
     /// What the options ask for. `netns`: the namespace that they mean, if it is one.
     ///
     /// # Errors
-    /// [`Usage`] for a process or a user that is not there.
+    /// [`Usage`] for a user that is not there, and for an address that no connection has.
     pub fn of(options: &Trace, netns: Option<u32>) -> anyhow::Result<Filter> {
-        if let Some(pid) = options.pid {
-            must_be_a_process(pid)?;
-        }
         let user = options.user.as_deref().map(user_name).transpose()?;
+        for (option, end) in [("--to", options.to), ("--from", options.from)] {
+            must_be_an_end(option, end)?;
+        }
         let kinds = if options.refused {
             vec![Kind::Refused, Kind::Failed]
         } else if options.all {
@@ -202,26 +201,14 @@ fn is_container(given: &str, container: &str) -> bool {
             && (container.starts_with(given) || given.starts_with(container)))
 }
 
-/// The inode of the first process namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h): the kernel tells its numbers.
-const FIRST_PROCESS_NAMESPACE: u64 = 0xEFFF_FFFC;
-
-fn must_be_a_process(pid: u32) -> Result<(), Usage> {
-    if std::fs::metadata("/proc/self/ns/pid").is_ok_and(|found| found.ino() != FIRST_PROCESS_NAMESPACE) {
-        return Err(Usage(format!(
-            "--pid {pid}: processes are traced by their numbers on the host, and tidewait runs in a process namespace of its own; run \
-             it on the host, or choose by --unit, --container or --user"
-        )));
-    }
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(|_| {
-        Usage(format!("--pid {pid}: there is no such process; `ps` shows those that there are"))
-    })?;
-    let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:")).map(str::trim);
-    match leader.and_then(|leader| leader.parse::<u32>().ok()) {
-        Some(leader) if leader != pid => {
-            Err(Usage(format!("--pid {pid} is a thread of process {leader}: give --pid {leader}")))
-        }
-        _ => Ok(()),
-    }
+/// `ss -l` shows services at the unspecified address; the connections that they take have another.
+fn must_be_an_end(option: &str, end: Option<AddressFilter>) -> Result<(), Usage> {
+    let Some(end) = end.filter(|end| end.ip.is_unspecified()) else { return Ok(()) };
+    let instead = match end.port {
+        Some(port) => format!("for any address, give --port {port}"),
+        None => format!("for any address, leave {option} out"),
+    };
+    Err(Usage(format!("{option} {end}: no connection has the address {}; {instead}", end.ip)))
 }
 
 /// The name that programs of this user are told with.
