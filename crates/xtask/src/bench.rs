@@ -3,6 +3,7 @@
 //! A load is made in a namespace of its own, and this program runs itself inside it to measure. Each figure is the median
 //! of several rounds; ratios are what counts, times belong to the machine.
 
+mod held;
 mod tracing;
 
 use std::fmt::Write as _;
@@ -29,14 +30,20 @@ pub struct Options {
     #[arg(long, default_value_t = 1_000_000)]
     memory_sockets: u64,
     /// Rounds of the tracing benchmark
-    #[arg(long, default_value_t = 21)]
+    #[arg(long, default_value_t = 7)]
     tracing_rounds: usize,
     /// Write the section on tracing anew and leave the others
     #[arg(long)]
     only_tracing: bool,
+    /// Measure the programs that were built before
+    #[arg(long)]
+    no_build: bool,
     /// Measure here, inside the load, and print rows: what the benchmark calls itself with
     #[arg(long, hide = true, value_name = "DIRECTORY")]
     inside: Option<PathBuf>,
+    /// Be a process of the tracing benchmark's load: what the benchmark calls itself with
+    #[arg(long, hide = true, num_args = 1.., value_name = "WORD")]
+    race: Vec<String>,
 }
 
 /// A command's medians.
@@ -47,6 +54,10 @@ struct Figures {
 
 /// Builds, loads, measures, writes the table.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    if !options.race.is_empty() {
+        tidewait_lab::race(&options.race)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(directory) = &options.inside {
         print!("{}", measure(directory)?);
         return Ok(ExitCode::SUCCESS);
@@ -56,7 +67,13 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         &["--package", "tidewait-lab", "--example", "load"],
         &["--package", "tidewait-observe", "--example", "bare_dump"],
     ];
-    for arguments in needed.into_iter().take(if options.only_tracing { 1 } else { needed.len() }) {
+    for arguments in needed.into_iter().take(if options.no_build {
+        0
+    } else if options.only_tracing {
+        1
+    } else {
+        needed.len()
+    }) {
         let status =
             Command::new("cargo").args(["build", "--release", "--locked"]).args(arguments).status()?;
         if !status.success() {

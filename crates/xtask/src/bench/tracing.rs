@@ -1,7 +1,7 @@
-//! What tracing costs a program that does nothing but open and close connections, beside its peers, in one run.
+//! What tracing costs programs that do nothing but open and close connections, beside its peers, in one run.
 //!
-//! Short sprints without and with a tracer alternate. Each is paired with the bare one before and the one after it, and
-//! the median of the pairs' ratios is told: a machine that is busy with other things slows all three.
+//! Short runs of a load alternate: bare, traced, traced, bare (ABBA), so that a machine that becomes busier or less so
+//! meanwhile slows both alike. The median of the rounds' ratios is told, and between which the middle half of them lies.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -10,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use tidewait_lab::{Lab, NetNs, Sprint, Use};
+use tidewait_lab::{Course, Lab, NetNs, Sprint, Use};
 
-/// How long a sprint lasts.
-const SPRINT: Duration = Duration::from_millis(250);
+/// How long a run of a load lasts.
+const RUN: Duration = Duration::from_millis(250);
 /// The longest that a tracer may take until it is attached.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// What people run today: the names of the columns are bpftrace's.
@@ -29,9 +29,18 @@ struct Contender {
     traces: bool,
 }
 
-/// One measurement beside its bare neighbours.
+/// What is set against itself.
 #[derive(Clone, Copy)]
-struct Pair {
+enum Load {
+    /// Two processes, one at each end of a wire.
+    Race(Use),
+    /// One thread that is both ends.
+    Sprint,
+}
+
+/// One round.
+#[derive(Clone, Copy)]
+struct Round {
     /// Connections a second, against the bare rate.
     rate: f64,
     /// The bare CPU time for each connection, against this.
@@ -44,35 +53,55 @@ struct Pair {
 pub fn section(directory: &Path, rounds: usize) -> Result<String> {
     let contenders = contenders(directory);
     let mut section = format!(
-        "## Tracing\n\nA thread connects over the loopback, accepts and closes both ends, as fast as it goes, in a \
-         namespace of its own; every\nconnection is traced twice, from either end. Sprints of {} ms with a tracer \
-         alternate with bare ones; medians of {rounds} ratios to\nthe mean of the bare sprint before and the one after. \
-         The CPU time is that of the thread. What must be reached: 0.97 with\n`report --trace`, 0.85 with \
-         `trace --json`.\n",
-        SPRINT.as_millis()
+        "## Tracing\n\nRuns of {} ms alternate: bare, traced, traced, bare. `rate` is connections a second, traced / bare, \
+         `CPU` the CPU time for each\nconnection, bare / traced, at both ends; medians of {rounds} rounds with the middle half of them. \
+         On a busy machine the CPU time is the\nsteadier one. What must be reached is a rate of 0.97 with `report --trace` \
+         and 0.85 with `trace --json`, of a client at full speed.\n",
+        RUN.as_millis()
     );
-    for (title, used) in
-        [("Connect and close", Use::None), ("Connect, 100 bytes each way, close", Use::Request)]
-    {
-        let (bare, pairs) = measure(&contenders, used, rounds)?;
+    for (title, method, load) in [
+        (
+            "A client at full speed",
+            "A client process connects to a server process (8 threads) in another namespace over a veth pair, and closes \
+             first. Both ends\nare on this machine, so each connection is traced twice.",
+            Load::Race(Use::None),
+        ),
+        (
+            "A client at full speed, 100 bytes each way",
+            "The same, with a request and an answer.",
+            Load::Race(Use::Request),
+        ),
+        (
+            "The worst case",
+            "One thread connects over the loopback, accepts and closes both ends: nothing else is done, no process is \
+             woken, and each\nconnection is traced twice. No program is like this.",
+            Load::Sprint,
+        ),
+    ] {
+        eprintln!("{title}: {rounds} rounds of {} contenders", contenders.len());
+        let begin = section.len();
+        let (bare, all) = measure(&contenders, load, rounds)?;
         write!(
             section,
-            "\n### {title}\n\nBare: {:.0} connections a second, {:.1} us of CPU time each.\n\n\
-             | beside | rate | CPU time, bare / it | more ns for each connection |\n|---|---|---|---|\n",
+            "\n### {title}\n\n{method} Bare: {:.0} connections a second, {:.1} us of CPU time each.\n\n\
+             | beside | rate | CPU | more ns for each connection |\n|---|---|---|---|\n",
             bare.per_second(),
             bare.cpu_each().as_secs_f64() * 1e6
         )?;
-        for (contender, pairs) in contenders.iter().zip(&pairs) {
+        for (contender, rounds) in contenders.iter().zip(&all) {
+            let [low, rate, high] = quartiles(rounds.iter().map(|round| round.rate));
+            let [low_cpu, cpu, high_cpu] = quartiles(rounds.iter().map(|round| round.cpu));
+            let [_, more, _] = quartiles(rounds.iter().map(|round| round.more));
             writeln!(
                 section,
-                "| {} | {:.3} | {:.3} | {:.0} |",
+                "| {} | {rate:.3} ({low:.2} to {high:.2}) | {cpu:.3} ({low_cpu:.2} to {high_cpu:.2}) | {more:.0} |",
                 contender.name,
-                median(pairs.iter().map(|pair| pair.rate)),
-                median(pairs.iter().map(|pair| pair.cpu)),
-                median(pairs.iter().map(|pair| pair.more))
             )?;
         }
+        eprintln!("{}", &section[begin..]);
     }
+    eprintln!("many sockets");
+    section.push_str(&super::held::section(directory)?);
     Ok(section)
 }
 
@@ -91,7 +120,10 @@ fn contenders(directory: &Path) -> Vec<Contender> {
     };
     let mut contenders = vec![
         own("`tidewait report --trace`", &["report", "--json", "--trace", "30"]),
-        own("`tidewait trace --json`", &["trace", "--json"]),
+        own("`tidewait trace --json > /dev/null`", &["trace", "--json"]),
+        own("`tidewait trace --summary`", &["trace", "--summary"]),
+        // Who asks for one peer is not shown bind() that fails, so it is not followed.
+        own("the same without bind() (`--to PEER`)", &["trace", "--summary", "--to", "192.0.2.1"]),
         shell("`ss -tan` each second", "while ss -tan; do sleep 1; done".to_owned(), false),
     ];
     // Tracepoints are found by way of tracefs, which need not be mounted here.
@@ -106,23 +138,22 @@ fn contenders(directory: &Path) -> Vec<Contender> {
     contenders
 }
 
-/// The median bare sprint, and the pairs of each contender.
-fn measure(contenders: &[Contender], used: Use, rounds: usize) -> Result<(Sprint, Vec<Vec<Pair>>)> {
-    let mut all: Vec<Vec<Pair>> = contenders.iter().map(|_| Vec::new()).collect();
+/// The median bare run, and the rounds of each contender.
+fn measure(contenders: &[Contender], load: Load, rounds: usize) -> Result<(Sprint, Vec<Vec<Round>>)> {
+    let mut all: Vec<Vec<Round>> = contenders.iter().map(|_| Vec::new()).collect();
     let mut bares = Vec::new();
     // The first warms up.
-    sprint(used)?;
-    let mut before = sprint(used)?;
+    once(load)?;
     for _ in 0..rounds {
-        for (contender, pairs) in contenders.iter().zip(&mut all) {
+        for (contender, rounds) in contenders.iter().zip(&mut all) {
+            let before = once(load)?;
             let traced = {
                 let _running = Running::start(contender)?;
-                sprint(used)?
+                [once(load)?, once(load)?]
             };
-            let after = sprint(used)?;
-            pairs.push(pair(&before, &traced, &after));
-            bares.push(before);
-            before = after;
+            let bare = [before, once(load)?];
+            rounds.push(round(&bare, &traced));
+            bares.extend(bare);
         }
     }
     bares.sort_by_key(Sprint::cpu_each);
@@ -130,23 +161,35 @@ fn measure(contenders: &[Contender], used: Use, rounds: usize) -> Result<(Sprint
     Ok((middle, all))
 }
 
-/// A sprint in a fresh namespace, so that none finds another's sockets.
-fn sprint(used: Use) -> Result<Sprint> {
-    let namespace: NetNs = Lab::new().host("sprint")?.netns().clone();
-    Ok(namespace.sprint(SPRINT, used)?)
+/// A run in fresh namespaces, so that none finds another's sockets.
+fn once(load: Load) -> Result<Sprint> {
+    match load {
+        Load::Sprint => Ok(Lab::new().host("sprint")?.sprint(RUN, Use::None)?),
+        Load::Race(used) => Ok(Course::new()?.run(&racer, RUN, used)?),
+    }
 }
 
-fn pair(before: &Sprint, traced: &Sprint, after: &Sprint) -> Pair {
+/// This program as a process of a load.
+pub fn racer(namespace: &NetNs) -> Command {
+    let mut command = namespace.command("/proc/self/exe");
+    command.args(["bench", "--race"]);
+    command
+}
+
+fn round(bare: &[Sprint; 2], traced: &[Sprint; 2]) -> Round {
+    let mean = |of: &dyn Fn(&Sprint) -> f64, [one, other]: &[Sprint; 2]| f64::midpoint(of(one), of(other));
     let nanoseconds = |sprint: &Sprint| sprint.cpu_each().as_secs_f64() * 1e9;
-    let rate = f64::midpoint(before.per_second(), after.per_second());
-    let cpu = f64::midpoint(nanoseconds(before), nanoseconds(after));
-    Pair { rate: traced.per_second() / rate, cpu: cpu / nanoseconds(traced), more: nanoseconds(traced) - cpu }
+    let (cpu, more) = (mean(&nanoseconds, bare), mean(&nanoseconds, traced));
+    let rate = mean(&Sprint::per_second, traced) / mean(&Sprint::per_second, bare);
+    Round { rate, cpu: cpu / more, more: more - cpu }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// Lower quartile, median, upper quartile.
+pub fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let last = values.len().saturating_sub(1);
+    [1, 2, 3].map(|quarter| values.get(last * quarter / 4).copied().unwrap_or(f64::NAN))
 }
 
 /// A contender at work; ended when it is dropped.
@@ -196,7 +239,7 @@ impl Drop for Running {
 }
 
 /// Descriptors of a process that tie a BPF program to something.
-fn attachments(pid: u32) -> usize {
+pub fn attachments(pid: u32) -> usize {
     let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
     descriptors
         .flatten()
