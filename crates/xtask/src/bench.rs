@@ -30,7 +30,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1_000_000)]
     memory_sockets: u64,
     /// Rounds of the tracing benchmark
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 5)]
     tracing_rounds: usize,
     /// Write the section on tracing anew and leave the others
     #[arg(long)]

@@ -106,18 +106,18 @@ fn join(program: &OsString) -> Result<(f64, f64)> {
         host.command(program).args(["report", "--json"]).stdout(Stdio::null()).status()?;
         plain.push(begin.elapsed());
     }
-    Ok((middle(plain), middle(joined)))
+    Ok((middle(&plain), middle(&joined)))
 }
 
-fn middle(times: Vec<Duration>) -> f64 {
+fn middle(times: &[Duration]) -> f64 {
     let [_, median, _] = quartiles(times.iter().map(|time| time.as_secs_f64() * 1e3));
     median
 }
 
 fn medians(all: [Result<(Duration, Duration)>; TIMES]) -> Result<(f64, f64)> {
     let all = all.into_iter().collect::<Result<Vec<_>>>()?;
-    let (begins, ends) = all.into_iter().unzip();
-    Ok((middle(begins), middle(ends)))
+    let (begins, ends): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+    Ok((middle(&begins), middle(&ends)))
 }
 
 /// How long `trace` takes until it follows everything, and to end.
