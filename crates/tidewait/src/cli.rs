@@ -35,6 +35,7 @@ pub enum Command {
     /// What a state, a setting, a finding or an error message means, in general and on this machine
     Explain(Explain),
     /// Connections as they come and go: who opens them, who closes first, which connect() fails and why
+    #[command(after_help = TRACE_EXAMPLES)]
     Trace(Trace),
     /// What this kernel and these privileges allow, each thing tried in a namespace of its own
     Doctor(Doctor),
@@ -206,6 +207,13 @@ pub struct Explain {
     pub netns: Option<String>,
 }
 
+const TRACE_EXAMPLES: &str = "Examples:\n  \
+  tidewait trace --refused               who finds no local port, and which connect() fails\n  \
+  tidewait trace --summary --for 10      who opens and closes how many, to where\n  \
+  tidewait trace --to 10.0.2.9:3306      connections to one destination\n  \
+  tidewait trace --state fin_wait1       who closes first, and so leaves the TIME_WAIT\n  \
+  tidewait trace --json --unit nginx     one object a line, for jq";
+
 /// Options of `trace`. Filters combine: what is told passes all of them.
 #[derive(Clone, Debug, Args)]
 pub struct Trace {
@@ -227,7 +235,7 @@ pub struct Trace {
     /// Every event: also established, peer_closed and time_wait
     #[arg(long, conflicts_with = "state")]
     pub all: bool,
-    /// Only this process
+    /// Only this process; the trace ends with it
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     pub pid: Option<u32>,
     /// Only this systemd unit; .service may be left out
@@ -393,4 +401,35 @@ fn preset(name: &str) -> Result<&'static tidewait_model::capacity::Preset, Strin
         let names: Vec<&str> = tidewait_model::capacity::PRESETS.iter().map(|preset| preset.id).collect();
         format!("known presets are {}", names.join(", "))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_are_understood() {
+        let examples = TRACE_EXAMPLES.lines().filter_map(|line| line.strip_prefix("  "));
+        let commands: Vec<&str> = examples.filter_map(|line| Some(line.split_once("  ")?.0)).collect();
+        assert!(commands.len() > 3, "{commands:?}");
+        for command in commands {
+            let parsed = Cli::try_parse_from(command.split(' '));
+            assert!(parsed.is_ok_and(|cli| matches!(cli.command, Some(Command::Trace(_)))), "{command}");
+        }
+    }
+
+    #[test]
+    fn states_are_known_as_other_tools_write_them() {
+        for (state, names) in [
+            (State::Established, ["established", "ESTAB", "Established"]),
+            (State::TimeWait, ["time_wait", "TIME-WAIT", "timewait"]),
+            (State::FinWait1, ["fin_wait1", "FIN-WAIT-1", "FIN_WAIT1"]),
+            (State::SynSent, ["syn_sent", "SYN-SENT", "SYN_SENT"]),
+            (State::Close, ["close", "closed", "UNCONN"]),
+        ] {
+            for name in names {
+                assert_eq!(entered(name), Ok(state), "{name}");
+            }
+        }
+    }
 }

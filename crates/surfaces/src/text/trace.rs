@@ -210,7 +210,7 @@ const COLUMNS: [Column; 12] = [
     ("per s", |row| if row.connects > 0 { number::rate(row.connects_per_second) } else { String::new() }),
     ("accepts", |row| some(row.accepts)),
     ("first here", |row| some(row.closed_here)),
-    ("there", |row| some(row.closed_there)),
+    ("first there", |row| some(row.closed_there)),
     ("cut off", |row| some(row.aborted_here + row.aborted_there)),
     ("lived", |row| row.mean_lifetime_seconds.map(lived).unwrap_or_default()),
     ("out", |row| if row.bytes_sent > 0 { bytes(row.bytes_sent) } else { String::new() }),

@@ -45,7 +45,7 @@ const CHUNK: usize = 256 << 10;
 /// Rows of the table on a page where the user gave no number.
 const TOP_TEXT: usize = 20;
 /// Lines a second from which on nobody can read along.
-const READABLE: u64 = 500;
+const READABLE: f64 = 500.0;
 
 /// Runs the command.
 pub fn run(options: &Trace) -> anyhow::Result<()> {
@@ -87,7 +87,7 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
         lost: 0,
         begun: Instant::now(),
         second: (Instant::now(), 0),
-        warned: false,
+        fastest: 0.0,
     };
     session.begin()?;
     session.follow(&stop)?;
@@ -172,8 +172,8 @@ struct Session<'a> {
     begun: Instant,
     /// When the present second began, and how many events were printed before it.
     second: (Instant, u64),
-    /// Whether it was said that they are too many to read.
-    warned: bool,
+    /// The most events a second that were printed.
+    fastest: f64,
 }
 
 impl Session<'_> {
@@ -244,7 +244,7 @@ impl Session<'_> {
                 let end = Instant::now() + AFTERMATH;
                 deadline = Some(deadline.map_or(end, |deadline| deadline.min(end)));
             }
-            self.warn_if_unreadable();
+            self.note_rate();
             if reader_is_gone() {
                 return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
             }
@@ -298,21 +298,15 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Tells a person once that there are more lines than can be read.
-    fn warn_if_unreadable(&mut self) {
+    /// Looks once a second how many events were printed in it.
+    fn note_rate(&mut self) {
         let (begun, before) = self.second;
         if begun.elapsed() < Duration::from_secs(1) {
             return;
         }
         let rate = (self.printed - before) as f64 / begun.elapsed().as_secs_f64();
         self.second = (Instant::now(), self.printed);
-        if rate > READABLE as f64 && !self.warned && io::stdout().is_terminal() {
-            self.warned = true;
-            anstream::eprintln!(
-                "tidewait: {rate:.0} events a second: --summary counts them, --refused, --state, --pid, --unit, --to and \
-                 --port leave fewer"
-            );
-        }
+        self.fastest = self.fastest.max(rate);
     }
 
     /// The last line, and the table.
@@ -353,6 +347,14 @@ impl Session<'_> {
         if !self.options.summary {
             let events = if self.printed == 1 { "event" } else { "events" };
             anstream::eprintln!("tidewait: {} {events} in {seconds:.1} s", self.printed);
+            // Said last: any earlier it would be gone with the events.
+            if self.fastest > READABLE && io::stdout().is_terminal() {
+                anstream::eprintln!(
+                    "tidewait: up to {:.0} a second, more than can be read: --summary counts them; --refused, --state, --pid, \
+                     --unit, --to and --port leave fewer",
+                    self.fastest
+                );
+            }
         }
         Ok(())
     }
