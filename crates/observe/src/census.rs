@@ -258,16 +258,19 @@ impl<'a> Builder<'a> {
         let kept = holdings.iter().skip(keep).take_while(|(_, holding)| holding.sockets() >= eighth).count();
         holdings.truncate(keep.saturating_add(kept));
         let join = self.join;
-        let whose = |key: &Key| Some(join.as_ref()?.owners(join.as_ref()?.destinations.get(key)?));
-        let closers = |local: &Endpoint| Some(join.as_ref()?.owners(join.as_ref()?.services.get(local)?));
+        let join = join.as_ref();
+        let whose = |key: &Key, waiting| {
+            join.and_then(|join| Some(join.owners(join.destinations.get(key)?, waiting)))
+        };
+        let closers = |local: &Endpoint, waiting| {
+            join.and_then(|join| Some(join.owners(join.services.get(local)?, waiting)))
+        };
         let destinations: Vec<Destination> = holdings
             .into_iter()
-            .map(|(key, holding)| Destination {
-                source: key.source,
-                peer: key.peer,
-                owners: whose(&key).unwrap_or_default(),
-                occupancy: holding.into_occupancy(),
-                peer_timestamps: None,
+            .map(|(key, holding)| {
+                let occupancy = holding.into_occupancy();
+                let owners = whose(&key, occupancy.states[State::TimeWait]).unwrap_or_default();
+                Destination { source: key.source, peer: key.peer, owners, occupancy, peer_timestamps: None }
             })
             .collect();
 
@@ -279,7 +282,7 @@ impl<'a> Builder<'a> {
                 local,
                 listening: service.listening,
                 states: service.states,
-                owners: closers(&local).unwrap_or_default(),
+                owners: closers(&local, service.states[State::TimeWait]).unwrap_or_default(),
                 expiring: service.expiring,
             })
             .collect();

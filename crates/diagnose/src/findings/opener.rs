@@ -1,5 +1,7 @@
 //! Who opens connections and who closes them first, as tracing saw it, in the sentences of findings.
 
+use std::collections::HashMap;
+
 use tidewait_model::trace::{Counts, Flow, Program};
 use tidewait_model::{Owner, OwnerBasis};
 
@@ -79,12 +81,13 @@ impl Opener {
                 count(held)
             )
         };
+        let at_a_time =
+            if open < 1.0 { "less than one is".to_owned() } else { format!("{} are", figure(open)) };
         Some(format!(
-            "saves {} new connections a second: as they live {} each, {} are open at a time on average, and a pool of {}, with \
-             room for peaks, does the same work; {saved}",
+            "saves {} new connections a second: as they live {} each, {at_a_time} open at a time on average, and a pool of {}, \
+             with room for peaks, does the same work; {saved}",
             figure(rate),
             span(lifetime),
-            figure(open),
             count(pool),
         ))
     }
@@ -118,20 +121,53 @@ impl Opener {
 /// The programs behind `flows`, those that closed most connections first before the others, then those that opened most.
 pub(crate) fn openers(flows: &[&Flow], seconds: f64) -> Vec<Opener> {
     let all = opened(&sum(flows));
-    let mut programs: Vec<(&Program, Counts)> =
-        by_program(flows).into_iter().filter_map(|(program, counts)| Some((program?, counts))).collect();
+    let mut programs = alike(flows, |counts| (counts.closed_here, opened(counts)));
     programs.retain(|(_, counts)| opened(counts) > 0 || counts.closed() > 0);
-    programs.sort_by_key(|(_, counts)| std::cmp::Reverse((counts.closed_here, opened(counts))));
     programs
         .into_iter()
         .map(|(program, counts)| Opener {
-            owner: owner(program, (opened(&counts) as f64 / all.max(1) as f64 * 1e4).round() / 1e4),
-            name: name(program),
+            owner: owner(&program, (opened(&counts) as f64 / all.max(1) as f64 * 1e4).round() / 1e4),
+            name: name(&program),
             processes: program.processes.or(program.pid.map(|_| 1)),
             counts,
             seconds,
         })
         .collect()
+}
+
+/// The programs behind `flows`, those with most by `weight` first. Processes alike, as the workers of a server are, share
+/// their cause and their remedy: they are one, unless one of them does nearly all.
+fn alike(flows: &[&Flow], weight: fn(&Counts) -> (u64, u64)) -> Vec<(Program, Counts)> {
+    let mut kinds: Vec<(Program, Vec<(&Program, Counts)>)> = Vec::new();
+    let mut known: HashMap<Program, usize> = HashMap::new();
+    for (program, counts) in by_program(flows) {
+        let Some(program) = program else { continue };
+        let kind = Program { pid: None, processes: None, ..program.clone() };
+        let at = *known.entry(kind.clone()).or_insert_with(|| {
+            kinds.push((kind, Vec::new()));
+            kinds.len() - 1
+        });
+        if let Some((_, processes)) = kinds.get_mut(at) {
+            processes.push((program, counts));
+        }
+    }
+    let mut programs = Vec::new();
+    for (kind, processes) in kinds {
+        let mut all = Counts::default();
+        processes.iter().for_each(|(_, counts)| all.merge(counts));
+        let foremost = processes.iter().map(|(_, counts)| weight(counts)).max().unwrap_or_default();
+        let whole = weight(&all);
+        let (most, of) = if whole.0 > 0 { (foremost.0, whole.0) } else { (foremost.1, whole.1) };
+        if processes.len() < 2 || most as f64 >= FIRST * of as f64 {
+            programs.extend(processes.into_iter().map(|(program, counts)| (program.clone(), counts)));
+        } else {
+            let number =
+                processes.iter().map(|(program, _)| program.processes.or(program.pid.map(|_| 1))).sum();
+            programs.push((Program { processes: number, ..kind }, all));
+        }
+    }
+    programs.sort_by_key(|(_, counts)| std::cmp::Reverse(weight(counts)));
+    programs
 }
 
 /// What the first programs did, a sentence each.
@@ -148,14 +184,13 @@ pub(crate) fn sentences(openers: &[Opener]) -> Vec<String> {
 /// Who was refused most often for want of a port, and all of them in a sentence.
 pub(crate) fn refused(flows: &[&Flow], seconds: f64, call: &str, error: &str) -> (Option<Owner>, String) {
     let all = sum(flows).no_port;
-    let mut programs = by_program(flows);
+    let mut programs = alike(flows, |counts| (counts.no_port, 0));
     programs.retain(|(_, counts)| counts.no_port > 0);
-    programs.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.no_port));
     let share = |part: u64| (part as f64 / all.max(1) as f64 * 1e4).round() / 1e4;
-    let most = programs.iter().find_map(|(program, counts)| Some(owner((*program)?, share(counts.no_port))));
+    let most = programs.first().map(|(program, counts)| owner(program, share(counts.no_port)));
     let names: Vec<String> = programs
         .iter()
-        .filter_map(|(program, counts)| Some(format!("{} {}", name((*program)?), count(counts.no_port))))
+        .map(|(program, counts)| format!("{} {}", name(program), count(counts.no_port)))
         .collect();
     let by = if names.is_empty() { String::new() } else { format!(": {}", listed(&names, 3, names.len())) };
     let sentence = format!(

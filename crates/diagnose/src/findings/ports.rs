@@ -8,12 +8,14 @@ mod refusals;
 mod remedies;
 
 use tidewait_model::report::{Destination, Pool, Severity};
-use tidewait_model::{Owner, State};
+use tidewait_model::trace::Flow;
+use tidewait_model::{Owner, OwnerBasis, State};
 
 use super::opener::{self, Opener, openers};
 use super::view::{Found, Ties, View};
 use super::words::{count, figure, pool_word};
 use crate::Kind;
+use crate::traced::sum;
 use refusals::{Refusal, Refusals};
 
 /// The kinds that are found here.
@@ -29,6 +31,8 @@ struct Case<'a> {
     limit: f64,
     /// Who opens and closes its connections, where it was traced.
     openers: Vec<Opener>,
+    /// Whether most of it is TIME_WAIT from before the trace, which nobody seen since accounts for.
+    from_before: bool,
     /// connect() calls to it that found no port.
     refused: Option<Refusal>,
     /// bind() calls for its source that found no port, where it is the row to tell of them.
@@ -36,8 +40,12 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Who causes it: who closes most connections first, as traced; else as the row has it.
+    /// Who causes it: who closes most connections first, as traced; else as the row has it. Who connects now is not blamed
+    /// for what was there before.
     fn owner(&self) -> Option<&Owner> {
+        if self.from_before {
+            return self.destination.owners.iter().find(|owner| owner.how != OwnerBasis::Traced);
+        }
         self.openers.first().map(|opener| &opener.owner).or_else(|| self.destination.owners.first())
     }
 
@@ -57,6 +65,13 @@ impl Case<'_> {
             .as_ref()
             .is_some_and(|flows| flows.seconds < f64::from(self.view.namespace.time_wait_seconds));
         refused && recent && f64::from(self.in_the_way()) < 0.9 * f64::from(self.usable)
+    }
+
+    /// Who is refused, where nothing is known of who took the ports: those who took them are refused too. Ports that are
+    /// free are another matter.
+    fn refused_owner<'b>(&'b self, refusal: &'b Refusal) -> Option<&'b Owner> {
+        let mine = refusal.owner.as_ref().filter(|_| !self.from_before || self.narrowed());
+        mine.or_else(|| self.owner())
     }
 
     /// Ports that stand in the way of a new connection: all used ones but those that may be taken over.
@@ -144,12 +159,14 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
             free,
             limit,
             openers: openers(flows, seconds),
+            from_before: false,
             refused,
             refused_binds: None,
         };
         if destination.pool == Pool::Bind || (destination.pool == Pool::Unknown && case.exhausted()) {
             case.refused_binds = refusals.take_binds(&destination.source);
         }
+        case.from_before = from_before(&case, flows);
         let refused = ports_exhausted::refused(&case);
         let finding = bind_pool_exhausted::check(&case).or_else(|| {
             refused.is_none().then(|| {
@@ -165,6 +182,17 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
     }
     findings.extend(refusals.rest(view));
     findings
+}
+
+/// Whether the ports are held by TIME_WAIT that is older than the trace, and what was tried since, with or without a port, is
+/// less than half of what it takes to leave as many: then who tries now need not be who left them.
+fn from_before(case: &Case<'_>, flows: &[&Flow]) -> bool {
+    let Some(traced) = &case.view.flows else { return false };
+    let time_wait = f64::from(case.view.namespace.time_wait_seconds);
+    let in_vain = sum(traced.binds(&case.destination.source)).no_port;
+    let tried = sum(flows).connects.saturating_add(in_vain) as f64;
+    let waiting = case.destination.states[State::TimeWait] as f64;
+    case.mostly_closed() && 2.0 * tried * time_wait < waiting * traced.seconds.min(time_wait)
 }
 
 /// The sentences about ports and rates that every port finding rests on.
@@ -200,6 +228,13 @@ fn evidence(case: &Case<'_>) -> Vec<String> {
         evidence.push(format!("who chose the ports: {}", destination.pool_how));
     }
     evidence.extend(opener::sentences(&case.openers));
+    if case.from_before {
+        evidence.push(
+            "traced: who left the TIME_WAIT is not known: most is from before, and too few connections were opened since to \
+             leave as much"
+                .to_owned(),
+        );
+    }
     let refusals = [&case.refused, &case.refused_binds].into_iter().flatten();
     evidence.extend(refusals.map(|refusal| refusal.sentence.clone()));
     evidence

@@ -138,13 +138,13 @@ fn a_full_range_names_the_error_that_was_seen() {
         only(&findings_of(untraced)).summary.contains("EADDRNOTAVAIL, or bind() before it with EADDRINUSE")
     );
 
-    let found = findings_of(facts(vec![bind("squid", 8, 0, 31)]));
+    let found = findings_of(facts(vec![bind("squid", 8, 0, 3_100)]));
     let finding = only(&found);
     assert_eq!(told(&found), [("bind-pool-exhausted", Severity::Critical)]);
     assert!(finding.summary.contains("bind() fails with EADDRINUSE"), "{}", finding.summary);
     assert!(
         finding.evidence.contains(
-            &"traced: bind() found no local port 31 times in 10 s (EADDRINUSE): squid[8] 31".to_owned()
+            &"traced: bind() found no local port 3,100 times in 10 s (EADDRINUSE): squid[8] 3,100".to_owned()
         ),
         "{:?}",
         finding.evidence
@@ -166,6 +166,53 @@ fn a_full_range_names_the_error_that_was_seen() {
     );
     assert!(finding.evidence.iter().any(|line| line.ends_with("app[7] 1,204, cron[9] 6")));
     assert!(has_remedy(finding, "wider-range"));
+}
+
+#[test]
+fn who_is_refused_is_not_blamed_for_what_was_there_before() {
+    // Three attempts in ten seconds leave no 28,232 in a minute.
+    let few = Counts { connects: 3, no_port: 3, ..Counts::default() };
+    let found = findings_of(one(full(), vec![outgoing("victim", 7, TO, few)]));
+    let finding = only(&found);
+    assert_eq!(told(&found), [("ports-exhausted", Severity::Critical)]);
+    assert_eq!(finding.owner, None);
+    assert!(finding.evidence.iter().any(|line| line.ends_with("victim[7] 3")));
+    assert!(finding.evidence.iter().any(|line| line.contains("who left the TIME_WAIT is not known")));
+    assert!(finding.remedies.iter().all(|remedy| !remedy.summary.contains("victim")));
+    assert!(has_remedy(finding, "identify-program"));
+
+    // A port is hard to find, and the program that connects now found three.
+    let found = findings_of(one(
+        occupancy(&[(30, 20_000)], 0, 32_768, 2),
+        vec![outgoing("late", 7, TO, counts(3, 3, 1))],
+    ));
+    assert!(!found.is_empty() && found.iter().all(|finding| finding.owner.is_none()), "{found:?}");
+
+    // Half of what it takes: 28,232 in a minute are 4,706 in ten seconds.
+    for (attempts, owner) in [(2_352, None), (2_353, Some(7))] {
+        let refused = Counts { connects: attempts, no_port: attempts, ..Counts::default() };
+        let found = findings_of(one(full(), vec![outgoing("app", 7, TO, refused)]));
+        assert_eq!(only(&found).owner.as_ref().and_then(|owner| owner.pid), owner, "{attempts}");
+    }
+}
+
+#[test]
+fn workers_of_one_server_are_one_cause() {
+    let worker = |pid, connects| outgoing("nginx", pid, TO, counts(connects, connects, 2));
+    let finding = short(vec![worker(1, 2_300), worker(2, 2_300)]);
+    let line = "traced: nginx (2 processes) opened 460 connections a second; of 4,600 that ended 100 % were closed here first; \
+                they lived 2 ms on average";
+    assert!(finding.evidence.contains(&line.to_owned()), "{:?}", finding.evidence);
+    let owner = finding.owner.as_ref().unwrap();
+    assert_eq!((owner.command.as_str(), owner.pid, owner.share), ("nginx", None, 1.0));
+    assert!(
+        effect(&finding)
+            .starts_with("saves 460 new connections a second: as they live 2 ms each, less than one is open")
+    );
+
+    // One does nearly all: that one it is.
+    let finding = short(vec![worker(1, 4_200), worker(2, 400)]);
+    assert_eq!(finding.owner.as_ref().and_then(|owner| owner.pid), Some(1));
 }
 
 #[test]

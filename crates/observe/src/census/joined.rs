@@ -124,8 +124,15 @@ impl<'a> Join<'a> {
         Some(owner)
     }
 
-    /// The owners of a destination or a service by name.
-    pub(super) fn owners(&self, share: &Share) -> Vec<Owner> {
+    /// The owners of a destination or a service by name, of which `waiting` sockets are in TIME_WAIT. Nobody where those that
+    /// were born are less than half of what it takes to leave as many: most are older, and may be another's.
+    pub(super) fn owners(&self, share: &Share, waiting: u64) -> Vec<Owner> {
+        let time_wait = self.window.time_wait.as_secs_f64();
+        let traced =
+            self.window.until.saturating_duration_since(self.window.since).as_secs_f64().min(time_wait);
+        if 2.0 * share.born as f64 * time_wait < waiting as f64 * traced {
+            return Vec::new();
+        }
         let people = &self.window.picture.people;
         let named =
             share.owners.iter().filter_map(|(number, count)| Some((people.get(number)?.clone(), *count)));
@@ -237,6 +244,20 @@ mod tests {
             owners.iter().map(|owner| (owner.command.as_str(), owner.pid, owner.share)).collect();
         assert_eq!(shown, [("curl", Some(101), 2.0 / 6.0), ("nginx", Some(900), 2.0 / 6.0)]);
         assert!(owners.iter().all(|owner| owner.how == OwnerBasis::Traced));
+    }
+
+    #[test]
+    fn a_few_young_ones_do_not_make_the_owner_of_many_old() {
+        // 38 of 60 s were traced: as many as that of a minute's would have been born then.
+        let picture = picture();
+        let owners = |old: u16| {
+            let young = [socket(40_000, 101, 50_000), socket(40_001, 111, 50_000)];
+            let old = (0..old).map(|n| socket(41_000 + n, 6_000 + u64::from(n), 1_000));
+            let (births, census) = joined(&picture, &young.into_iter().chain(old).collect::<Vec<_>>());
+            assert_eq!(births, Births { born: 2, attributed: 2 });
+            census.destinations[0].owners.len()
+        };
+        assert_eq!((owners(0), owners(4), owners(5)), (1, 1, 0));
     }
 
     #[test]

@@ -106,8 +106,8 @@ impl Seen {
         }
         for destination in &mut facts.census.destinations {
             let states = &destination.occupancy.states;
-            // Its ports are held by TIME_WAIT for the greater part: those say whose it is.
-            if !destination.owners.is_empty() && states.total() >= 2 * states.live() {
+            // Its ports are held by TIME_WAIT for the greater part: those say whose it is, or that it is not known.
+            if states.total() > 0 && states.total() >= 2 * states.live() {
                 continue;
             }
             let key = (Some(destination.source), Some(destination.peer));

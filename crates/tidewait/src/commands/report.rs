@@ -18,10 +18,6 @@ use crate::output;
 const TOP_TEXT: usize = 10;
 const TOP_JSON: usize = 100;
 
-/// Sockets in TIME_WAIT whose owners are remembered, of all namespaces: as many as one may have where there is memory
-/// (net.ipv4.tcp_max_tw_buckets).
-const WAITING: u32 = 262_144;
-
 /// Runs the command.
 pub fn run(options: &Report) -> anyhow::Result<()> {
     let json = options.format.json;
@@ -42,7 +38,7 @@ pub fn run(options: &Report) -> anyhow::Result<()> {
     let mut untraced = None;
     if let Some(seconds) = options.trace {
         let window = Duration::from_secs_f64(seconds);
-        let wish = Wish { root: question.root.clone(), waiting: WAITING, binds: true, ..Wish::default() };
+        let wish = Wish { binds: true, ..Wish::at(&question.root) };
         match Tracing::start(&wish, window) {
             Ok(tracing) => {
                 interrupt::wait(window)?;

@@ -50,6 +50,6 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
          one that is free for this destination"
             .to_owned(),
     );
-    let owner = refusal.and_then(|refusal| refusal.owner.as_ref()).or_else(|| case.owner());
+    let owner = refusal.map_or_else(|| case.owner(), |refusal| case.refused_owner(refusal));
     Some(case.finding(&KIND, Severity::Critical, summary, evidence).owner(owner))
 }

@@ -52,7 +52,7 @@ pub(super) fn refused(case: &Case<'_>) -> Option<Found> {
     }
     let found = case.finding(&KIND, Severity::Critical, summary, evidence);
     // Who opens most need not be who is refused.
-    Some(found.owner(refusal.owner.as_ref().or_else(|| case.owner())))
+    Some(found.owner(case.refused_owner(refusal)))
 }
 
 pub(super) fn check(case: &Case<'_>) -> Option<Found> {

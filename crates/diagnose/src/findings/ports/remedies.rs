@@ -23,7 +23,13 @@ const WIDER: PortRange = PortRange { low: 10_240, high: 65_535 };
 pub(super) fn for_ports(case: &Case<'_>) -> Vec<Option<Step>> {
     if case.narrowed() {
         // What more ports or less time bring is reckoned for the whole range, which the program does not use.
-        return vec![Some(own_range(case.owner())), reuse_connections(case), bind_no_port(case)];
+        let refused =
+            case.refused.iter().chain(&case.refused_binds).find_map(|refusal| case.refused_owner(refusal));
+        return vec![
+            Some(own_range(refused.or_else(|| case.owner()))),
+            reuse_connections(case),
+            bind_no_port(case),
+        ];
     }
     vec![
         identify(case),
@@ -38,8 +44,19 @@ pub(super) fn for_ports(case: &Case<'_>) -> Vec<Option<Step>> {
 
 /// Where nobody is known and connections go on, tracing tells who it is.
 fn identify(case: &Case<'_>) -> Option<Step> {
-    let unknown = case.owner().is_none() && case.view.flows.is_none();
-    (unknown && case.destination.rate_now_per_second > 0.0).then(|| {
+    let unknown = case.owner().is_none();
+    if unknown && case.from_before {
+        return Some(
+            Step::new(
+                "identify-program",
+                "find out which program left the TIME_WAIT: trace while it runs, for longer if it comes at intervals",
+                "names it, with its connections a second and how long they live, once it connects again",
+            )
+            .command(Some("tidewait report --trace 60".to_owned()))
+            .risk("none; it needs root, and counts for a minute"),
+        );
+    }
+    (unknown && case.view.flows.is_none() && case.destination.rate_now_per_second > 0.0).then(|| {
         Step::new(
             "identify-program",
             "find out which program opens these connections and closes them first",
@@ -55,7 +72,9 @@ fn reuse_connections(case: &Case<'_>) -> Option<Step> {
     let name = owner.map_or_else(|| "the program that connects".to_owned(), who);
     let rate = case.destination.rate_now_per_second;
     let open = case.destination.states[State::Established];
-    let saved = case.openers.first().and_then(|opener| opener.reuse(case.view.namespace.time_wait_seconds));
+    // Those that were seen, where they are who causes it.
+    let opener = case.openers.first().filter(|_| !case.from_before);
+    let saved = opener.and_then(|opener| opener.reuse(case.view.namespace.time_wait_seconds));
     let effect = if let Some(saved) = saved {
         saved
     } else if rate > 0.0 {
@@ -65,7 +84,7 @@ fn reuse_connections(case: &Case<'_>) -> Option<Step> {
     } else {
         "ports are used for as long as work is done, not for a minute each".to_owned()
     };
-    let summary = if case.openers.first().is_some_and(Opener::short_lived) {
+    let summary = if opener.is_some_and(Opener::short_lived) {
         format!(
             "let one process of {name} make many requests over a connection that it keeps: now each process opens one or two and \
              ends, so that there is nobody to keep them"
