@@ -152,8 +152,6 @@ pub struct Losses {
     pub groups: u64,
     /// Listening ports that were not kept: the direction of connections from before the tracing may be wrong.
     pub listening: u64,
-    /// Changes of state that the kernel did not show, because another was being looked at on the same processor.
-    pub missed: u64,
 }
 
 impl Losses {
@@ -191,11 +189,6 @@ impl Losses {
                 self.listening,
                 "direction of connections from before",
                 "listening ports are beyond the bound: incoming connections opened before may count as outgoing",
-            ),
-            (
-                self.missed,
-                "all connections",
-                "changes of state came while another was being counted on the same processor: the numbers are too low",
             ),
         ];
         all.into_iter()

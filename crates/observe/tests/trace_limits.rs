@@ -102,7 +102,6 @@ fn destinations_beyond_the_bound_are_counted_without_their_names() {
     // Other namespaces may have taken the last rows.
     assert!(missing <= losses.counts, "{outgoing:?} {losses:?}");
     assert!(losses.limits().iter().any(|limit| limit.what.contains("destinations")));
-    assert_eq!(losses.missed, 0);
 }
 
 #[test]

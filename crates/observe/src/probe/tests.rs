@@ -206,6 +206,9 @@ fn a_refusal_in_spite_of_privileges_is_laid_at_the_kernels_door() {
     let fentry = HERE.probes.iter().find(|probe| probe.id == "bpf-fentry").expect("the probe is listed");
     if fentry.verdict == Verdict::Works {
         assert!(fs::exists("/proc/sys/kernel/ftrace_enabled").expect("/proc"));
+    } else if fentry.detail.starts_with("gave up after") {
+        // A machine that is emulated and busy takes longer than a probe may.
+        assert_eq!(fentry.verdict, Verdict::Unknown, "{fentry:?}");
     } else if root() {
         assert_eq!(fentry.verdict, Verdict::Unsupported, "{fentry:?}");
         assert!(

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tidewait_model::trace::{Counts, Direction, Flow, Program};
 use tidewait_model::{Endpoint, Limit};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::load::{Loaded, PACKETS, load};
+use super::load::{Loaded, load};
 use super::people::Names;
 use super::{Closed, Event, Kind, Losses, Picture, Waiting, Wish, layout, refusal};
 use crate::bpf;
@@ -28,7 +28,7 @@ pub struct Tracer {
     // Dropped first, so that nothing is told any more when the ring goes.
     _links: Vec<Link>,
     ring: Option<(RingBuffer<'static>, Rc<RefCell<Vec<layout::Event>>>)>,
-    object: Object,
+    _object: Object,
     maps: HashMap<String, MapHandle>,
     /// Listening ports that found no room when the tracing began.
     unlisted: u64,
@@ -52,7 +52,16 @@ impl Tracer {
         };
         let names = Names::read(&wish.root);
         limits.extend(names.limit());
-        Ok(Tracer { _links: links, ring, object, maps, unlisted, names, people: HashMap::new(), limits })
+        Ok(Tracer {
+            _links: links,
+            ring,
+            _object: object,
+            maps,
+            unlisted,
+            names,
+            people: HashMap::new(),
+            limits,
+        })
     }
 
     /// What could not be followed from the start.
@@ -109,22 +118,7 @@ impl Tracer {
             waiting: losses.waiting,
             groups: losses.groups,
             listening: losses.listening + self.unlisted,
-            missed: self.missed(),
         }
-    }
-
-    /// How often the kernel left out the program that follows packets, because it ran already on the same processor. That of
-    /// system calls is only ever left out for changes that are not its own; and whether bind() would have failed is not
-    /// asked: nearly all of those would have been other system calls.
-    fn missed(&self) -> u64 {
-        let program = self.object.progs().find(|program| program.name() == PACKETS);
-        let count = program.and_then(|program| {
-            let about = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
-            let text = std::fs::read_to_string(about).ok()?;
-            let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-            count.trim().parse::<u64>().ok()
-        });
-        count.unwrap_or(0)
     }
 
     /// Kernel memory of the tracer's maps, in bytes; what is kept with each socket comes to some 64 bytes more.

@@ -21,8 +21,6 @@ const PAGE: u32 = 4_096;
 const EXISTING: &str = "existing";
 /// The program that sees bind() fail.
 pub(super) const BINDS: &str = "on_bind";
-/// The program that follows changes of state by packets and timers.
-pub(super) const PACKETS: &str = "on_packet";
 
 /// Nothing less than everything.
 const ALL: &str = "traced connections";

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tidewait_lab::scaled;
+use tidewait_lab::{ChurnOptions, Lab, Path, Policy, Server, scaled};
 use tidewait_model::State;
 use tidewait_model::trace::{Counts, Direction};
 use tidewait_observe::sock_diag::{Family, Netlink, Request, Row, Sockets};
@@ -185,4 +185,37 @@ fn what_interrupts_a_system_call_is_counted_too() {
         client.connects
     });
     assert!(churn.iter().all(|count| *count > 10), "{churn:?}");
+}
+
+/// More processes than processors, so that packets come in bursts: all of one go missing where the program that is to see
+/// them is interrupted.
+#[test]
+fn bursts_within_a_system_call_are_noted_too() {
+    let Some(mut watch) = Watch::counting("waiting::bursts_within_a_system_call_are_noted_too") else {
+        return;
+    };
+    let over = Arc::new(AtomicBool::new(false));
+    let burners = [(); 4].map(|()| {
+        let over = Arc::clone(&over);
+        thread::spawn(move || while !over.load(Ordering::Relaxed) {})
+    });
+    let count = scaled(5_000);
+    let (client, server) = Lab::new().pair().unwrap();
+    // A stray reset would end a TIME_WAIT.
+    client.set("net.ipv4.tcp_rfc1337", "1").unwrap();
+    let to = "10.77.0.2:20000".parse().unwrap();
+    let _server = Server::start(&server, &[to], Policy::CloseAfterPeer).unwrap();
+    let options =
+        ChurnOptions { rate: None, count: Some(count), threads: Some(1), ..ChurnOptions::default() };
+    let made = Path::between(&client, &server).to(to).churn(options).unwrap().wait().made;
+    over.store(true, Ordering::Relaxed);
+    for burner in burners {
+        burner.join().unwrap();
+    }
+    thread::sleep(Duration::from_millis(200));
+    let dumped = client.run(dump).unwrap();
+    let noted = watch.picture().waiting;
+    let unnoted = dumped.keys().filter(|cookie| !noted.contains_key(cookie)).count();
+    assert_eq!((made, unnoted), (count, 0));
+    assert!(dumped.len() as u64 * 10 >= count * 9, "{} of {count} are there", dumped.len());
 }

@@ -1011,21 +1011,63 @@ static __always_inline int change(struct sock *sk, int from, int to, int called)
 }
 
 /*
- * A program does not run while it runs already on the same processor: the kernel leaves the inner run out. A packet or a
- * timer may interrupt a system call right here, so that each has a program of its own, which for the other's changes
- * returns at once. A socket that a system call works on is marked as owned; packets for it wait until it is not
- * (lock_sock(), kernel/trace/bpf_trace.c __bpf_trace_run()).
+ * The change that the first program has taken last on this processor, of those outside of system calls. They do not
+ * interrupt each other, so that there is one at a time.
+ */
+struct taken {
+	u64 sk;
+	u32 from;
+	u32 to;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct taken);
+} taken SEC(".maps");
+
+/*
+ * A program does not run while it runs already on the same processor: the kernel leaves the inner run out, and with it all
+ * that comes in the same burst of packets (kernel/trace/bpf_trace.c __bpf_trace_run()). Packets and timers interrupt system
+ * calls, right here too. So there are two programs, one after the other, and a change outside of a system call is left to
+ * whichever of them is not interrupted: the first takes what it sees, the second what the first did not. A socket that a
+ * system call works on is marked as owned, and packets for it wait until it is not (lock_sock()).
  */
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(on_call, struct sock *sk, int from, int to)
+int BPF_PROG(first, struct sock *sk, int from, int to)
 {
-	return sk->sk_lock.owned ? change(sk, from, to, 1) : 0;
+	int called = !!sk->sk_lock.owned;
+	struct taken *last;
+	u32 zero = 0;
+
+	if (!called) {
+		last = bpf_map_lookup_elem(&taken, &zero);
+		if (!last)
+			return 0;
+		last->sk = (u64)sk;
+		last->from = from;
+		last->to = to;
+	}
+	return change(sk, from, to, called);
 }
 
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(on_packet, struct sock *sk, int from, int to)
+int BPF_PROG(second, struct sock *sk, int from, int to)
 {
-	return sk->sk_lock.owned ? 0 : change(sk, from, to, 0);
+	struct taken *last;
+	u32 zero = 0;
+
+	if (sk->sk_lock.owned)
+		return 0;
+	last = bpf_map_lookup_elem(&taken, &zero);
+	if (!last)
+		return 0;
+	if (last->sk == (u64)sk && last->from == from && last->to == to) {
+		last->sk = 0;
+		return 0;
+	}
+	return change(sk, from, to, 0);
 }
 
 /* Never called and never loaded: it brings into the type information what the test of the layout looks for. */
