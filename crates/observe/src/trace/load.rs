@@ -108,7 +108,7 @@ fn loaded(wish: &Wish, extras: &[&str]) -> Result<Object, Trouble> {
             "owners" | "owner_numbers" => map.set_max_entries(bounds.owners.max(1)),
             "cgroups" => map.set_max_entries(bounds.groups.max(1)),
             "flows" | "flow_numbers" => map.set_max_entries(bounds.flows.max(1)),
-            "listening" => map.set_max_entries(bounds.listening.max(1)),
+            "listening" | "listeners" => map.set_max_entries(bounds.listening.max(1)),
             "waiting" => map.set_max_entries(places(wish).max(1)),
             "ring" => {
                 let bytes = wish.events.as_ref().map_or(PAGE, |telling| telling.buffer.max(PAGE));

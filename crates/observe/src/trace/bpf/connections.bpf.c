@@ -2,8 +2,8 @@
 /*
  * Who opens TCP connections, who closes them first, and what became of them.
  *
- * One program follows every change of state. What it must remember of a connection stays with the socket (and goes when
- * the socket goes); what it counts is counted here, by owner and destination, in maps of fixed size. Which task is
+ * One program follows every change of state. What it must remember of a connection it forgets when the connection ends;
+ * what it counts is counted here, by owner and destination, in maps of fixed size. Which task is
  * running means something only where a system call changes the state: connect(), listen(), close() and shutdown();
  * everything else happens in whatever task a packet interrupts.
  */
@@ -59,12 +59,32 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
+/*
+ * What is kept of a connection is in the slot that its cookie tells, until the connection ends; where another one has
+ * that slot, it is kept with the socket. Most connections thus need no memory of their own: to allocate and to free it
+ * costs more than all else here.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLOTS);
+	__type(key, u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct connection);
 } connections SEC(".maps");
+
+/* The owner of a listening socket, by its cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, u32);
+} listeners SEC(".maps");
 
 /*
  * A note's place is the cookie, modulo the size. The kernel gives cookies in order, so the newest note takes the place of
@@ -99,6 +119,17 @@ static const struct cgroup_path no_path;
 #define RECENT_BITS 10
 u32 recent_owners[1 << RECENT_BITS];
 u32 recent_flows[1 << RECENT_BITS];
+
+/*
+ * Sockets that have come of a listening one, in a place that their address tells, until their handshake is done: on the
+ * next line of the kernel, but for TCP Fast Open. An address may come again, but not without a new note here.
+ */
+struct child {
+	u64 sk;
+	u32 owner; /* of the listening socket */
+	u32 unused;
+};
+struct child children[1 << RECENT_BITS];
 
 /* Compares whole words; both begin at one. */
 #define same(left, right) same_words((const void *)(left), (const void *)(right), sizeof(*(right)) / sizeof(word))
@@ -502,12 +533,80 @@ static __noinline int tell(struct story *story, struct place *at)
 	return 0;
 }
 
+/* ---- what is remembered of a connection ---- */
+
+/* The slot for a cookie, whoever has it now. */
+static __always_inline struct slot *slot_for(u64 cookie)
+{
+	u32 place = cookie & (SLOTS - 1);
+
+	return bpf_map_lookup_elem(&slots, &place);
+}
+
+static __always_inline u64 cookie_of(const struct sock *sk)
+{
+	return sk->__sk_common.skc_cookie.counter;
+}
+
+static __always_inline struct connection *kept_of(struct sock *sk)
+{
+	u64 cookie = cookie_of(sk);
+	struct slot *slot = slot_for(cookie);
+
+	if (cookie && slot && slot->cookie == cookie)
+		return &slot->connection;
+	return bpf_sk_storage_get(&connections, sk, NULL, 0);
+}
+
+static __always_inline void keep(struct sock *sk, struct connection *fresh)
+{
+	u64 cookie = bpf_get_socket_cookie(sk);
+	struct slot *slot = slot_for(cookie);
+	struct connection *kept;
+
+	/* Changes of one socket follow each other, so that nobody else takes or frees a slot in its name. */
+	if (slot && (slot->cookie == cookie || !__sync_val_compare_and_swap(&slot->cookie, 0, cookie))) {
+		slot->connection = *fresh;
+		return;
+	}
+	kept = bpf_sk_storage_get(&connections, sk, fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (kept)
+		*kept = *fresh; /* a socket may connect again */
+	else
+		add(&ledger.losses.sockets, 1);
+}
+
+/* The connection has ended. What is kept with the socket goes with the socket. */
+static __always_inline void forget(const struct sock *sk)
+{
+	u64 cookie = cookie_of(sk);
+	struct slot *slot = slot_for(cookie);
+
+	/* An exchange, not a store: nothing that is done with the slot before may come after. */
+	if (cookie && slot && slot->cookie == cookie)
+		__sync_lock_test_and_set(&slot->cookie, 0);
+}
+
+/* Read with a helper it is a number to the verifier, which lets nobody reckon with a pointer. */
+static __always_inline u64 address_of(const struct sock *sk)
+{
+	u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &sk);
+	return address;
+}
+
+static __always_inline struct child *child_at(u64 address)
+{
+	return &children[address * 0x9e3779b97f4a7c15 >> (64 - RECENT_BITS)];
+}
+
 /* ---- the life of a connection ---- */
 
 /* connect() begins: in the caller's context. */
 static __always_inline int begin(struct sock *sk)
 {
-	struct connection fresh = {}, *kept;
+	struct connection fresh = {};
 	struct place at = {};
 	struct tally *tally;
 	u32 owner = caller();
@@ -523,11 +622,7 @@ static __always_inline int begin(struct sock *sk)
 		fresh.pool = BY_THE_PROGRAM;
 	else
 		fresh.pool = BY_BIND;
-	kept = bpf_sk_storage_get(&connections, sk, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!kept)
-		add(&ledger.losses.sockets, 1);
-	else
-		*kept = fresh; /* a socket may connect again */
+	keep(sk, &fresh);
 	locate(sk, OUTGOING, &at);
 	at.flow.owner = owner;
 	tally = tally_of(&at.flow);
@@ -564,12 +659,12 @@ static __always_inline int found_no_port(struct sock *sk, const struct connectio
 /* connect() ends without a connection. */
 static __always_inline int fail(struct sock *sk)
 {
-	struct connection *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	struct connection *kept = kept_of(sk);
 	struct story story = { .kind = FAILED };
 	struct place at = {};
 	struct tally *tally;
 
-	/* It began before the tracing did, or it is a child of a listener that was not established yet. */
+	/* It began before the tracing did, or it came in and was not established yet. */
 	if (!kept || kept->direction != OUTGOING)
 		return 0;
 	story.owner = kept->owner;
@@ -610,7 +705,7 @@ static __always_inline int established(struct sock *sk)
 
 	if (!(settings.events & (1 << ESTABLISHED)))
 		return 0;
-	kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	kept = kept_of(sk);
 	if (!kept)
 		return 0;
 	story.owner = kept->owner;
@@ -621,28 +716,53 @@ static __always_inline int established(struct sock *sk)
 	return tell(&story, &at);
 }
 
-static __always_inline void note_listening(const struct sock *sk, u32 owner)
+static __always_inline void note_listening(struct sock *sk, u32 owner)
 {
 	struct listening_key key = {};
+	u64 cookie = bpf_get_socket_cookie(sk);
+	int failed;
 
 	key.netns = sk->__sk_common.skc_net.net->ns.inum;
 	key.port = sk->__sk_common.skc_num;
-	if (bpf_map_update_elem(&listening, &key, &owner, BPF_ANY))
+	failed = bpf_map_update_elem(&listening, &key, &owner, BPF_ANY) != 0;
+	failed |= bpf_map_update_elem(&listeners, &cookie, &owner, BPF_ANY) != 0;
+	if (failed)
 		add(&ledger.losses.listening, 1);
 }
 
-/* listen(): in the caller's context. What is kept with the socket passes to every socket that comes of it. */
+/* listen(): in the caller's context. */
 static __always_inline int listens(struct sock *sk)
 {
-	struct connection fresh = { .direction = LISTENING }, *kept;
+	note_listening(sk, caller());
+	return 0;
+}
 
-	fresh.owner = caller();
-	kept = bpf_sk_storage_get(&connections, sk, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!kept)
-		add(&ledger.losses.sockets, 1);
-	else
-		*kept = fresh;
-	note_listening(sk, fresh.owner);
+static __always_inline int listens_no_more(const struct sock *sk)
+{
+	u64 cookie = cookie_of(sk);
+
+	bpf_map_delete_elem(&listeners, &cookie);
+	return 0;
+}
+
+/*
+ * A socket has come of a listening one. It is a copy of that as yet, with the cookie as well; its own it gets a few lines
+ * further on (net/ipv4/inet_connection_sock.c inet_csk_clone_lock()). Of several processes that listen on one port, each
+ * with a socket of its own, this tells whose it is.
+ */
+static __always_inline int comes_in(const struct sock *sk)
+{
+	u64 address = address_of(sk), cookie = cookie_of(sk);
+	struct child *child = child_at(address);
+	u32 *owner = bpf_map_lookup_elem(&listeners, &cookie);
+
+	child->sk = 0;
+	barrier();
+	if (!owner)
+		return 0;
+	child->owner = *owner;
+	barrier();
+	child->sk = address;
 	return 0;
 }
 
@@ -659,25 +779,26 @@ static __always_inline u32 *listener_of(const struct sock *sk)
 /* An incoming connection is there; in whatever context the last packet of the handshake came. */
 static __always_inline int accepted(struct sock *sk)
 {
-	struct connection fresh = { .direction = INCOMING }, *kept;
+	struct connection fresh = { .direction = INCOMING }, *kept = kept_of(sk);
 	struct place at = {};
 	struct tally *tally;
+	struct child *child;
+	u64 address;
 
-	kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	if (kept && kept->direction == OUTGOING)
 		return established(sk); /* both sides called connect() */
 	fresh.begun = bpf_ktime_get_ns();
-	if (kept) {
-		fresh.owner = kept->owner;
-		*kept = fresh;
+	address = address_of(sk);
+	child = child_at(address);
+	if (child->sk == address) {
+		fresh.owner = child->owner;
 	} else {
 		u32 *owner = listener_of(sk);
 
 		if (owner)
 			fresh.owner = *owner;
-		if (!bpf_sk_storage_get(&connections, sk, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE))
-			add(&ledger.losses.sockets, 1);
 	}
+	keep(sk, &fresh);
 	locate(sk, INCOMING, &at);
 	at.flow.owner = fresh.owner;
 	tally = tally_of(&at.flow);
@@ -693,13 +814,12 @@ static __always_inline int accepted(struct sock *sk)
 }
 
 /* What is known of the socket; where its begin was not seen, its direction by whether something listens on its port. */
-static __always_inline struct connection known(struct sock *sk)
+static __always_inline struct connection known(struct sock *sk, const struct connection *kept)
 {
-	struct connection *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	struct connection found = {};
 	u32 *owner;
 
-	if (kept && kept->direction)
+	if (kept)
 		return *kept;
 	owner = listener_of(sk);
 	found.direction = owner ? INCOMING : OUTGOING;
@@ -731,7 +851,7 @@ static __always_inline void weigh(struct sock *sk, u8 direction, struct story *s
 /* FIN is about to be sent: in the context of close(), shutdown() or exit(). */
 static __always_inline int closes(struct sock *sk, u8 first, int called)
 {
-	struct connection *kept, found = known(sk);
+	struct connection *kept = kept_of(sk), found = known(sk, kept);
 	struct story story = { .kind = CLOSE };
 	struct place at = {};
 	struct tally *tally;
@@ -774,11 +894,10 @@ static __always_inline int closes(struct sock *sk, u8 first, int called)
 		found.received = story.received;
 		/* The socket in TIME_WAIT inherits the cookie only if there is one by now. */
 		story.cookie = bpf_get_socket_cookie(sk);
-		kept = bpf_sk_storage_get(&connections, sk, &found, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (kept)
 			*kept = found;
 		else
-			add(&ledger.losses.sockets, 1);
+			keep(sk, &found);
 	}
 	if (settings.events & (1 << CLOSE)) {
 		if (first != HERE)
@@ -791,7 +910,7 @@ static __always_inline int closes(struct sock *sk, u8 first, int called)
 /* An open connection ends at once. */
 static __always_inline int cut(struct sock *sk, int called)
 {
-	struct connection found = known(sk);
+	struct connection found = known(sk, kept_of(sk));
 	struct story story = { .kind = CLOSE };
 	struct place at = {};
 	struct tally *tally;
@@ -840,7 +959,7 @@ static __always_inline int peer_closed(struct sock *sk)
 
 	if (!(settings.events & (1 << PEER_CLOSED)))
 		return 0;
-	found = known(sk);
+	found = known(sk, kept_of(sk));
 	story.owner = found.owner;
 	story.pool = found.pool;
 	if (found.begun)
@@ -933,7 +1052,7 @@ static __always_inline void note_waiting(u64 cookie, const struct connection *ke
  */
 static __always_inline int ends(struct sock *sk, int from)
 {
-	struct connection *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	struct connection *kept = kept_of(sk);
 	struct place at = {};
 	struct tally *tally;
 	u64 cookie;
@@ -967,19 +1086,37 @@ static __always_inline int ends(struct sock *sk, int from)
 	return 0;
 }
 
+static __always_inline int gone(struct sock *sk, int from, int called)
+{
+	switch (from) {
+	case TCP_SYN_SENT:
+	case TCP_SYN_RECV: /* both sides had called connect() */
+		return fail(sk);
+	case TCP_FIN_WAIT1:
+	case TCP_FIN_WAIT2:
+	case TCP_CLOSING:
+		return ends(sk, from);
+	case TCP_ESTABLISHED:
+	case TCP_CLOSE_WAIT:
+		return cut(sk, called);
+	case TCP_LISTEN:
+		return listens_no_more(sk);
+	}
+	return 0;
+}
+
 static __always_inline int change(struct sock *sk, int from, int to, int called)
 {
-	/* The commonest that tell nothing: FIN_WAIT1 to FIN_WAIT2, LISTEN to SYN_RECV, LAST_ACK to CLOSE. */
-	if (to == TCP_FIN_WAIT2 || to == TCP_SYN_RECV || from == TCP_LAST_ACK)
-		return 0;
-	/* close() after shutdown(), before the peer has acknowledged: FIN_WAIT1 to FIN_WAIT1. */
-	if (from == to)
+	/* Tells nothing. Nor does close() after shutdown(), before the peer has acknowledged: FIN_WAIT1 to FIN_WAIT1. */
+	if (to == TCP_FIN_WAIT2 || from == to)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	switch (to) {
 	case TCP_SYN_SENT:
 		return called ? begin(sk) : 0;
+	case TCP_SYN_RECV:
+		return from == TCP_LISTEN ? comes_in(sk) : 0;
 	case TCP_ESTABLISHED:
 		return from == TCP_SYN_SENT ? established(sk) : accepted(sk);
 	case TCP_LISTEN:
@@ -994,18 +1131,8 @@ static __always_inline int change(struct sock *sk, int from, int to, int called)
 	case TCP_CLOSE_WAIT:
 		return peer_closed(sk);
 	case TCP_CLOSE:
-		switch (from) {
-		case TCP_SYN_SENT:
-		case TCP_SYN_RECV: /* both sides had called connect() */
-			return fail(sk);
-		case TCP_FIN_WAIT1:
-		case TCP_FIN_WAIT2:
-		case TCP_CLOSING:
-			return ends(sk, from);
-		case TCP_ESTABLISHED:
-		case TCP_CLOSE_WAIT:
-			return cut(sk, called);
-		}
+		gone(sk, from, called);
+		forget(sk);
 	}
 	return 0;
 }

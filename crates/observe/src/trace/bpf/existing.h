@@ -25,11 +25,12 @@ static __always_inline int keeps_for_others(u32 number)
 SEC("iter/task_file")
 int existing(struct bpf_iter__task_file *ctx)
 {
-	struct connection fresh = { .direction = LISTENING }, *kept;
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
 	struct socket *socket;
 	struct sock *sk;
+	u64 cookie;
+	u32 *kept;
 
 	if (!task || !file)
 		return 0;
@@ -40,15 +41,11 @@ int existing(struct bpf_iter__task_file *ctx)
 	if (!sk || sk->__sk_common.skc_state != TCP_LISTEN || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	/* Of several holders the first, in most cases the parent of the others. */
-	kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	if (kept && kept->owner && !keeps_for_others(kept->owner))
+	cookie = bpf_get_socket_cookie(sk);
+	kept = bpf_map_lookup_elem(&listeners, &cookie);
+	if (kept && *kept && !keeps_for_others(*kept))
 		return 0;
-	fresh.owner = owner_of(task, task->cred->uid.val);
-	if (kept)
-		kept->owner = fresh.owner;
-	else if (!bpf_sk_storage_get(&connections, sk, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE))
-		add(&ledger.losses.sockets, 1);
-	note_listening(sk, fresh.owner);
+	note_listening(sk, owner_of(task, task->cred->uid.val));
 	return 0;
 }
 

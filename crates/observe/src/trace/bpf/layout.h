@@ -95,7 +95,7 @@ struct flow {
 	struct tally tally;
 };
 
-/* What is kept with each socket (BPF_MAP_TYPE_SK_STORAGE); the kernel frees it with the socket. */
+/* What is kept of each connection until it ends. */
 struct connection {
 	__u64 begun; /* SYN_SENT, or ESTABLISHED for incoming ones */
 	__u64 received; /* bytes that were counted when this side closed; more may come */
@@ -106,6 +106,14 @@ struct connection {
 	__u8 closed; /* who closed first: enum closer */
 	__u8 unused[3];
 	__u16 port; /* connect(): the local one before, of an earlier connection of this socket */
+};
+
+#define SLOTS 65536 /* a power of two */
+
+/* Where it is kept: a slot's place is the cookie, modulo their number. */
+struct slot {
+	__u64 cookie; /* whose it is; 0: it is free */
+	struct connection connection;
 };
 
 enum closer {
