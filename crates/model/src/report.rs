@@ -151,7 +151,7 @@ pub struct Connections {
     pub refused: u64,
     /// connect() failed with ETIMEDOUT.
     pub unanswered: u64,
-    /// connect() failed otherwise, or was given up by the program.
+    /// connect() failed otherwise, was given up by the program, or the program had asked for a port that is taken.
     pub failed: u64,
 }
 

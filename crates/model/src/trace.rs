@@ -80,7 +80,8 @@ pub struct Counts {
     pub refused: u64,
     /// connect() got no answer (ETIMEDOUT).
     pub unanswered: u64,
-    /// connect() failed otherwise, or was given up by the program.
+    /// connect() failed otherwise, was given up by the program, or the program had asked for a port that is taken
+    /// (EADDRNOTAVAIL too, but no want of ports).
     pub failed: u64,
 }
 

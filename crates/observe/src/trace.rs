@@ -152,6 +152,8 @@ pub struct Losses {
     pub groups: u64,
     /// Listening ports that were not kept: the direction of connections from before the tracing may be wrong.
     pub listening: u64,
+    /// Changes of state that the kernel showed to neither program, because both were running on the same processor.
+    pub missed: u64,
 }
 
 impl Losses {
@@ -189,6 +191,11 @@ impl Losses {
                 self.listening,
                 "direction of connections from before",
                 "listening ports are beyond the bound: incoming connections opened before may count as outgoing",
+            ),
+            (
+                self.missed,
+                "all connections",
+                "changes of state came while another was being counted on the same processor: the numbers are too low",
             ),
         ];
         all.into_iter()

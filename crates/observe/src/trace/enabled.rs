@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,12 +23,15 @@ use crate::bpf;
 /// `AF_INET`, in the bytes of the layout.
 const V4: u8 = 2;
 
+/// The program that sees changes of state first.
+const FIRST: &str = "first";
+
 /// A running tracer. When it is dropped the program is gone, and with it all that it kept.
 pub struct Tracer {
     // Dropped first, so that nothing is told any more when the ring goes.
     _links: Vec<Link>,
     ring: Option<(RingBuffer<'static>, Rc<RefCell<Vec<layout::Event>>>)>,
-    _object: Object,
+    object: Object,
     maps: HashMap<String, MapHandle>,
     /// Listening ports that found no room when the tracing began.
     unlisted: u64,
@@ -55,7 +58,7 @@ impl Tracer {
         Ok(Tracer {
             _links: links,
             ring,
-            _object: object,
+            object,
             maps,
             unlisted,
             names,
@@ -108,7 +111,9 @@ impl Tracer {
 
     /// What could not be counted or told until now.
     pub fn losses(&self) -> Losses {
-        let layout::Ledger { losses, .. } = self.ledger();
+        // Before what was recovered is read: what comes between is then not taken for lost.
+        let left_out = self.left_out();
+        let layout::Ledger { losses, recovered, .. } = self.ledger();
         Losses {
             processes: losses.owners,
             destinations: losses.flows,
@@ -118,7 +123,19 @@ impl Tracer {
             waiting: losses.waiting,
             groups: losses.groups,
             listening: losses.listening + self.unlisted,
+            missed: left_out.saturating_sub(recovered),
         }
+    }
+
+    /// How often the kernel left the first program out, because it ran already on the same processor.
+    fn left_out(&self) -> u64 {
+        let counts = self.object.progs().filter(|program| program.name() == FIRST).filter_map(|program| {
+            let about = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
+            let text = std::fs::read_to_string(about).ok()?;
+            let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+            count.trim().parse::<u64>().ok()
+        });
+        counts.sum()
     }
 
     /// Kernel memory of the tracer's maps, in bytes; what is kept with each socket comes to some 64 bytes more.

@@ -142,6 +142,7 @@ pub(super) struct Losses {
 pub(super) struct Ledger {
     pub(super) owners: u32,
     pub(super) flows: u32,
+    pub(super) recovered: u64,
     pub(super) losses: Losses,
 }
 

@@ -221,7 +221,7 @@ fn begun() -> Vec<Case> {
                 assert_eq!(connect(&second, place.connect), Err(Errno::ADDRNOTAVAIL));
                 close(stream(first), &listener.accept().unwrap().0);
             },
-            Counts { connects: 2, port_by_program: 2, no_port: 1, ..HERE },
+            Counts { connects: 2, port_by_program: 2, failed: 1, ..HERE },
             THERE,
         ),
         (

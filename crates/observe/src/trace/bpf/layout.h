@@ -87,7 +87,7 @@ struct tally {
 	__u64 no_port;	     /* connect(): EADDRNOTAVAIL; of BINDING flows bind(): EADDRINUSE */
 	__u64 refused;	     /* connect(): ECONNREFUSED */
 	__u64 unanswered;    /* connect(): ETIMEDOUT */
-	__u64 failed;	     /* connect(): another error, or given up by the program */
+	__u64 failed;	     /* connect(): another error, a port asked for that is taken, or given up by the program */
 };
 
 struct flow {
@@ -190,6 +190,7 @@ struct losses {
 struct ledger {
 	__u32 owners; /* the next free number of an owner; 0 is nobody */
 	__u32 flows;  /* the next free number of a flow; 0 is none */
+	__u64 recovered; /* changes that the second program took because the first could not run */
 	struct losses losses;
 };
 
