@@ -125,6 +125,11 @@ pub fn state(socket: &impl AsRawFd) -> u8 {
     info(socket)[0]
 }
 
+/// How many connections wait for accept() (tcpi_unacked of a listening socket).
+pub fn queued(listener: &impl AsRawFd) -> u32 {
+    u32::from_ne_bytes(info(listener)[24..28].try_into().unwrap())
+}
+
 /// The beginning of `struct tcp_info`.
 fn info(socket: &impl AsRawFd) -> [u8; 104] {
     let mut value = [0_u8; 104];

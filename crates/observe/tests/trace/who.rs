@@ -10,8 +10,13 @@ use tidewait_lab::{NetNs, scaled, skip};
 use tidewait_model::trace::{Counts, Direction, Flow};
 use tidewait_observe::trace::Kind;
 
-use super::sockets::{Fork, close, connect_and_close, drain, pair, pass, pause, raw, take, until};
+use super::sockets::{
+    Fork, close, connect_and_close, drain, pair, pass, pause, queued, raw, set, socket, state, take, until,
+};
 use super::watch::{Place, Watch, places};
+
+/// `TCP_LISTEN`.
+const LISTEN: u8 = 10;
 
 fn place(port: u16) -> Place {
     places(port)[0].1
@@ -364,4 +369,43 @@ fn a_control_group_is_known_by_name_when_it_is_gone() {
     let rows = watch.rows(Direction::Outgoing, 20_000);
     assert_eq!(row(&rows, "member", pid).connects, 1);
     assert_eq!(rows[0].program.as_ref().unwrap().unit.as_deref(), Some(unit.as_str()));
+}
+
+#[test]
+fn of_those_that_share_a_port_each_has_its_own_connections() {
+    let Some(mut watch) = Watch::start("who::of_those_that_share_a_port_each_has_its_own_connections") else {
+        return;
+    };
+    let (listeners, queued, _clients) = watch
+        .netns
+        .run(|| {
+            let place = place(20_000);
+            let listeners = ["first", "second", "third"].map(|name| {
+                let listener = socket(place.listen);
+                set(&listener, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1).unwrap();
+                rustix::net::bind(&listener, &place.listen).unwrap();
+                let fork = Fork::of(name, || {
+                    rustix::net::listen(&listener, 64).unwrap();
+                    pause();
+                });
+                until("listening", || state(&listener) == LISTEN);
+                (name, fork, listener)
+            });
+            let clients: Vec<TcpStream> =
+                (0..60).map(|_| TcpStream::connect(place.connect).unwrap()).collect();
+            // The last packet of a handshake may still be on its way.
+            until("accepted", || {
+                listeners.iter().map(|(_, _, listener)| queued(listener)).sum::<u32>() == 60
+            });
+            let queued = listeners.each_ref().map(|(_, _, listener)| queued(listener));
+            (listeners, queued, clients)
+        })
+        .unwrap();
+    let rows = watch.rows(Direction::Incoming, 20_000);
+    // The kernel spreads them by a hash of their addresses.
+    assert!(queued.iter().filter(|count| **count > 0).count() >= 2, "{queued:?}");
+    for ((name, fork, _), queued) in listeners.iter().zip(queued).filter(|(_, queued)| *queued > 0) {
+        let expected = Counts { accepts: u64::from(queued), ..Counts::default() };
+        assert_eq!(row(&rows, name, fork.pid()), expected, "{name}");
+    }
 }
