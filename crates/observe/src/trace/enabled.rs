@@ -55,16 +55,7 @@ impl Tracer {
         };
         let names = Names::read(&wish.root);
         limits.extend(names.limit());
-        Ok(Tracer {
-            _links: links,
-            ring,
-            object,
-            maps,
-            unlisted,
-            names,
-            people: HashMap::new(),
-            limits,
-        })
+        Ok(Tracer { _links: links, ring, object, maps, unlisted, names, people: HashMap::new(), limits })
     }
 
     /// What could not be followed from the start.

@@ -1,4 +1,5 @@
 //! The tracer's counts and events against what really happened: every load counts for itself, and the numbers must be the same.
+#![cfg(feature = "bpf")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 mod begins;

@@ -106,7 +106,7 @@ fn the_reader_and_the_programs_mean_the_same_bytes() {
         ),
         mirror!(Losses, "losses", owners, flows, counts, sockets, events, waiting, groups, listening),
         mirror!(ListeningKey, "listening_key", netns, port),
-        mirror!(Ledger, "ledger", owners, flows, losses),
+        mirror!(Ledger, "ledger", owners, flows, recovered, losses),
         mirror!(
             Settings,
             "settings",
