@@ -139,57 +139,48 @@ static __always_inline int established(struct sock *sk)
 	return tell(&story, &at);
 }
 
-static __always_inline void note_listening(struct sock *sk, u32 owner)
+/*
+ * Who listens on a port is noted by the port. Where several do, each with a socket of its own (SO_REUSEPORT, or another
+ * address), that holds for the first; of the others it is kept with the socket, and passes to every socket that comes of
+ * it. That costs an allocation for each, so that it is not done for all. `former`: who was noted for this socket before.
+ */
+static __always_inline void note_listening(struct sock *sk, u32 owner, u32 former)
 {
+	struct connection fresh = { .direction = LISTENING, .owner = owner }, *kept;
 	struct listening_key key = {};
-	u64 cookie = bpf_get_socket_cookie(sk);
-	int failed;
+	u32 *noted;
 
 	key.netns = sk->__sk_common.skc_net.net->ns.inum;
 	key.port = sk->__sk_common.skc_num;
-	failed = bpf_map_update_elem(&listening, &key, &owner, BPF_ANY) != 0;
-	failed |= bpf_map_update_elem(&listeners, &cookie, &owner, BPF_ANY) != 0;
-	if (failed)
-		add(&ledger.losses.listening, 1);
+	noted = bpf_map_lookup_elem(&listening, &key);
+	if (noted && *noted == owner)
+		return;
+	if (!noted || *noted == former) {
+		if (bpf_map_update_elem(&listening, &key, &owner, BPF_ANY))
+			add(&ledger.losses.listening, 1);
+		return;
+	}
+	kept = bpf_sk_storage_get(&connections, sk, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (kept)
+		*kept = fresh;
+	else
+		add(&ledger.losses.sockets, 1);
 }
 
 /* listen(): in the caller's context. */
 static __always_inline int listens(struct sock *sk)
 {
-	note_listening(sk, caller());
+	struct connection *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	u32 owner = caller();
+
+	/* A socket that was connected before: what is kept of that is not for those that come of it now. */
+	if (kept)
+		*kept = (struct connection){ .direction = LISTENING, .owner = owner };
+	note_listening(sk, owner, 0);
 	return 0;
 }
 
-static __always_inline int listens_no_more(const struct sock *sk)
-{
-	u64 cookie = cookie_of(sk);
-
-	bpf_map_delete_elem(&listeners, &cookie);
-	return 0;
-}
-
-/*
- * A socket has come of a listening one. It is a copy of that as yet, with the cookie as well; its own it gets a few lines
- * further on (net/ipv4/inet_connection_sock.c inet_csk_clone_lock()). Of several processes that listen on one port, each
- * with a socket of its own, this tells whose it is.
- */
-static __always_inline int comes_in(const struct sock *sk)
-{
-	u64 address = address_of(sk), cookie = cookie_of(sk);
-	struct child *child = child_at(address);
-	u32 *owner = bpf_map_lookup_elem(&listeners, &cookie);
-
-	child->sk = 0;
-	barrier();
-	if (!owner)
-		return 0;
-	child->owner = *owner;
-	barrier();
-	child->sk = address;
-	return 0;
-}
-
-/* The owner of what listens on the socket's port, where listen() was called before the tracing began. */
+/* The owner of what listens on the socket's port: the first, if there are several. */
 static __always_inline u32 *listener_of(const struct sock *sk)
 {
 	struct listening_key key = {};
@@ -205,23 +196,22 @@ static __always_inline int accepted(struct sock *sk)
 	struct connection fresh = { .direction = INCOMING }, *kept = kept_of(sk);
 	struct place at = {};
 	struct tally *tally;
-	struct child *child;
-	u64 address;
 
 	if (kept && kept->direction == OUTGOING)
 		return established(sk); /* both sides called connect() */
 	fresh.begun = bpf_ktime_get_ns();
-	address = address_of(sk);
-	child = child_at(address);
-	if (child->sk == address) {
-		fresh.owner = child->owner;
+	if (kept && kept->direction == LISTENING) {
+		fresh.owner = kept->owner;
 	} else {
 		u32 *owner = listener_of(sk);
 
 		if (owner)
 			fresh.owner = *owner;
 	}
-	keep(sk, &fresh);
+	if (kept)
+		*kept = fresh;
+	else
+		keep(sk, &fresh);
 	locate(sk, INCOMING, &at);
 	at.flow.owner = fresh.owner;
 	tally = tally_of(&at.flow);
@@ -242,7 +232,7 @@ static __always_inline struct connection known(struct sock *sk, const struct con
 	struct connection found = {};
 	u32 *owner;
 
-	if (kept)
+	if (kept && kept->direction != LISTENING)
 		return *kept;
 	owner = listener_of(sk);
 	found.direction = owner ? INCOMING : OUTGOING;
@@ -522,24 +512,20 @@ static __always_inline int gone(struct sock *sk, int from, int called)
 	case TCP_ESTABLISHED:
 	case TCP_CLOSE_WAIT:
 		return cut(sk, called);
-	case TCP_LISTEN:
-		return listens_no_more(sk);
 	}
 	return 0;
 }
 
 static __always_inline int change(struct sock *sk, int from, int to, int called)
 {
-	/* Tells nothing. Nor does close() after shutdown(), before the peer has acknowledged: FIN_WAIT1 to FIN_WAIT1. */
-	if (to == TCP_FIN_WAIT2 || from == to)
+	/* They tell nothing. Nor does close() after shutdown(), before the peer has acknowledged: FIN_WAIT1 to FIN_WAIT1. */
+	if (to == TCP_FIN_WAIT2 || to == TCP_SYN_RECV || from == to)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	switch (to) {
 	case TCP_SYN_SENT:
 		return called ? begin(sk) : 0;
-	case TCP_SYN_RECV:
-		return from == TCP_LISTEN ? comes_in(sk) : 0;
 	case TCP_ESTABLISHED:
 		return from == TCP_SYN_SENT ? established(sk) : accepted(sk);
 	case TCP_LISTEN:

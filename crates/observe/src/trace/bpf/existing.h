@@ -29,8 +29,8 @@ int existing(struct bpf_iter__task_file *ctx)
 	struct file *file = ctx->file;
 	struct socket *socket;
 	struct sock *sk;
+	u32 *noted, former = 0, owner;
 	u64 cookie;
-	u32 *kept;
 
 	if (!task || !file)
 		return 0;
@@ -42,10 +42,16 @@ int existing(struct bpf_iter__task_file *ctx)
 		return 0;
 	/* Of several holders the first, in most cases the parent of the others. */
 	cookie = bpf_get_socket_cookie(sk);
-	kept = bpf_map_lookup_elem(&listeners, &cookie);
-	if (kept && *kept && !keeps_for_others(*kept))
-		return 0;
-	note_listening(sk, owner_of(task, task->cred->uid.val));
+	noted = bpf_map_lookup_elem(&listeners, &cookie);
+	if (noted) {
+		former = *noted;
+		if (former && !keeps_for_others(former))
+			return 0;
+	}
+	owner = owner_of(task, task->cred->uid.val);
+	if (bpf_map_update_elem(&listeners, &cookie, &owner, BPF_ANY))
+		add(&ledger.losses.listening, 1);
+	note_listening(sk, owner, former);
 	return 0;
 }
 

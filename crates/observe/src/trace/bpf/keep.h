@@ -55,18 +55,4 @@ static __always_inline void forget(const struct sock *sk)
 		__sync_lock_test_and_set(&slot->cookie, 0);
 }
 
-/* Read with a helper it is a number to the verifier, which lets nobody reckon with a pointer. */
-static __always_inline u64 address_of(const struct sock *sk)
-{
-	u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &sk);
-	return address;
-}
-
-static __always_inline struct child *child_at(u64 address)
-{
-	return &children[address * 0x9e3779b97f4a7c15 >> (64 - RECENT_BITS)];
-}
-
 #endif

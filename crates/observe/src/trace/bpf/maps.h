@@ -57,12 +57,12 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
 	__type(key, int);
 	__type(value, struct connection);
 } connections SEC(".maps");
 
-/* The owner of a listening socket, by its cookie. */
+/* The owner of a socket that listened before the tracing began, by its cookie: it may be in several processes' files. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
@@ -103,17 +103,6 @@ static const struct cgroup_path no_path;
 #define RECENT_BITS 10
 u32 recent_owners[1 << RECENT_BITS];
 u32 recent_flows[1 << RECENT_BITS];
-
-/*
- * Sockets that have come of a listening one, in a place that their address tells, until their handshake is done: on the
- * next line of the kernel, but for TCP Fast Open. An address may come again, but not without a new note here.
- */
-struct child {
-	u64 sk;
-	u32 owner; /* of the listening socket */
-	u32 unused;
-};
-struct child children[1 << RECENT_BITS];
 
 /* Compares whole words; both begin at one. */
 #define same(left, right) same_words((const void *)(left), (const void *)(right), sizeof(*(right)) / sizeof(word))
