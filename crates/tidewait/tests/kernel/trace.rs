@@ -516,16 +516,16 @@ fn it_ends_with_the_process_that_it_follows() {
         let (client, server) = pair();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         // It connects, is ended by a signal, and so closes.
-        let script = "read go; exec 3<>/dev/tcp/10.77.0.2/80; read go";
-        let mut shell = client.command("bash").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
-        let trace = Trace::start(client.netns(), &["--all", "--pid", &shell.id().to_string()]);
+        let script = "read go; exec busybox nc 10.77.0.2 80";
+        let mut shell = client.command("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut trace = Trace::start(client.netns(), &["--all", "--pid", &shell.id().to_string()]);
         shell.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-        sleep(SOON);
+        let begun = [trace.line().unwrap(), trace.line().unwrap()];
         shell.kill().unwrap();
         shell.wait().unwrap();
-        let (events, _) = trace.wait();
-        let words = ["connect", "established", "close", "time_wait"];
-        assert_eq!(events.iter().map(|event| event["event"].as_str().unwrap()).collect::<Vec<_>>(), words);
+        let (ended, _) = trace.wait();
+        let words = begun.iter().chain(&ended).map(|event| event["event"].as_str().unwrap());
+        assert_eq!(words.collect::<Vec<_>>(), ["connect", "established", "close", "time_wait"]);
     });
 }
 
@@ -533,8 +533,10 @@ fn it_ends_with_the_process_that_it_follows() {
 fn under_nohup_it_goes_on_when_the_terminal_goes() {
     traced("trace::under_nohup_it_goes_on_when_the_terminal_goes", || {
         let netns = NetNs::new().unwrap();
-        let mut command = netns.command("nohup");
-        command.args([TIDEWAIT, "trace", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        // What nohup does, which is not everywhere.
+        let script = format!("trap '' HUP; exec {TIDEWAIT} trace --json");
+        let mut command = netns.command("sh");
+        command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped());
         let child = command.stderr(Stdio::null()).spawn().unwrap();
         let mut trace = Trace::of(child);
         assert!(trace.line().is_some());
