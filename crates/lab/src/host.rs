@@ -84,6 +84,18 @@ impl Lab {
         }
         Ok((client, server))
     }
+
+    /// The same pair, where no stray reset ends a TIME_WAIT (RFC 1337): for counts that have to be exact.
+    ///
+    /// # Errors
+    /// As [`Lab::pair`], and if the setting cannot be written.
+    pub fn steady_pair(&self) -> Result<(Host, Host)> {
+        let (client, server) = self.pair()?;
+        for host in [&client, &server] {
+            host.set("net.ipv4.tcp_rfc1337", "1")?;
+        }
+        Ok((client, server))
+    }
 }
 
 impl Host {

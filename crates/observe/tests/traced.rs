@@ -47,20 +47,11 @@ mod with_bpf {
         text.parse().unwrap()
     }
 
-    /// Two hosts. A stray reset would now and then end a TIME_WAIT, and with it the exact counts.
-    fn pair() -> (Host, Host) {
-        let (client, server) = Lab::new().pair().unwrap();
-        for host in [&client, &server] {
-            host.set("net.ipv4.tcp_rfc1337", "1").unwrap();
-        }
-        (client, server)
-    }
-
     /// Runs a test inside the first of two hosts, with a tracer that runs already.
     fn traced(name: &str, window: Duration, test: impl FnOnce(&mut Tracing, &Host, &Host) + Send) {
         let full = format!("with_bpf::{name}");
         isolated(&full, || {
-            let (client, server) = pair();
+            let (client, server) = Lab::new().steady_pair().unwrap();
             let inside = || match Tracing::start(&Wish::default(), window) {
                 Ok(mut tracing) => {
                     sleep(PAUSE);
@@ -170,7 +161,7 @@ mod with_bpf {
     fn sockets_from_before_belong_to_nobody_that_was_traced() {
         let name = "with_bpf::sockets_from_before_belong_to_nobody_that_was_traced";
         isolated(name, || {
-            let (client, server) = pair();
+            let (client, server) = Lab::new().steady_pair().unwrap();
             Path::between(&client, &server).to(address(CHURNED)).fill_time_wait(500).unwrap();
             sleep(PAUSE);
             let inside = || match Tracing::start(&Wish::default(), PAUSE) {
@@ -238,7 +229,7 @@ mod with_bpf {
     fn a_pool_from_before_is_not_given_to_who_connected_a_moment_ago() {
         let name = "with_bpf::a_pool_from_before_is_not_given_to_who_connected_a_moment_ago";
         isolated(name, || {
-            let (client, server) = pair();
+            let (client, server) = Lab::new().steady_pair().unwrap();
             let path = Path::between(&client, &server).to(address(CHURNED));
             let _pool = path.hold_established(200).unwrap();
             let inside = || match Tracing::start(&Wish::default(), PAUSE) {

@@ -288,20 +288,29 @@ pub fn raw(address: SocketAddr) -> libc::sockaddr_in {
     raw
 }
 
+/// Words of a control message with one descriptor: its header, and the descriptor.
+const CONTROL: usize = 3;
+
+/// A message of one part, with room for a control message. Both have to outlive it.
+fn envelope(part: &mut libc::iovec, control: &mut [u64; CONTROL]) -> libc::msghdr {
+    // SAFETY: all zeros are valid for it.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = part;
+    message.msg_iovlen = 1;
+    message.msg_controllen = size_of_val(control);
+    message.msg_control = control.as_mut_ptr().cast();
+    message
+}
+
 /// Sends a descriptor to another process over a Unix socket; it is closed here by the caller.
 pub fn pass(through: &impl AsRawFd, descriptor: i32) {
-    const ROOM: usize = 24;
-    let mut control = [0_u64; ROOM / 8];
+    let mut control = [0; CONTROL];
     let mut byte = [0_u8; 1];
     let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
     // SAFETY: all zeros are valid; the buffers outlive the call; the header lies at the beginning of `control`, with room for
     // one descriptor behind it.
     unsafe {
-        let mut message: libc::msghdr = zeroed();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = ROOM;
+        let message = envelope(&mut part, &mut control);
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         (*header).cmsg_level = libc::SOL_SOCKET;
         (*header).cmsg_type = libc::SCM_RIGHTS;
@@ -313,17 +322,12 @@ pub fn pass(through: &impl AsRawFd, descriptor: i32) {
 
 /// For a child: takes the descriptor that was passed.
 pub fn take(from: i32) -> i32 {
-    const ROOM: usize = 24;
-    let mut control = [0_u64; ROOM / 8];
+    let mut control = [0; CONTROL];
     let mut byte = [0_u8; 1];
     let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
     // SAFETY: as in pass(); what the kernel wrote is read where it says it is.
     unsafe {
-        let mut message: libc::msghdr = zeroed();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = ROOM;
+        let mut message = envelope(&mut part, &mut control);
         if libc::recvmsg(from, &raw mut message, 0) != 1 {
             return -1;
         }
