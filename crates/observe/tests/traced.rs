@@ -150,9 +150,14 @@ mod with_bpf {
                     assert!(traced.born > scaled(100), "{traced:?}");
                     *share = traced.attributed as f64 / traced.born as f64;
                 }
-                // A processor that was away for a while has counted its time wrong.
-                assert!(rounds.iter().filter(|share| **share >= 0.99).count() >= 3, "{rounds:?}");
+                // A processor that was away for a while has counted its time wrong, and the latest births are on the border.
+                assert!(rounds.iter().any(|share| *share >= 0.99), "{rounds:?}");
                 churn.stop();
+                // None is on the border any more: whatever has no owner now was lost.
+                let observation = look(tracing);
+                let (_, traced) = facts(&observation);
+                let share = traced.attributed as f64 / traced.born as f64;
+                assert!(share >= 0.99, "{share} {traced:?}");
             },
         );
     }
