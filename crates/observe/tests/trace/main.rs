@@ -4,6 +4,7 @@
 
 mod begins;
 mod calls;
+mod elsewhere;
 mod ends;
 mod life;
 mod show;
