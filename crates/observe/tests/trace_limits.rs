@@ -3,6 +3,7 @@
 #![cfg(feature = "bpf")]
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
@@ -102,6 +103,35 @@ fn destinations_beyond_the_bound_are_counted_without_their_names() {
     // Other namespaces may have taken the last rows.
     assert!(missing <= losses.counts, "{outgoing:?} {losses:?}");
     assert!(losses.limits().iter().any(|limit| limit.what.contains("destinations")));
+}
+
+#[test]
+fn what_is_counted_without_its_name_is_told_with_it() {
+    let kinds = Kinds::of([Kind::Connect, Kind::Accept, Kind::Close, Kind::TimeWait]);
+    let telling = Telling { kinds, buffer: 1 << 21, ..Telling::default() };
+    let wish = Wish { events: Some(telling), ..bounded(Bounds { flows: 16, ..Bounds::default() }) };
+    let Some((mut bench, ())) = Bench::start(&wish, || ()) else { return };
+    bench.netns.run(|| connect_to(&everywhere(), 300)).unwrap();
+    let mut told = HashMap::new();
+    bench
+        .tracer
+        .poll(Duration::ZERO, &mut |event| {
+            let other = if event.direction == Direction::Outgoing { event.remote } else { Some(event.local) };
+            *told.entry((event.kind, event.direction, other.unwrap().address.to_string())).or_insert(0) += 1;
+        })
+        .unwrap();
+    assert!(bench.tracer.losses().destinations > 0);
+    let once = |kind, direction| {
+        let all = (0..300_u16).map(u16::to_be_bytes);
+        all.filter(|[high, low]| told.get(&(kind, direction, format!("127.1.{high}.{low}"))) == Some(&1))
+            .count()
+    };
+    for kind in [Kind::Connect, Kind::Close, Kind::TimeWait] {
+        assert_eq!(once(kind, Direction::Outgoing), 300, "{kind:?}");
+    }
+    for kind in [Kind::Accept, Kind::Close] {
+        assert_eq!(once(kind, Direction::Incoming), 300, "{kind:?}");
+    }
 }
 
 #[test]

@@ -96,7 +96,7 @@ int BPF_PROG(on_bind, struct pt_regs *regs, long result)
 	at.flow.owner = story.owner = caller();
 	story.pool = asked.port ? BY_THE_PROGRAM : BY_BIND;
 	story.cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
-	tally = tally_of(&at.flow);
+	tally = tally_at(row_of(&at.flow));
 	if (tally)
 		add(&tally->no_port, 1);
 	if (settings.events & (1 << REFUSED))

@@ -55,12 +55,12 @@ static __always_inline int closes(struct sock *sk, u8 first, int called)
 		closer = caller();
 	if (!closer)
 		closer = found.owner;
-	if (!found.owner)
-		found.owner = closer;
-	found.closed = first;
 	/* An incoming connection is the closer's: which of the processes that listen took it is not seen before. */
-	if (found.direction == INCOMING)
+	if (found.owner != closer && (found.direction == INCOMING || !found.owner)) {
 		found.owner = closer;
+		found.row = 0;
+	}
+	found.closed = first;
 	found.closer = closer;
 	story.owner = closer;
 	story.pool = found.pool;
@@ -68,9 +68,7 @@ static __always_inline int closes(struct sock *sk, u8 first, int called)
 	weigh(sk, found.direction, &story);
 	if (found.begun)
 		story.lived = bpf_ktime_get_ns() - found.begun;
-	locate(sk, found.direction, &at);
-	at.flow.owner = closer;
-	tally = tally_of(&at.flow);
+	tally = tally_for(sk, &found, closer, &at);
 	if (tally) {
 		add(first == HERE ? &tally->closed_here : &tally->closed_there, 1);
 		add(&tally->sent, story.sent);
@@ -122,9 +120,7 @@ static __always_inline int cut(struct sock *sk, int called)
 	weigh(sk, found.direction, &story);
 	if (found.begun)
 		story.lived = bpf_ktime_get_ns() - found.begun;
-	locate(sk, found.direction, &at);
-	at.flow.owner = story.owner;
-	tally = tally_of(&at.flow);
+	tally = tally_for(sk, &found, story.owner, &at);
 	if (tally) {
 		add(story.error ? &tally->aborted_there : &tally->aborted_here, 1);
 		add(&tally->sent, story.sent);
@@ -185,9 +181,9 @@ static __always_inline int left_behind(struct sock *sk, u64 cookie)
 		if (!node || (u64)node & 1)
 			return 0;
 		other = (void *)node - bpf_core_field_offset(struct sock_common, skc_nulls_node);
-		if (BPF_CORE_READ(other, skc_cookie.counter) == cookie &&
-		    BPF_CORE_READ(other, skc_state) == TCP_TIME_WAIT)
-			return 1;
+		/* The full one is still there where no small one was made. */
+		if (BPF_CORE_READ(other, skc_cookie.counter) == cookie)
+			return (void *)other != (void *)sk;
 		node = BPF_CORE_READ(node, next);
 	}
 	/* Too long to look through; most of those that get here leave one. */
@@ -195,7 +191,7 @@ static __always_inline int left_behind(struct sock *sk, u64 cookie)
 }
 
 /* What came after this side's FIN: it is counted where the rest of the connection is. */
-static __always_inline void came_later(struct sock *sk, const struct connection *kept)
+static __always_inline void came_later(struct sock *sk, struct connection *kept)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	struct place at = {};
@@ -207,9 +203,7 @@ static __always_inline void came_later(struct sock *sk, const struct connection 
 	all = received(sk, tcp);
 	if (all <= kept->received)
 		return;
-	locate(sk, kept->direction, &at);
-	at.flow.owner = kept->closer;
-	tally = tally_of(&at.flow);
+	tally = tally_for(sk, kept, kept->closer, &at);
 	if (tally)
 		add(&tally->received, all - kept->received);
 }
@@ -217,13 +211,13 @@ static __always_inline void came_later(struct sock *sk, const struct connection 
 /* Notes whose a socket in TIME_WAIT was. */
 static __always_inline void note_waiting(u64 cookie, const struct connection *kept)
 {
-	u32 place = cookie & (settings.waiting - 1), now = bpf_ktime_get_ns() / NSEC_PER_SEC;
+	u32 place = cookie & (settings.waiting - 1), now = bpf_ktime_get_ns() >> TICK_SHIFT;
 	struct waiting *note;
 
 	note = bpf_map_lookup_elem(&waiting, &place);
 	if (!note)
 		return;
-	if (note->cookie && now - note->since < TIMEWAIT_SECONDS)
+	if (note->cookie && now - note->since < TIMEWAIT_TICKS)
 		add(&ledger.losses.waiting, 1);
 	note->cookie = 0; /* who reads it now sees no half of it */
 	barrier();
@@ -258,9 +252,7 @@ static __always_inline int ends(struct sock *sk, int from)
 		return 0;
 	if (settings.waiting)
 		note_waiting(cookie, kept);
-	locate(sk, kept->direction, &at);
-	at.flow.owner = kept->owner;
-	tally = tally_of(&at.flow);
+	tally = tally_of(sk, kept, &at);
 	if (tally)
 		add(&tally->time_wait, 1);
 	if (settings.events & (1 << TIME_WAIT)) {

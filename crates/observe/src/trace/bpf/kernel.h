@@ -22,8 +22,8 @@ typedef __u64 __attribute__((may_alias)) word; /* eight bytes of anything */
 #define IPPROTO_TCP 6
 #define PF_KTHREAD 0x00200000
 #define SOCK_BINDPORT_LOCK 8
-#define TIMEWAIT_SECONDS 60 /* TCP_TIMEWAIT_LEN */
-#define NSEC_PER_SEC 1000000000UL
+#define TIMEWAIT_TICKS 56 /* TCP_TIMEWAIT_LEN, 60 s */
+#define TICK_SHIFT 30	  /* a tick is 2^30 ns, 1.07 s: no division */
 #define IPPROTO_MPTCP 262
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000

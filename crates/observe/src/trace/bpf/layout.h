@@ -101,11 +101,11 @@ struct connection {
 	__u64 received; /* bytes that were counted when this side closed; more may come */
 	__u32 owner;  /* who connected; of incoming ones who listens, and once closed, who closed */
 	__u32 closer; /* who closed, 0 until then */
+	__u32 row;    /* number of the flow of this owner, 0: to be looked for */
+	__u16 port;   /* connect(): the local one before, of an earlier connection of this socket */
 	__u8 direction;
-	__u8 pool;
-	__u8 closed; /* who closed first: enum closer */
-	__u8 unused[3];
-	__u16 port; /* connect(): the local one before, of an earlier connection of this socket */
+	__u8 pool : 4;
+	__u8 closed : 4; /* who closed first: enum closer */
 };
 
 #define SLOTS 65536 /* a power of two */
@@ -127,7 +127,7 @@ struct waiting {
 	__u64 cookie; /* 0: nothing is noted here */
 	__u32 owner;  /* who connected, or for incoming ones who closed */
 	__u32 closer; /* who closed */
-	__u32 since;  /* seconds */
+	__u32 since;  /* ticks of 2^30 ns */
 	__u8 direction;
 	__u8 pool;
 	__u8 unused[2];

@@ -120,7 +120,8 @@ static __always_inline int same_words(const word *left, const word *right, int c
 
 static __always_inline void add(u64 *count, u64 by)
 {
-	__sync_fetch_and_add(count, by);
+	if (by)
+		__sync_fetch_and_add(count, by);
 }
 
 #endif

@@ -22,10 +22,8 @@ static __always_inline int begin(struct sock *sk)
 		fresh.pool = BY_THE_PROGRAM;
 	else
 		fresh.pool = BY_BIND;
+	tally = tally_of(sk, &fresh, &at);
 	keep(sk, &fresh);
-	locate(sk, OUTGOING, &at);
-	at.flow.owner = owner;
-	tally = tally_of(&at.flow);
 	if (tally) {
 		add(&tally->connects, 1);
 		if (fresh.pool == BY_BIND)
@@ -70,13 +68,11 @@ static __always_inline int fail(struct sock *sk)
 	story.owner = kept->owner;
 	story.pool = kept->pool;
 	story.error = sk->sk_err;
-	locate(sk, OUTGOING, &at);
-	at.flow.owner = kept->owner;
 	if (found_no_port(sk, kept)) {
 		story.kind = REFUSED;
 		story.error = EADDRNOTAVAIL;
 	}
-	tally = tally_of(&at.flow);
+	tally = tally_of(sk, kept, &at);
 	if (tally) {
 		/* A tuple that the program asked for and that is taken is no want of ports. */
 		if (story.kind == REFUSED && kept->pool != BY_THE_PROGRAM)
@@ -186,13 +182,11 @@ static __always_inline int accepted(struct sock *sk)
 		if (owner)
 			fresh.owner = *owner;
 	}
+	tally = tally_of(sk, &fresh, &at);
 	if (kept)
 		*kept = fresh;
 	else
 		keep(sk, &fresh);
-	locate(sk, INCOMING, &at);
-	at.flow.owner = fresh.owner;
-	tally = tally_of(&at.flow);
 	if (tally)
 		add(&tally->accepts, 1);
 	if (settings.events & (1 << ACCEPT)) {

@@ -28,8 +28,12 @@ static __always_inline void copy_address(u8 *to, const struct in6_addr *from)
 static __always_inline u16 local_port(const struct sock *sk)
 {
 	u16 num = sk->__sk_common.skc_num;
+	struct inet_sock *inet;
 
-	return num ? num : bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+	if (num)
+		return num;
+	inet = (struct inet_sock *)bpf_skc_to_tcp_sock((void *)sk);
+	return inet ? bpf_ntohs(inet->inet_sport) : 0;
 }
 
 struct place {
@@ -78,74 +82,125 @@ static __always_inline u32 *guess_of(const struct flow_key *key)
 	return &recent_flows[mixed >> (64 - RECENT_BITS)];
 }
 
-static __always_inline struct flow *find(const struct flow_key *key)
+/* The number of the flow with this key; 0: there is none. */
+static __always_inline u32 find(const struct flow_key *key)
 {
 	u32 *guess = guess_of(key), number = *guess, *known;
 	struct flow *flow;
 
 	flow = bpf_map_lookup_elem(&flows, &number);
 	if (flow && number && same(&flow->key, key))
-		return flow;
+		return number;
 	known = bpf_map_lookup_elem(&flow_numbers, key);
 	if (!known)
-		return NULL;
+		return 0;
 	*guess = *known;
-	return bpf_map_lookup_elem(&flows, known);
+	return *known;
 }
 
-static __always_inline struct flow *make(const struct flow_key *key)
+static __always_inline u32 make(const struct flow_key *key)
 {
 	struct flow *flow;
 	u32 number;
 
 	if (ledger.flows >= settings.flow_limit)
-		return NULL;
+		return 0;
 	number = __sync_fetch_and_add(&ledger.flows, 1);
 	flow = bpf_map_lookup_elem(&flows, &number);
 	if (!flow)
-		return NULL;
+		return 0;
 	/* Filled in before it can be found. */
 	__builtin_memcpy(&flow->key, key, sizeof(*key));
 	if (!bpf_map_update_elem(&flow_numbers, key, &number, BPF_NOEXIST))
-		return flow;
+		return number;
 	/* Another processor was faster; this number stays unused. */
 	flow->key.direction = UNDIRECTED;
 	return find(key);
 }
 
-/* The counts of a flow; made if there is room, else those of the command, else those of its other destinations. */
-static __noinline struct tally *tally_of(struct flow_key *key)
+/* Marks the number of a row that stands for many flows. */
+#define MANY (1U << 31)
+
+/* The number of a row for many: that of the command, or that of its other destinations. */
+static __noinline u32 row_of_many(const struct flow_key *one)
 {
-	struct flow *found;
+	struct flow_key key;
+	u32 found;
+
+	if (!one)
+		return 0;
+	__builtin_memcpy(&key, one, sizeof(key));
+	add(&ledger.losses.flows, 1);
+	key.owner = merged(key.owner);
+	found = find(&key);
+	if (!found && ledger.flows >= settings.flow_limit - settings.flow_limit / 8) {
+		key.port = 0;
+		key.scope = 0;
+		key.family = 0;
+		__builtin_memset(key.local, 0, 16);
+		__builtin_memset(key.remote, 0, 16);
+		found = find(&key);
+	}
+	if (!found)
+		found = make(&key);
+	return found ? found | MANY : 0;
+}
+
+/* The number of a flow's row; made if there is room, else that of a row for many. 0: there is none. */
+static __noinline u32 row_of(const struct flow_key *key)
+{
+	u32 found;
 
 	if (!key)
-		return NULL;
+		return 0;
 	found = find(key);
 	if (found)
-		return &found->tally;
-	if (ledger.flows >= settings.flow_limit - settings.flow_limit / 4) {
-		add(&ledger.losses.flows, 1);
-		key->owner = merged(key->owner);
-		found = find(key);
-		if (found)
-			return &found->tally;
-		if (ledger.flows >= settings.flow_limit - settings.flow_limit / 8) {
-			key->port = 0;
-			key->scope = 0;
-			key->family = 0;
-			__builtin_memset(key->local, 0, 16);
-			__builtin_memset(key->remote, 0, 16);
-			found = find(key);
-			if (found)
-				return &found->tally;
-		}
-	}
-	found = make(key);
-	if (!found) {
+		return found;
+	if (ledger.flows >= settings.flow_limit - settings.flow_limit / 4)
+		found = row_of_many(key);
+	else
+		found = make(key);
+	if (!found)
 		add(&ledger.losses.counts, 1);
-		return NULL;
+	return found;
+}
+
+static __always_inline struct tally *tally_at(u32 row)
+{
+	struct flow *flow;
+
+	row &= ~MANY;
+	flow = bpf_map_lookup_elem(&flows, &row);
+	return flow && row ? &flow->tally : NULL;
+}
+
+/*
+ * The counts of a connection, for one of its owner: most often the row is remembered, and neither the place nor the row needs
+ * to be looked for. A row that stands for many is not remembered: each time that it is counted there counts as a loss.
+ */
+static __always_inline struct tally *tally_of(const struct sock *sk, struct connection *of, struct place *at)
+{
+	u32 row = of->row;
+
+	/* Who is told of it is told where. */
+	if (!row || settings.events)
+		locate(sk, of->direction, at);
+	if (!row) {
+		at->flow.owner = of->owner;
+		row = row_of(&at->flow);
+		if (!(row & MANY))
+			of->row = row;
 	}
-	return &found->tally;
+	return tally_at(row);
+}
+
+/* The same for an owner who need not be the connection's. */
+static __always_inline struct tally *tally_for(const struct sock *sk, struct connection *of, u32 owner,
+					       struct place *at)
+{
+	struct connection other = { .owner = owner, .direction = of->direction };
+
+	return tally_of(sk, owner == of->owner ? of : &other, at);
 }
 
 #endif
