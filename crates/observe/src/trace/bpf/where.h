@@ -121,48 +121,46 @@ static __always_inline u32 make(const struct flow_key *key)
 /* Marks the number of a row that stands for many flows. */
 #define MANY (1U << 31)
 
-/* The number of a row for many: that of the command, or that of its other destinations. */
-static __noinline u32 row_of_many(const struct flow_key *one)
+/*
+ * The number of a flow's row; made if there is room, else that of a row for many, of the command or of its other
+ * destinations: the key is then changed into that row's. 0: there is none.
+ */
+static __noinline u32 row_of(struct flow_key *key)
 {
-	struct flow_key key;
-	u32 found;
-
-	if (!one)
-		return 0;
-	__builtin_memcpy(&key, one, sizeof(key));
-	add(&ledger.losses.flows, 1);
-	key.owner = merged(key.owner);
-	found = find(&key);
-	if (!found && ledger.flows >= settings.flow_limit - settings.flow_limit / 8) {
-		key.port = 0;
-		key.scope = 0;
-		key.family = 0;
-		__builtin_memset(key.local, 0, 16);
-		__builtin_memset(key.remote, 0, 16);
-		found = find(&key);
-	}
-	if (!found)
-		found = make(&key);
-	return found ? found | MANY : 0;
-}
-
-/* The number of a flow's row; made if there is room, else that of a row for many. 0: there is none. */
-static __noinline u32 row_of(const struct flow_key *key)
-{
-	u32 found;
+	u32 found, many = 0;
 
 	if (!key)
 		return 0;
 	found = find(key);
 	if (found)
 		return found;
-	if (ledger.flows >= settings.flow_limit - settings.flow_limit / 4)
-		found = row_of_many(key);
-	else
+	if (ledger.flows >= settings.flow_limit - settings.flow_limit / 4) {
+		many = MANY;
+		add(&ledger.losses.flows, 1);
+		key->owner = merged(key->owner);
+		found = find(key);
+		if (!found && ledger.flows >= settings.flow_limit - settings.flow_limit / 8) {
+			key->port = 0;
+			key->scope = 0;
+			key->family = 0;
+			__builtin_memset(key->local, 0, 16);
+			__builtin_memset(key->remote, 0, 16);
+			found = find(key);
+		}
+	}
+	if (!found)
 		found = make(key);
 	if (!found)
 		add(&ledger.losses.counts, 1);
-	return found;
+	return found | many;
+}
+
+/* For once, where it costs no time that counts. */
+static __noinline int locate_again(const struct sock *sk, u8 direction, struct place *at)
+{
+	if (sk && at)
+		locate(sk, direction, at);
+	return 0;
 }
 
 static __always_inline struct tally *tally_at(u32 row)
@@ -190,6 +188,8 @@ static __always_inline struct tally *tally_of(const struct sock *sk, struct conn
 		row = row_of(&at->flow);
 		if (!(row & MANY))
 			of->row = row;
+		else if (settings.events)
+			locate_again(sk, of->direction, at);
 	}
 	return tally_at(row);
 }
