@@ -38,6 +38,9 @@ pub use tracer::Tracer;
 pub struct Wish {
     /// Root of the file system: `/`.
     pub root: PathBuf,
+    /// Count and note only what is in the network namespace with this inode: others then take none of the room, and cost
+    /// less.
+    pub netns: Option<u32>,
     /// How many sockets in TIME_WAIT are remembered with their owners, the latest, rounded up to a power of two; 0 for none.
     /// 24 bytes each.
     pub waiting: u32,
@@ -67,7 +70,7 @@ impl Wish {
 impl Default for Wish {
     fn default() -> Wish {
         let root = PathBuf::from("/");
-        Wish { root, waiting: 131_072, events: None, binds: false, bounds: Bounds::default() }
+        Wish { root, netns: None, waiting: 131_072, events: None, binds: false, bounds: Bounds::default() }
     }
 }
 
@@ -97,8 +100,6 @@ pub struct Telling {
     pub kinds: Kinds,
     /// Only those of this process.
     pub pid: Option<u32>,
-    /// Only those of the namespace with this inode.
-    pub netns: Option<u32>,
     /// Only connections with this local port.
     pub local_port: Option<u16>,
     /// Only connections with this remote address.

@@ -39,10 +39,7 @@ impl Bench {
         }
         let netns = NetNs::new().unwrap();
         let done = netns.run(before).unwrap();
-        let mut wish = wish.clone();
-        if let Some(telling) = &mut wish.events {
-            telling.netns = u32::try_from(netns.inode()).ok();
-        }
+        let wish = Wish { netns: u32::try_from(netns.inode()).ok(), ..wish.clone() };
         let tracer = Tracer::start(&wish).unwrap();
         Some((Bench { netns, tracer }, done))
     }

@@ -35,6 +35,8 @@ pub struct Tracer {
     maps: HashMap<String, MapHandle>,
     /// Listening ports that found no room when the tracing began.
     unlisted: u64,
+    /// Those among them that were counted twice.
+    repeated: u64,
     names: Names,
     people: HashMap<u32, Program>,
     limits: Vec<Limit>,
@@ -46,7 +48,7 @@ impl Tracer {
     /// # Errors
     /// A limit that says what is missing: a capability, the kernel's type information, a kind of program or map.
     pub fn start(wish: &Wish) -> Result<Tracer, Limit> {
-        let Loaded { links, object, maps, unlisted, mut limits } = load(wish)?;
+        let Loaded { links, object, maps, unlisted, repeated, mut limits } = load(wish)?;
         let ring = match wish.events.as_ref().and_then(|_| maps.get("ring")) {
             Some(map) => Some(ring(map).map_err(|error| {
                 refusal::limit(&wish.root, "traced events", &bpf::trouble("ring buffer", &error))
@@ -55,7 +57,8 @@ impl Tracer {
         };
         let names = Names::read(&wish.root);
         limits.extend(names.limit());
-        Ok(Tracer { _links: links, ring, object, maps, unlisted, names, people: HashMap::new(), limits })
+        let people = HashMap::new();
+        Ok(Tracer { _links: links, ring, object, maps, unlisted, repeated, names, people, limits })
     }
 
     /// What could not be followed from the start.
@@ -113,7 +116,7 @@ impl Tracer {
             events: losses.events,
             waiting: losses.waiting,
             groups: losses.groups,
-            listening: losses.listening + self.unlisted,
+            listening: (losses.listening + self.unlisted).saturating_sub(self.repeated),
             missed: left_out.saturating_sub(recovered),
         }
     }
@@ -137,7 +140,7 @@ impl Tracer {
     }
 
     fn ledger(&self) -> layout::Ledger {
-        self.maps.get(".data.ledger").and_then(|map| read(map, 0_u32.as_bytes())).unwrap_or_default()
+        ledger(&self.maps)
     }
 
     /// What was counted until now.
@@ -200,6 +203,11 @@ fn ring(map: &MapHandle) -> libbpf_rs::Result<(RingBuffer<'static>, Waited)> {
         0
     })?;
     Ok((builder.build()?, waiting))
+}
+
+/// How much is in use, and what was lost.
+pub(super) fn ledger(maps: &HashMap<String, MapHandle>) -> layout::Ledger {
+    maps.get(".data.ledger").and_then(|map| read(map, 0_u32.as_bytes())).unwrap_or_default()
 }
 
 /// One entry of a map.

@@ -32,6 +32,8 @@ pub(super) struct Loaded {
     pub(super) maps: HashMap<String, MapHandle>,
     /// Listening ports that found no room.
     pub(super) unlisted: u64,
+    /// Those among them that were counted twice.
+    pub(super) repeated: u64,
     /// What could not be had.
     pub(super) limits: Vec<Limit>,
 }
@@ -53,18 +55,30 @@ pub(super) fn load(wish: &Wish) -> Result<Loaded, Limit> {
         }
         other => other.map_err(|trouble| refused(&trouble))?,
     };
+    let mut maps = HashMap::new();
+    for map in object.maps() {
+        let name = map.name().to_string_lossy().into_owned();
+        let handle = MapHandle::try_from(&map).map_err(|error| refused(&bpf::trouble(&name, &error)))?;
+        maps.insert(name, handle);
+    }
     let mut links = Vec::new();
     let mut missing: Vec<&str> = extras.clone();
     let mut pass = None;
-    for program in object.progs_mut() {
+    let mut repeated = 0;
+    // The one that looks who listens first: connections that come in as soon as they are followed then have an owner.
+    let mut programs: Vec<_> = object.progs_mut().filter(|program| program.autoload()).collect();
+    programs.sort_by_key(|program| program.name() != EXISTING);
+    for program in programs {
         let name = program.name().to_string_lossy().into_owned();
         let extra = extras.iter().find(|extra| **extra == name);
         missing.retain(|extra| *extra != name);
-        if !program.autoload() {
-            continue;
-        }
         match (program.attach().map_err(|error| bpf::trouble("attach", &error)), extra) {
-            (Ok(link), Some(&EXISTING)) => pass = Some(link),
+            (Ok(link), Some(&EXISTING)) => {
+                // Its trouble, if there is any, is told of the second time.
+                let _ = run(&link);
+                repeated = tracer::ledger(&maps).losses.listening;
+                pass = Some(link);
+            }
             (Ok(link), _) => links.push(link),
             (Err(trouble), Some(name)) => limits.push(without(&wish.root, name, &trouble)),
             (Err(trouble), None) => return Err(refused(&trouble)),
@@ -74,20 +88,14 @@ pub(super) fn load(wish: &Wish) -> Result<Loaded, Limit> {
     let unknown =
         Trouble { cause: Cause::Unsupported, detail: "not written for this kind of processor".to_owned() };
     limits.extend(missing.into_iter().map(|name| without(&wish.root, name, &unknown)));
-    // Only now, so that whoever begins to listen meanwhile is seen too.
+    // Once more, for those who began to listen before that was followed.
     if let Some(link) = pass
         && let Err(trouble) = run(&link)
     {
         limits.push(without(&wish.root, EXISTING, &trouble));
     }
-    let mut maps = HashMap::new();
-    for map in object.maps() {
-        let name = map.name().to_string_lossy().into_owned();
-        let handle = MapHandle::try_from(&map).map_err(|error| refused(&bpf::trouble(&name, &error)))?;
-        maps.insert(name, handle);
-    }
     let unlisted = maps.get("listening").map_or(0, |map| listening::complete(&wish.root, map));
-    Ok(Loaded { links, object, maps, unlisted, limits })
+    Ok(Loaded { links, object, maps, unlisted, repeated, limits })
 }
 
 /// The object in the kernel, nothing attached yet; of the programs that can be done without, only `extras`.
@@ -151,7 +159,7 @@ fn settings(wish: &Wish, bounds: &Bounds) -> layout::Settings {
     layout::Settings {
         events: telling.kinds.0,
         tgid: telling.pid.unwrap_or(0),
-        netns: telling.netns.unwrap_or(0),
+        netns: wish.netns.unwrap_or(0),
         wakeup: telling.buffer.max(PAGE).next_power_of_two() / 8,
         local_port: telling.local_port.unwrap_or(0),
         remote_port: telling.remote_port.unwrap_or(0),

@@ -2,6 +2,10 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, listen};
@@ -407,6 +411,35 @@ fn no_route_is_no_connection() {
     assert_eq!(watch.netns.run(|| connect(&socket(there), there)).unwrap(), Err(Errno::NETUNREACH));
     // connect() ends before the state changes: nothing was sent and no port taken.
     assert_eq!(watch.rows(Direction::Outgoing, 20_001), []);
+}
+
+/// While the tracer attaches, connections come in to whoever listens already.
+#[test]
+fn the_first_connections_that_are_seen_have_their_owner_and_direction() {
+    let place = places(20_000)[0].1;
+    for _ in 0..3 {
+        let over = Arc::new(AtomicBool::new(false));
+        let begun = Watch::start_after("begins::the_first_connections_that_are_seen", || {
+            let listener = TcpListener::bind(place.listen).unwrap();
+            let over = Arc::clone(&over);
+            thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    drop(TcpStream::connect(place.connect).unwrap());
+                    drop(listener.accept().unwrap());
+                }
+            })
+        });
+        let Some((mut watch, churner)) = begun else { return };
+        thread::sleep(Duration::from_millis(50));
+        over.store(true, Ordering::Relaxed);
+        churner.join().unwrap();
+        watch.listen();
+        let at_port: Vec<_> = watch.events.iter().filter(|event| event.local.port == 20_000).collect();
+        assert!(at_port.len() > 10, "{}", at_port.len());
+        for event in at_port {
+            assert_eq!((event.direction, event.owner == 0), (Direction::Incoming, false), "{event:?}");
+        }
+    }
 }
 
 #[test]

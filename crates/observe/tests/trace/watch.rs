@@ -61,13 +61,9 @@ pub fn turn(name: &str) -> Option<MutexGuard<'static, ()>> {
 
 /// Everything is told, of one namespace.
 pub fn wish(netns: &NetNs) -> Wish {
-    let telling = Telling {
-        kinds: Kinds(0xff),
-        netns: Some(u32::try_from(netns.inode()).unwrap()),
-        buffer: 1 << 21,
-        ..Telling::default()
-    };
-    Wish { waiting: 262_144, events: Some(telling), ..Wish::default() }
+    let telling = Telling { kinds: Kinds(0xff), buffer: 1 << 21, ..Telling::default() };
+    let netns = u32::try_from(netns.inode()).ok();
+    Wish { netns, waiting: 262_144, events: Some(telling), ..Wish::default() }
 }
 
 impl Watch {
@@ -83,7 +79,7 @@ impl Watch {
     pub fn counting(name: &str) -> Option<Watch> {
         let alone = turn(name)?;
         let netns = NetNs::new().unwrap();
-        let tracer = Tracer::start(&Wish { events: None, ..wish(&netns) }).unwrap();
+        let tracer = Tracer::start(&Wish { netns: None, events: None, ..wish(&netns) }).unwrap();
         Some(Watch { netns, events: Vec::new(), tracer, _alone: alone })
     }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidewait_diagnose::{Options, assess};
-use tidewait_observe::places::Scope;
+use tidewait_observe::places::{self, Place, Scope};
 use tidewait_observe::survey::{self, Question, Tracing, survey, survey_traced};
 use tidewait_observe::trace::Wish;
 use tidewait_surfaces::text;
@@ -38,7 +38,9 @@ pub fn run(options: &Report) -> anyhow::Result<()> {
     let mut untraced = None;
     if let Some(seconds) = options.trace {
         let window = Duration::from_secs_f64(seconds);
-        let wish = Wish { binds: true, ..Wish::at(&question.root) };
+        let found = places::find(&question.root, &question.scope)?.places;
+        let netns = only(&found, &question.scope);
+        let wish = Wish { netns, binds: true, ..Wish::at(&question.root) };
         match Tracing::start(&wish, window) {
             Ok(tracing) => {
                 interrupt::wait(window)?;
@@ -75,6 +77,14 @@ pub fn run(options: &Report) -> anyhow::Result<()> {
         first = false;
         thread::sleep(Duration::from_secs_f64(seconds).saturating_sub(begin.elapsed()));
     }
+}
+
+/// The inode of the namespace that is looked at, where it is one: the one that was named, or that of a container.
+pub fn only(found: &[Place], scope: &Scope) -> Option<u32> {
+    let [one] = found else { return None };
+    let alone = matches!(scope, Scope::One(_))
+        || (*scope == Scope::Auto && one.own && one.kind != places::Kind::Host);
+    u32::try_from(one.inode).ok().filter(|_| alone)
 }
 
 /// The namespaces that `--netns` asks for.

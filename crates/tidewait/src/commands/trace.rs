@@ -22,7 +22,7 @@ use tidewait_model::Limit;
 use tidewait_model::report::Host;
 use tidewait_model::trace::SCHEMA;
 use tidewait_model::trace::line::{Begin, End, Line, Lost};
-use tidewait_observe::places::{self, Scope};
+use tidewait_observe::places;
 use tidewait_observe::procfs;
 use tidewait_observe::trace::{Event, Tracer, Wish};
 use tidewait_surfaces::text::{self, Columns, Page};
@@ -52,19 +52,12 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
     may_trace()?;
     let scope = super::report::scope(options.netns.as_deref());
     let found = places::find(Path::new("/"), &scope)?.places;
-    let only = match found.as_slice() {
-        [one]
-            if matches!(scope, Scope::One(_))
-                || (scope == Scope::Auto && one.own && one.kind != places::Kind::Host) =>
-        {
-            u32::try_from(one.inode).ok()
-        }
-        _ => None,
-    };
+    let only = super::report::only(&found, &scope);
     let process = options.pid.map(Process::open).transpose()?;
     let filter = Filter::of(options, only)?;
     let stop = interrupt::catch(&[SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
     let wish = Wish {
+        netns: only,
         waiting: 0,
         events: (!options.summary).then(|| filter.telling()),
         binds: filter.tells_binds(),

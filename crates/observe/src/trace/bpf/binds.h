@@ -71,6 +71,9 @@ int BPF_PROG(on_bind, struct pt_regs *regs, long result)
 	protocol = BPF_CORE_READ(sk, sk_protocol);
 	if ((family != AF_INET && family != AF_INET6) || (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP))
 		return 0;
+	at.flow.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	if (settings.netns && at.flow.netns != settings.netns)
+		return 0;
 	/* The kernel has just read it from there. */
 	if (bpf_probe_read_user(&asked, 8, (void *)ADDRESS(regs)))
 		return 0;
@@ -91,7 +94,6 @@ int BPF_PROG(on_bind, struct pt_regs *regs, long result)
 	}
 	if (at.flow.family == AF_INET)
 		__builtin_memcpy(at.flow.local, asked.v4, 4);
-	at.flow.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	at.flow.direction = BINDING;
 	at.flow.port = at.local_port = bpf_ntohs(asked.port);
 	at.flow.owner = story.owner = caller();

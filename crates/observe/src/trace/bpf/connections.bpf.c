@@ -51,6 +51,8 @@ static __always_inline int change(struct sock *sk, int from, int to, int called)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	if (settings.netns && sk->__sk_common.skc_net.net->ns.inum != settings.netns)
+		return 0;
 	switch (to) {
 	case TCP_SYN_SENT:
 		return called ? begin(sk) : 0;

@@ -198,7 +198,7 @@ struct ledger {
 struct settings {
 	__u32 events; /* a mask of kinds, 0: count only */
 	__u32 tgid;   /* only this process's, 0: all */
-	__u32 netns;  /* only this namespace's, 0: all */
+	__u32 netns;  /* only this namespace's, 0: all; others are not counted either */
 	__u32 wakeup; /* wake the reader when so many bytes wait */
 	__u16 local_port;
 	__u16 remote_port;

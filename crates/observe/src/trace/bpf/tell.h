@@ -24,8 +24,6 @@ static __noinline int tell(struct story *story, struct place *at)
 		return 0;
 	if (settings.tgid && process_of(story->owner) != settings.tgid)
 		return 0;
-	if (settings.netns && at->flow.netns != settings.netns)
-		return 0;
 	if (settings.local_port && at->local_port != settings.local_port)
 		return 0;
 	if (settings.remote_port && at->remote_port != settings.remote_port)

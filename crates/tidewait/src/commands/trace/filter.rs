@@ -70,7 +70,6 @@ impl Filter {
         Telling {
             kinds: Kinds::of(self.kinds.iter().copied()),
             pid: self.pid,
-            netns: self.netns,
             local_port: self.from.and_then(|from| from.port),
             remote: self.to.map(|to| to.ip),
             remote_port: self.to.and_then(|to| to.port),
