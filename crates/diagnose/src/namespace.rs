@@ -1,7 +1,7 @@
 //! One namespace of the report from its facts: every destination with its ports, rates and forecast.
 
 use tidewait_model::report::{Destination, Incoming, Listener, Namespace, Pool, Ports, TracedSum};
-use tidewait_model::trace::Counts;
+use tidewait_model::trace::{Births, Counts};
 use tidewait_model::{
     Destination as Seen, Limit, NamespaceFacts, Occupancy, Owner, PortRange, PortSet, Settings, Source, State,
 };
@@ -58,6 +58,9 @@ pub(crate) fn describe(facts: &NamespaceFacts, kernel: &str) -> Namespace {
     }
 }
 
+/// A rate is told by what was traced if that was for so many seconds at least.
+const RATE_FROM: f64 = 2.0;
+
 /// Which way of choosing filled what: as traced, else as inferred.
 struct Pools<'a> {
     flows: Option<Flows<'a>>,
@@ -78,6 +81,11 @@ impl Pools<'_> {
     fn of_destination(&self, seen: &Seen, range: PortRange) -> Inferred {
         let inferred = accounting::infer(&seen.occupancy, range, self.kernel);
         accounting::settle(inferred, &self.seen(seen), 0)
+    }
+
+    /// Whether what was traced is enough to tell a rate by.
+    fn traced_long_enough(&self) -> bool {
+        self.flows.as_ref().is_some_and(|flows| flows.seconds >= RATE_FROM)
     }
 
     /// What was traced of one destination.
@@ -114,6 +122,7 @@ impl View<'_> {
             inferred,
             reuse_after,
             owners: &seen.owners,
+            births: seen.births,
         })
     }
 
@@ -174,6 +183,16 @@ impl View<'_> {
         owners
     }
 
+    /// Those of all destinations of a source.
+    fn births_of(&self, source: &Source) -> Births {
+        let mut sum = Births::default();
+        for seen in self.facts.census.destinations.iter().filter(|seen| seen.source == source.address) {
+            sum.born += seen.births.born;
+            sum.attributed += seen.births.attributed;
+        }
+        sum
+    }
+
     /// The row of a source whose ports bind() chose: they are short for all its destinations together.
     fn bind_pool(&self, source: &Source) -> Option<Destination> {
         let (base, _) = self.ranges.as_ref()?;
@@ -189,6 +208,7 @@ impl View<'_> {
             inferred,
             reuse_after: None,
             owners: &self.owners_of(source),
+            births: self.births_of(source),
         }))
     }
 
@@ -208,9 +228,15 @@ impl View<'_> {
         let time_wait = settings.time_wait_seconds();
         let mut history = forecast::history(&occupancy.expiring, time_wait, subject.reuse_after);
         let traced = self.traced(subject);
-        // Sockets that were taken over are missing among the timers; tracing saw them come.
-        if let Some(traced) = traced.filter(|_| subject.reuse_after.is_some()) {
-            history.now = history.now.max(traced.closed_here_per_second);
+        let counted = traced.filter(|_| self.pools.traced_long_enough());
+        if let Some(traced) = counted {
+            history.now = if subject.reuse_after.is_some() {
+                // Sockets that were taken over are missing among the timers; tracing saw them come.
+                history.now.max(traced.closed_here_per_second)
+            } else {
+                // The timers tell the mean of a while, in which there may have been another rate.
+                traced.closed_here_per_second
+            };
         }
         let account = subject.account;
         let used = account.map_or_else(|| occupancy.ports.len(), |account| account.used);
@@ -241,7 +267,7 @@ impl View<'_> {
             states: occupancy.states,
             rate_per_second: round(history.mean, 1),
             rate_now_per_second: round(history.now, 1),
-            rate_how: rate_how(subject.reuse_after.is_some(), self.pools.flows.is_some()),
+            rate_how: rate_how(subject.reuse_after.is_some(), counted.is_some()),
             trend: history.trend,
             closed_per_second: history.closed_per_second,
             limit_per_second: forecast.map(|forecast| round(forecast.limit, 1)),
@@ -262,7 +288,7 @@ impl View<'_> {
         if subject.destination == "*" {
             own.extend(flows.binds(&subject.source));
         }
-        traced::figures(&own, flows.seconds)
+        traced::figures(&own, subject.births, flows.seconds)
     }
 
     fn incoming(&self, service: &tidewait_model::Incoming) -> Incoming {
@@ -274,7 +300,8 @@ impl View<'_> {
             states: service.states,
             closed_here_per_second: round(history.mean, 1),
             owners: service.owners.clone(),
-            traced: flows.and_then(|flows| traced::figures(&flows.into(service.local), flows.seconds)),
+            traced: flows
+                .and_then(|flows| traced::figures(&flows.into(service.local), service.births, flows.seconds)),
         }
     }
 }
@@ -287,6 +314,7 @@ struct Subject<'a> {
     inferred: Inferred,
     reuse_after: Option<f64>,
     owners: &'a [Owner],
+    births: Births,
 }
 
 fn unknown_range() -> Inferred {
@@ -297,7 +325,7 @@ fn rate_how(reused: bool, traced: bool) -> String {
     let how = match (traced, reused) {
         (true, true) => "traced; of connections that closed here first, the ones that keep a port",
         (true, false) => {
-            "traced, and TIME_WAIT timers; of connections that closed here first, the ones that keep a port"
+            "now: traced; over a minute: TIME_WAIT timers; of connections that closed here first, the ones that keep a port"
         }
         (false, true) => {
             "TIME_WAIT timers; a lower bound, because tcp_tw_reuse takes sockets out of TIME_WAIT"

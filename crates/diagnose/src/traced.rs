@@ -3,7 +3,7 @@
 mod flows;
 
 use tidewait_model::report::{ClosedFirst, ClosedHere, Connections, Traced, TracedSum};
-use tidewait_model::trace::{self, Counts, Direction, Flow, Program};
+use tidewait_model::trace::{self, Births, Counts, Direction, Flow, Program};
 use tidewait_model::{Endpoint, Owner, OwnerBasis};
 
 pub(crate) use flows::{Flows, by_program, sum};
@@ -16,8 +16,8 @@ pub(crate) fn describe(traced: &trace::Traced) -> Traced {
     connections.sort_by_key(|row| std::cmp::Reverse(row.no_port));
     Traced {
         seconds: traced.seconds,
-        time_wait_born: traced.born,
-        time_wait_attributed: traced.attributed,
+        time_wait_born: traced.births.born,
+        time_wait_attributed: traced.births.attributed,
         connections_total: connections.len() as u64,
         connections,
     }
@@ -106,8 +106,9 @@ pub(crate) fn closed_here_share(counts: &Counts) -> Option<f64> {
     (both > 0.0).then(|| counts.closed_here as f64 / both)
 }
 
-/// The flows of one destination or service in a few figures; `None` without any.
-pub(crate) fn figures(flows: &[&Flow], seconds: f64) -> Option<TracedSum> {
+/// The flows of one destination or service in a few figures, with those of its TIME_WAIT that were born meanwhile; `None`
+/// without any.
+pub(crate) fn figures(flows: &[&Flow], births: Births, seconds: f64) -> Option<TracedSum> {
     let counts = sum(flows);
     let rate = |number: u64| (number as f64 / seconds.max(f64::EPSILON) * 10.0).round() / 10.0;
     (!flows.is_empty()).then(|| TracedSum {
@@ -119,5 +120,7 @@ pub(crate) fn figures(flows: &[&Flow], seconds: f64) -> Option<TracedSum> {
         no_port: counts.no_port,
         refused: counts.refused,
         unanswered: counts.unanswered,
+        time_wait_born: births.born,
+        time_wait_attributed: births.attributed,
     })
 }

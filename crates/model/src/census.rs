@@ -7,6 +7,7 @@ use crate::address::{Address, Endpoint};
 use crate::observation::Owner;
 use crate::ports::PortSet;
 use crate::state::StateCounts;
+use crate::trace::Births;
 
 /// What holds ports: the sockets of one destination, or of one source address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Destination {
     /// Whether the peer sends TCP timestamps (RFC 7323), as seen on a live connection; `None` if there was
     /// none to look at. tcp_tw_reuse works only where it does.
     pub peer_timestamps: Option<bool>,
+    /// Its sockets in TIME_WAIT from while it was traced: what traced owners are owners of.
+    pub births: Births,
 }
 
 /// All outgoing connections of one local address. This is the scope in which bind(address, port 0) needs a
@@ -90,6 +93,8 @@ pub struct Incoming {
     pub expiring: Vec<u32>,
     /// Who listens, where that was asked for and could be found.
     pub owners: Vec<Owner>,
+    /// Its sockets in TIME_WAIT from while it was traced: what traced owners are owners of.
+    pub births: Births,
 }
 
 /// What listens at one endpoint, and its accept queue.

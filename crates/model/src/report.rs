@@ -303,6 +303,12 @@ pub struct TracedSum {
     pub refused: u64,
     /// connect() calls that got no answer (ETIMEDOUT).
     pub unanswered: u64,
+    /// Of its sockets in TIME_WAIT, those from while it was traced: what the shares of traced owners are shares of.
+    #[serde(default)]
+    pub time_wait_born: u64,
+    /// Of those, how many have an owner.
+    #[serde(default)]
+    pub time_wait_attributed: u64,
 }
 
 /// Who closes first and so keeps the TIME_WAIT.

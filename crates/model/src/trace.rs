@@ -28,6 +28,15 @@ pub struct Program {
     pub user: Option<String>,
 }
 
+/// Sockets in TIME_WAIT that were born while it was traced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Births {
+    /// How many.
+    pub born: u64,
+    /// Of those, how many have an owner.
+    pub attributed: u64,
+}
+
 /// Which way connections were opened.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -169,8 +178,6 @@ pub struct Traced {
     pub seconds: f64,
     /// By program and destination, most connections first.
     pub flows: Vec<Flow>,
-    /// Sockets in TIME_WAIT now that were born while it was traced.
-    pub born: u64,
-    /// Of those, how many have an owner.
-    pub attributed: u64,
+    /// Those of the sockets in TIME_WAIT now.
+    pub births: Births,
 }

@@ -15,6 +15,7 @@ use foldhash::HashMap;
 use foldhash::HashMapExt;
 use tidewait_model::address::Address;
 use tidewait_model::census::Folded;
+use tidewait_model::trace::Births;
 use tidewait_model::{
     Census, Destination, Endpoint, Incoming, Listener, Occupancy, PortRange, PortSet, Source, State,
     StateCounts,
@@ -24,7 +25,7 @@ use crate::sock_diag::{Row, Timer};
 use direction::{Direction, Listeners};
 use holding::{Holding, Packed};
 use joined::Join;
-pub use joined::{Births, Window};
+pub use joined::Window;
 pub(crate) use repeats::Repeats;
 
 /// Destinations kept one by one; 7/8 of a power of two, where the hash table would next double.
@@ -260,17 +261,18 @@ impl<'a> Builder<'a> {
         let join = self.join;
         let join = join.as_ref();
         let whose = |key: &Key, waiting| {
-            join.and_then(|join| Some(join.owners(join.destinations.get(key)?, waiting)))
+            join.and_then(|join| Some(join.owners(join.destinations.get(key)?, waiting))).unwrap_or_default()
         };
         let closers = |local: &Endpoint, waiting| {
-            join.and_then(|join| Some(join.owners(join.services.get(local)?, waiting)))
+            join.and_then(|join| Some(join.owners(join.services.get(local)?, waiting))).unwrap_or_default()
         };
         let destinations: Vec<Destination> = holdings
             .into_iter()
             .map(|(key, holding)| {
                 let occupancy = holding.into_occupancy();
-                let owners = whose(&key, occupancy.states[State::TimeWait]).unwrap_or_default();
-                Destination { source: key.source, peer: key.peer, owners, occupancy, peer_timestamps: None }
+                let (owners, births) = whose(&key, occupancy.states[State::TimeWait]);
+                let Key { source, peer } = key;
+                Destination { source, peer, owners, occupancy, peer_timestamps: None, births }
             })
             .collect();
 
@@ -278,12 +280,10 @@ impl<'a> Builder<'a> {
             .services
             .into_iter()
             .filter(|(_, service)| service.states.total() > 0)
-            .map(|(local, service)| Incoming {
-                local,
-                listening: service.listening,
-                states: service.states,
-                owners: closers(&local, service.states[State::TimeWait]).unwrap_or_default(),
-                expiring: service.expiring,
+            .map(|(local, service)| {
+                let (owners, births) = closers(&local, service.states[State::TimeWait]);
+                let Service { listening, states, expiring } = service;
+                Incoming { local, listening, states, expiring, owners, births }
             })
             .collect();
         incoming.sort_by_key(|service| (std::cmp::Reverse(service.states.total()), service.local));

@@ -27,6 +27,7 @@ use crate::sysctl_files::sysctl_files;
 use lingering::Close;
 use plan::Inuse;
 use sockets::Extent;
+use tidewait_model::trace::Traced;
 use traced::Seen;
 pub use traced::Tracing;
 
@@ -124,7 +125,7 @@ fn look(question: &Question, tracing: Option<&mut Tracing>) -> Result<Observatio
     limits.extend(seen);
     if let Some(traced) = traced {
         namespaces.iter_mut().for_each(|(_, facts)| traced.tell(facts, question.to));
-        limits.extend(traced.limits);
+        limits.extend(traced.limits(namespaces.iter().map(|(_, facts)| facts)));
     }
     let (close, seen) = look_closely(question, &namespaces, &mut observation.timings);
     limits.extend(seen);
@@ -206,7 +207,7 @@ fn count(
         match place.enter(|| sockets::take(question, &facts.name, facts.settings.port_range(), extent)) {
             Ok(taken) => {
                 facts.census = taken.census;
-                facts.traced = traced.map(|_| taken.births.into());
+                facts.traced = traced.map(|_| Traced { births: taken.births, ..Traced::default() });
                 rows += taken.rows;
                 limits.extend(taken.limits);
                 connected = connected.zip(taken.inodes).map(|(mut all, more)| {

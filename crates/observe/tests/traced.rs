@@ -85,8 +85,8 @@ mod with_bpf {
     fn all_have_owners(traced: &Traced, host: &Host, about: u64) {
         let all = ss(host, &[]);
         assert!(all * 10 >= about * 9, "{all} of {about} are there");
-        assert!((traced.attributed..=all).contains(&traced.born), "{all}: {traced:?}");
-        assert!(traced.attributed * 100 >= all * 99, "{all}: {traced:?}");
+        assert!((traced.births.attributed..=all).contains(&traced.births.born), "{all}: {traced:?}");
+        assert!(traced.births.attributed * 100 >= all * 99, "{all}: {traced:?}");
     }
 
     fn is_this(owner: &Owner) -> bool {
@@ -147,8 +147,8 @@ mod with_bpf {
                     sleep(Duration::from_millis(300));
                     let observation = survey_traced(&question(), tracing).unwrap();
                     let (_, traced) = facts(&observation);
-                    assert!(traced.born > scaled(100), "{traced:?}");
-                    *share = traced.attributed as f64 / traced.born as f64;
+                    assert!(traced.births.born > scaled(100), "{traced:?}");
+                    *share = traced.births.attributed as f64 / traced.births.born as f64;
                 }
                 // A processor that was away for a while has counted its time wrong, and the latest births are on the border.
                 assert!(rounds.iter().any(|share| *share >= 0.99), "{rounds:?}");
@@ -156,7 +156,7 @@ mod with_bpf {
                 // None is on the border any more: whatever has no owner now was lost.
                 let observation = look(tracing);
                 let (_, traced) = facts(&observation);
-                let share = traced.attributed as f64 / traced.born as f64;
+                let share = traced.births.attributed as f64 / traced.births.born as f64;
                 assert!(share >= 0.99, "{share} {traced:?}");
             },
         );
@@ -173,7 +173,11 @@ mod with_bpf {
                 Ok(mut tracing) => {
                     let observation = look(&mut tracing);
                     let (facts, traced) = facts(&observation);
-                    assert_eq!((traced.born, traced.attributed, traced.flows.len()), (0, 0, 0), "{traced:?}");
+                    assert_eq!(
+                        (traced.births.born, traced.births.attributed, traced.flows.len()),
+                        (0, 0, 0),
+                        "{traced:?}"
+                    );
                     assert!(traced.seconds >= PAUSE.as_secs_f64());
                     assert_eq!(facts.census.destinations[0].owners, []);
                 }
@@ -194,14 +198,16 @@ mod with_bpf {
                 churn(server, client, "10.77.0.1:80", 300, Closer::Server);
                 let observation = look(tracing);
                 let (facts, traced) = facts(&observation);
-                assert_eq!((traced.born, traced.attributed), (300, 300));
+                assert_eq!((traced.births.born, traced.births.attributed), (300, 300));
                 let [service] = facts.census.incoming.as_slice() else {
                     panic!("{:?}", facts.census.incoming)
                 };
                 let [owner] = service.owners.as_slice() else { panic!("{:?}", service.owners) };
                 assert!(is_this(owner) && (owner.share - 1.0).abs() < f64::EPSILON, "{owner:?}");
                 let incoming = traced.flows.iter().filter(|flow| flow.direction == Direction::Incoming);
-                assert!(incoming.map(|flow| flow.counts.closed_here).sum::<u64>() >= traced.attributed);
+                assert!(
+                    incoming.map(|flow| flow.counts.closed_here).sum::<u64>() >= traced.births.attributed
+                );
             },
         );
     }
@@ -220,7 +226,7 @@ mod with_bpf {
                 let held = path.hold_established(20).unwrap();
                 let observation = look(tracing);
                 let (facts, traced) = facts(&observation);
-                assert_eq!(traced.born, 0);
+                assert_eq!(traced.births.born, 0);
                 let flows = outgoing(traced, CHURNED);
                 assert_eq!(flows.iter().map(|flow| flow.counts.closed_there).sum::<u64>(), 300, "{flows:?}");
                 let opened = facts.census.destinations.iter().find(|known| known.peer.port == 81).unwrap();
@@ -295,7 +301,7 @@ mod with_bpf {
             let observation = survey_traced(&asked, tracing).unwrap();
             let (facts, traced) = facts(&observation);
             assert_eq!(traced.flows.len(), 2, "{traced:?}");
-            assert_eq!(traced.born, facts.census.states.total(), "{traced:?}");
+            assert_eq!(traced.births.born, facts.census.states.total(), "{traced:?}");
             assert!(traced.flows.iter().all(|flow| flow.remote.is_some_and(|remote| remote.port == 80)));
             let mut sources: Vec<Address> =
                 facts.census.destinations.iter().map(|known| known.source).collect();

@@ -195,6 +195,20 @@ fn from_before(case: &Case<'_>, flows: &[&Flow]) -> bool {
     case.mostly_closed() && 2.0 * tried * time_wait < waiting * traced.seconds.min(time_wait)
 }
 
+/// How many of those in TIME_WAIT the trace knows the owners of, where they are so few that it may have been another's doing.
+fn known_of(case: &Case<'_>) -> Option<String> {
+    let waiting = case.destination.states[State::TimeWait];
+    let born = case.destination.traced?.time_wait_born;
+    (!case.from_before && case.mostly_closed() && born > 0 && born.saturating_mul(10) < waiting).then(|| {
+        format!(
+            "traced: {} of the {} in TIME_WAIT {} from while it was traced; whose the others were is not known",
+            count(born),
+            count(waiting),
+            if born == 1 { "is" } else { "are" }
+        )
+    })
+}
+
 /// The sentences about ports and rates that every port finding rests on.
 fn evidence(case: &Case<'_>) -> Vec<String> {
     let destination = case.destination;
@@ -235,6 +249,7 @@ fn evidence(case: &Case<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
+    evidence.extend(known_of(case));
     let refusals = [&case.refused, &case.refused_binds].into_iter().flatten();
     evidence.extend(refusals.map(|refusal| refusal.sentence.clone()));
     evidence

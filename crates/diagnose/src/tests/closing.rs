@@ -2,6 +2,7 @@
 
 use tidewait_model::machine::Process;
 use tidewait_model::report::Severity::{Critical, Notice, Warning};
+use tidewait_model::trace::Births;
 use tidewait_model::{Incoming, Lingering, Machine, NamespaceFacts, State};
 
 use super::*;
@@ -234,6 +235,7 @@ fn fin_wait2_on_its_way_to_time_wait_is_nothing() {
             states: Default::default(),
             expiring,
             owners: Vec::new(),
+            births: Births::default(),
         }];
         assert_eq!(!findings_of(facts).is_empty(), found, "{a_second} a second go on");
     }
@@ -345,6 +347,7 @@ fn time_wait_of_connections_that_came_in_is_worth_a_notice_only() {
             states: Default::default(),
             expiring: Vec::new(),
             owners: Vec::new(),
+            births: Births::default(),
         };
         service.states.add(State::TimeWait, sockets);
         facts.census.states.add(State::TimeWait, sockets);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use tidewait_model::address::Address;
 use tidewait_model::report::{Pool, Report, Severity, Trend};
+use tidewait_model::trace::Births;
 use tidewait_model::{
     Census, Destination, Endpoint, NamespaceFacts, Observation, Occupancy, PortRange, PortSet, Settings,
     Source, State,
@@ -52,6 +53,7 @@ pub(super) fn destination(peer: &str, occupancy: Occupancy) -> Destination {
         occupancy,
         owners: Vec::new(),
         peer_timestamps: None,
+        births: Births::default(),
     }
 }
 

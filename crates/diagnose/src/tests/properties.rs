@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tidewait_model::lingering::Peer;
-use tidewait_model::trace::{Counts, Direction, Flow, Program};
+use tidewait_model::trace::{Births, Counts, Direction, Flow, Program};
 use tidewait_model::{Census, Incoming, Lingering, Machine, Occupancy, Source, StateCounts, Traced};
 
 use super::*;
@@ -84,8 +84,9 @@ fn any_traced() -> impl Strategy<Value = Traced> {
             counts,
         });
     let seconds = prop_oneof![Just(0.0), 0.001..1e3_f64];
-    (proptest::collection::vec(flow, 0..8), seconds, any::<u64>(), any::<u64>())
-        .prop_map(|(flows, seconds, born, attributed)| Traced { seconds, flows, born, attributed })
+    (proptest::collection::vec(flow, 0..8), seconds, any::<u64>(), any::<u64>()).prop_map(
+        |(flows, seconds, born, attributed)| Traced { seconds, flows, births: Births { born, attributed } },
+    )
 }
 
 /// Destinations and a service of few or many sockets, whose flows may be traced.
@@ -110,8 +111,14 @@ fn any_census() -> impl Strategy<Value = Census> {
             let mut states = StateCounts::default();
             states.add(State::TimeWait, waiting);
             let local = endpoint("0.0.0.0:80");
-            census.incoming =
-                vec![Incoming { local, listening: true, states, expiring: vec![1; 60], owners: vec![] }];
+            census.incoming = vec![Incoming {
+                local,
+                listening: true,
+                states,
+                expiring: vec![1; 60],
+                owners: vec![],
+                births: Births::default(),
+            }];
             census
         },
     )

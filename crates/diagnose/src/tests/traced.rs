@@ -1,7 +1,7 @@
 //! What follows from tracing beside the ports: who closes first, servers, unanswered connections, and calm where all is well.
 
 use tidewait_model::report::{ClosedHere, Report};
-use tidewait_model::trace::{Counts, Direction, Flow, Program};
+use tidewait_model::trace::{Births, Counts, Direction, Flow, Program};
 use tidewait_model::{Census, Hides, Incoming, StateCounts, Traced};
 
 use super::ports::{destination, occupancy, steady};
@@ -60,7 +60,7 @@ pub(super) fn counts(connects: u64, here: u64, milliseconds: u64) -> Counts {
 
 /// What ten seconds showed.
 pub(super) fn traced(facts: &mut NamespaceFacts, flows: Vec<Flow>) {
-    facts.traced = Some(Traced { seconds: 10.0, flows, born: 0, attributed: 0 });
+    facts.traced = Some(Traced { seconds: 10.0, flows, births: Births::default() });
 }
 
 pub(super) fn report(facts: NamespaceFacts) -> Report {
@@ -132,6 +132,7 @@ fn server(waiting: u32, counts: Option<Counts>) -> Finding {
         states,
         expiring: vec![waiting / 60; 60],
         owners: vec![],
+        births: Births::default(),
     }];
     if let Some(counts) = counts {
         let other = incoming("other", 9, "10.0.0.5:80", Counts { closed_here: 9_999, ..Counts::default() });
@@ -211,6 +212,7 @@ fn busy() -> NamespaceFacts {
             states,
             expiring: vec![50; 60],
             owners: vec![owner("nginx", 44)],
+            births: Births::default(),
         }],
         ..Census::default()
     };

@@ -1,7 +1,7 @@
 //! What follows from tracing for local ports: who chose them, at what rate, who was refused, and what reuse would save.
 
 use tidewait_model::report::{Destination as Row, Pool};
-use tidewait_model::trace::{Counts, Flow};
+use tidewait_model::trace::{Births, Counts, Flow};
 use tidewait_model::{Occupancy, Source};
 
 use super::ports::{destination, occupancy, steady};
@@ -112,13 +112,28 @@ fn rates_say_what_they_are_of_and_the_rest_stands_beside() {
     let flows = || vec![outgoing("app", 7, TO, counts(5_000, 1_000, 40))];
     let row_seen = row(one(occupancy(&steady(100), 0, 32_768, 2), flows()));
     assert_eq!((row_seen.rate_per_second, row_seen.rate_now_per_second), (100.0, 100.0));
-    assert!(row_seen.rate_how.starts_with("traced, and TIME_WAIT timers"), "{}", row_seen.rate_how);
+    assert!(
+        row_seen.rate_how.starts_with("now: traced; over a minute: TIME_WAIT timers"),
+        "{}",
+        row_seen.rate_how
+    );
     let sum = row_seen.traced.unwrap();
     assert_eq!(
         (sum.opened_per_second, sum.closed_here_per_second, sum.closed_there_per_second),
         (500.0, 100.0, 400.0)
     );
     assert_eq!((sum.closed_here_share, sum.mean_lifetime_seconds), (Some(0.2), Some(0.04)));
+
+    // There was another rate before; the timers still have it.
+    let changed = row(one(occupancy(&steady(300), 0, 32_768, 2), flows()));
+    assert_eq!((changed.rate_per_second, changed.rate_now_per_second), (300.0, 100.0));
+    let mut facts = one(occupancy(&steady(300), 0, 32_768, 2), flows());
+    if let Some(traced) = &mut facts.traced {
+        traced.seconds = 1.0;
+    }
+    let glance = row(facts);
+    assert_eq!(glance.rate_now_per_second, 300.0, "a second says nothing of a rate");
+    assert!(glance.rate_how.starts_with("TIME_WAIT timers"), "{}", glance.rate_how);
 
     // Sockets that were taken over are missing among the timers.
     let mut facts = one(occupancy(&steady(10), 0, 32_768, 2), flows());
@@ -305,6 +320,27 @@ fn what_was_refused_is_told_where_no_row_is_left_of_it() {
 fn short(flows: Vec<Flow>) -> Finding {
     let found = findings_of(one(occupancy(&steady(460), 0, 32_768, 2), flows));
     found.into_iter().find(|finding| finding.subject.starts_with("10.0.0.5")).unwrap()
+}
+
+#[test]
+fn owners_of_a_few_of_many_are_told_as_such() {
+    let said = |born: u64| {
+        let flows = vec![outgoing("nginx", 44, TO, counts(4_600, 4_600, 12))];
+        let mut facts = one(occupancy(&steady(460), 0, 32_768, 2), flows);
+        facts.census.destinations[0].births = Births { born, attributed: born };
+        let traced = row(facts.clone()).traced.unwrap();
+        assert_eq!((traced.time_wait_born, traced.time_wait_attributed), (born, born));
+        let found = findings_of(facts);
+        let finding = found.into_iter().find(|finding| finding.subject.starts_with("10.0.0.5")).unwrap();
+        finding.evidence.into_iter().find(|line| line.contains("whose the others were is not known"))
+    };
+    assert_eq!(
+        said(460).as_deref(),
+        Some(
+            "traced: 460 of the 27,600 in TIME_WAIT are from while it was traced; whose the others were is not known"
+        )
+    );
+    assert_eq!(said(4_600), None);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashMapExt};
-use tidewait_model::trace::{Program, Traced};
+use tidewait_model::trace::{Births, Program};
 use tidewait_model::{Endpoint, Owner, OwnerBasis, State};
 
 use super::Key;
@@ -16,21 +16,6 @@ use crate::trace::picture::together;
 /// What the age of a socket may be wrong by: timers count in jiffies of up to 10 ms (CONFIG_HZ=100), and on a machine that is
 /// busy, or emulated, those are counted late.
 const MARGIN: Duration = Duration::from_millis(100);
-
-/// Sockets in TIME_WAIT that were born while it was traced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Births {
-    /// How many.
-    pub born: u64,
-    /// Of those, how many have an owner.
-    pub attributed: u64,
-}
-
-impl From<Births> for Traced {
-    fn from(Births { born, attributed }: Births) -> Traced {
-        Traced { born, attributed, ..Traced::default() }
-    }
-}
 
 /// What was traced, and when.
 ///
@@ -72,6 +57,10 @@ impl Share {
         if let Some(owner) = owner {
             *self.owners.entry(owner).or_default() += 1;
         }
+    }
+
+    fn births(&self) -> Births {
+        Births { born: self.born, attributed: self.owners.values().sum() }
     }
 
     pub(super) fn merge(&mut self, other: Share) {
@@ -124,19 +113,20 @@ impl<'a> Join<'a> {
         Some(owner)
     }
 
-    /// The owners of a destination or a service by name, of which `waiting` sockets are in TIME_WAIT. Nobody where those that
-    /// were born are less than half of what it takes to leave as many: most are older, and may be another's.
-    pub(super) fn owners(&self, share: &Share, waiting: u64) -> Vec<Owner> {
+    /// The owners of a destination or a service by name, of which `waiting` sockets are in TIME_WAIT, and how many of those
+    /// were born, which is all that the owners are known to own. Nobody where those that were born are less than half of
+    /// what it takes to leave as many: most are older, and may be another's.
+    pub(super) fn owners(&self, share: &Share, waiting: u64) -> (Vec<Owner>, Births) {
         let time_wait = self.window.time_wait.as_secs_f64();
         let traced =
             self.window.until.saturating_duration_since(self.window.since).as_secs_f64().min(time_wait);
         if 2.0 * share.born as f64 * time_wait < waiting as f64 * traced {
-            return Vec::new();
+            return (Vec::new(), share.births());
         }
         let people = &self.window.picture.people;
         let named =
             share.owners.iter().filter_map(|(number, count)| Some((people.get(number)?.clone(), *count)));
-        owners(named, share.born)
+        (owners(named, share.born), share.births())
     }
 }
 

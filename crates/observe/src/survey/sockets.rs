@@ -4,7 +4,9 @@ use tidewait_model::{Census, Limit, PortRange, State};
 
 use super::Question;
 use super::plan::Inuse;
-use crate::census::{Births, Builder, Window};
+use tidewait_model::trace::Births;
+
+use crate::census::{Builder, Window};
 use crate::procfs;
 use crate::sock_diag::{DumpError, Family, Netlink, ProcNet, Request, Row, Sockets, Timer};
 

@@ -10,7 +10,7 @@ use super::timing;
 use crate::census::Window;
 use crate::census::joined::owners;
 use crate::trace::picture::{grouped, since};
-use crate::trace::{Picture, Tracer, Wish};
+use crate::trace::{Losses, Picture, Tracer, Wish};
 
 /// A running tracer, and the window that is told of: [`super::survey_traced`] may be called with it again and again.
 ///
@@ -56,7 +56,7 @@ impl Tracing {
         }
         let flows = since(&now.flows, &self.first.flows);
         let window = until - self.first.at;
-        let limits = self.tracer.limits().iter().cloned().chain(picture.losses.limits()).collect();
+        let limits = self.tracer.limits().to_vec();
         let row = |step: &str, took: Duration, items| Timing {
             step: step.to_owned(),
             seconds: took.as_secs_f64(),
@@ -79,7 +79,7 @@ pub(super) struct Seen {
     since: Instant,
     until: Instant,
     /// What could not be followed.
-    pub(super) limits: Vec<Limit>,
+    limits: Vec<Limit>,
     /// Where the time went.
     pub(super) timings: Vec<Timing>,
 }
@@ -93,6 +93,16 @@ impl Seen {
             until: self.until,
             time_wait: Duration::from_secs(facts.settings.time_wait_seconds().into()),
         }
+    }
+
+    /// What could not be followed, kept or told, as far as it matters to what was found in the namespaces: notes of sockets that
+    /// are gone, or that nobody looked at, are not missed.
+    pub(super) fn limits<'a>(&self, namespaces: impl Iterator<Item = &'a NamespaceFacts>) -> Vec<Limit> {
+        let births = namespaces.filter_map(|facts| facts.traced.as_ref()).map(|traced| traced.births);
+        let unowned = births.map(|births| births.born.saturating_sub(births.attributed)).sum();
+        let losses = self.picture.losses;
+        let losses = Losses { waiting: losses.waiting.min(unowned), ..losses };
+        self.limits.iter().cloned().chain(losses.limits()).collect()
     }
 
     /// Fills in the connections that were traced in the namespace, those with `to` as their peer, and the owners of

@@ -162,7 +162,7 @@ impl<'a> Row<'a> {
             states: states(&fact.states),
             pool: format!("{pool}{hint}"),
             pool_short,
-            owners: owner::list(&fact.owners),
+            owners: owner::list_of(&fact.owners, &fact.states, fact.traced.as_ref()),
             rest: rest.join(paper.dot()),
         }
     }

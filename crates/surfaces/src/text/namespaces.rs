@@ -117,7 +117,7 @@ fn section(paper: &mut Paper<'_>, namespace: &Namespace) {
     paper.flow(0, [name, ports, time_wait]);
     sockets(paper, namespace);
     destinations::write(paper, &namespace.destinations, namespace.destinations_total);
-    incoming(paper, &namespace.incoming);
+    incoming(paper, namespace);
     listeners::write(paper, &namespace.listeners);
     lingering::write(paper, &namespace.lingering);
     closed_here(paper, namespace);
@@ -153,8 +153,9 @@ fn sockets(paper: &mut Paper<'_>, namespace: &Namespace) {
     );
 }
 
-fn incoming(paper: &mut Paper<'_>, incoming: &[Incoming]) {
-    let services: Vec<&Incoming> = incoming.iter().filter(|service| service.states.total() > 0).collect();
+fn incoming(paper: &mut Paper<'_>, namespace: &Namespace) {
+    let services: Vec<&Incoming> =
+        namespace.incoming.iter().filter(|service| service.states.total() > 0).collect();
     if services.is_empty() {
         return;
     }
@@ -167,20 +168,33 @@ fn incoming(paper: &mut Paper<'_>, incoming: &[Incoming]) {
         let local = Line::plain(&service.local);
         let local = if widest * 2 < paper.width() { local.pad(widest) } else { local };
         let mut facts = vec![local, Line::plain(destinations::states(&service.states))];
-        if service.closed_here_per_second > 0.0 {
-            facts
-                .push(Line::plain(format!("{}/s closed here", number::rate(service.closed_here_per_second))));
+        let rate = closed_here_rate(service, namespace.traced.is_some());
+        if rate > 0.0 {
+            facts.push(Line::plain(format!("{}/s closed here", number::rate(rate))));
         }
         if !service.listening {
             facts.push(Line::of(Paint::Faint, "no listener now"));
         }
-        facts.push(Line::of(Paint::Faint, owner::list(&service.owners)));
+        facts.push(Line::of(
+            Paint::Faint,
+            owner::list_of(&service.owners, &service.states, service.traced.as_ref()),
+        ));
         paper.flow(4, facts);
     }
     let hidden = services.len().saturating_sub(top) as u64;
     if hidden > 0 {
         let text = format!("and {}", number::of(hidden, "more service", "more services"));
         paper.prose(Line::plain("    "), Paint::Faint, &text);
+    }
+}
+
+/// Connections a second that close here first: those that were traced, if they were, else by the timers. What was born long
+/// ago, and what was taken over, makes the timers' mean of a minute another one.
+fn closed_here_rate(service: &Incoming, traced: bool) -> f64 {
+    match &service.traced {
+        Some(traced) => traced.closed_here_per_second,
+        None if traced => 0.0,
+        None => service.closed_here_per_second,
     }
 }
 

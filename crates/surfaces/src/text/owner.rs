@@ -1,6 +1,7 @@
 //! Who: owners of connections in a few words, and how they are known.
 
-use tidewait_model::{Owner, OwnerBasis};
+use tidewait_model::report::TracedSum;
+use tidewait_model::{Owner, OwnerBasis, State, StateCounts};
 
 use super::number;
 
@@ -60,6 +61,22 @@ pub fn list(owners: &[Owner]) -> String {
         });
     }
     parts.join(", ")
+}
+
+/// The same of a destination or a service in these states. Traced owners are those of the sockets in TIME_WAIT that were
+/// born meanwhile: how many those are is said, unless they are nearly all.
+pub fn list_of(owners: &[Owner], states: &StateCounts, traced: Option<&TracedSum>) -> String {
+    let text = list(owners);
+    let waiting = states[State::TimeWait];
+    let born = traced.map_or(waiting, |traced| traced.time_wait_born);
+    // Where live connections hold most, the owners are theirs.
+    let of_waiting = owners.first().is_some_and(|owner| owner.how == OwnerBasis::Traced)
+        && waiting.saturating_mul(2) >= states.total()
+        && born.saturating_mul(10) < waiting.saturating_mul(9);
+    if !of_waiting {
+        return text;
+    }
+    format!("{text}: {} of the {} in TIME_WAIT", number::count(born), number::count(waiting))
 }
 
 /// How an owner is known, as a sentence has it: `known by live sockets`, `traced`.
