@@ -325,7 +325,7 @@ fn rate_how(reused: bool, traced: bool) -> String {
     let how = match (traced, reused) {
         (true, true) => "traced; of connections that closed here first, the ones that keep a port",
         (true, false) => {
-            "now: traced; over a minute: TIME_WAIT timers; of connections that closed here first, the ones that keep a port"
+            "traced now, TIME_WAIT timers over a minute; of connections that closed here first, the ones that keep a port"
         }
         (false, true) => {
             "TIME_WAIT timers; a lower bound, because tcp_tw_reuse takes sockets out of TIME_WAIT"

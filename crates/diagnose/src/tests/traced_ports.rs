@@ -113,7 +113,7 @@ fn rates_say_what_they_are_of_and_the_rest_stands_beside() {
     let row_seen = row(one(occupancy(&steady(100), 0, 32_768, 2), flows()));
     assert_eq!((row_seen.rate_per_second, row_seen.rate_now_per_second), (100.0, 100.0));
     assert!(
-        row_seen.rate_how.starts_with("now: traced; over a minute: TIME_WAIT timers"),
+        row_seen.rate_how.starts_with("traced now, TIME_WAIT timers over a minute"),
         "{}",
         row_seen.rate_how
     );

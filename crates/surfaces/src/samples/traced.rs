@@ -33,7 +33,7 @@ pub fn traced() -> Report {
     full.seconds_to_half = Some(0.0);
     full.seconds_to_exhaustion = Some(0.0);
     full.rate_how =
-        "traced, and TIME_WAIT timers; of connections that closed here first, the ones that keep a port"
+        "traced now, TIME_WAIT timers over a minute; of connections that closed here first, the ones that keep a port"
             .to_owned();
     full.pool_how = "traced: connect() chose 6,020 times".to_owned();
     let squid = owner("squid", 812, "squid.service", 0.99, OwnerBasis::Traced);
@@ -46,6 +46,8 @@ pub fn traced() -> Report {
         closed_here_share: Some(0.97),
         mean_lifetime_seconds: Some(0.012),
         no_port: 1_204,
+        time_wait_born: 4_675,
+        time_wait_attributed: 4_675,
         ..TracedSum::default()
     });
     let mut host = namespace("host", vec![full]);
