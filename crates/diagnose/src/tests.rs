@@ -1,5 +1,6 @@
 //! What follows from which facts: hand-made observations, by subject.
 
+mod bind_taken;
 mod causes;
 mod closing;
 mod kinds;

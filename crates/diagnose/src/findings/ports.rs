@@ -6,6 +6,7 @@ mod ports_exhausted;
 mod ports_running_out;
 mod refusals;
 mod remedies;
+mod taken_by_others;
 
 use tidewait_model::report::{Destination, Pool, Severity};
 use tidewait_model::trace::Flow;
@@ -37,6 +38,34 @@ struct Case<'a> {
     refused: Option<Refusal>,
     /// bind() calls for its source that found no port, where it is the row to tell of them.
     refused_binds: Option<Refusal>,
+}
+
+impl<'a> Case<'a> {
+    /// The case of `destination`, before it is known what was refused; `None` where its ports could not be counted.
+    fn of(view: &'a View<'a>, destination: &'a Destination) -> Option<Case<'a>> {
+        let (usable, free, limit) =
+            (destination.ports_usable?, destination.ports_free?, destination.limit_per_second?);
+        let flows = view
+            .flows
+            .as_ref()
+            .map_or(&[][..], |flows| flows.to(&destination.source, &destination.destination));
+        let seconds = view.flows.as_ref().map_or(1.0, |flows| flows.seconds);
+        let openers = openers(flows, seconds);
+        let (refused, refused_binds) = (None, None);
+        let mut case = Case {
+            view,
+            destination,
+            usable,
+            free,
+            limit,
+            openers,
+            from_before: false,
+            refused,
+            refused_binds,
+        };
+        case.from_before = from_before(&case, flows);
+        Some(case)
+    }
 }
 
 impl Case<'_> {
@@ -88,6 +117,11 @@ impl Case<'_> {
             && (left == 0 || (f64::from(left) <= let_go && f64::from(left) * 200.0 <= f64::from(self.usable)))
     }
 
+    /// Whether it is bind() that lacks ports: connect() never looks at all destinations together.
+    fn is_of_bind(&self) -> bool {
+        self.destination.pool == Pool::Bind || self.destination.destination == "*"
+    }
+
     /// Whether net.ipv4.tcp_tw_reuse lets connect() take over TIME_WAIT everywhere.
     fn reuse_is_on(&self) -> bool {
         self.view.number("net.ipv4.tcp_tw_reuse") == Some(1)
@@ -137,36 +171,16 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
     let mut bind_pools = Vec::new();
     let mut refusals = Refusals::of(view);
     for destination in &view.namespace.destinations {
-        let (Some(usable), Some(free), Some(limit)) =
-            (destination.ports_usable, destination.ports_free, destination.limit_per_second)
-        else {
-            continue;
-        };
+        let Some(mut case) = Case::of(view, destination) else { continue };
         let refused = refusals.take(&destination.source, &destination.destination);
         // The pool of the source says it for every destination of it.
         if refused.is_none() && destination.pool == Pool::Bind && bind_pools.contains(&&destination.source) {
             continue;
         }
-        let seconds = view.flows.as_ref().map_or(1.0, |flows| flows.seconds);
-        let flows = view
-            .flows
-            .as_ref()
-            .map_or(&[][..], |flows| flows.to(&destination.source, &destination.destination));
-        let mut case = Case {
-            view,
-            destination,
-            usable,
-            free,
-            limit,
-            openers: openers(flows, seconds),
-            from_before: false,
-            refused,
-            refused_binds: None,
-        };
+        case.refused = refused;
         if destination.pool == Pool::Bind || (destination.pool == Pool::Unknown && case.exhausted()) {
             case.refused_binds = refusals.take_binds(&destination.source);
         }
-        case.from_before = from_before(&case, flows);
         let refused = ports_exhausted::refused(&case);
         let finding = bind_pool_exhausted::check(&case).or_else(|| {
             refused.is_none().then(|| {
@@ -189,7 +203,11 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
 fn from_before(case: &Case<'_>, flows: &[&Flow]) -> bool {
     let Some(traced) = &case.view.flows else { return false };
     let time_wait = f64::from(case.view.namespace.time_wait_seconds);
-    let in_vain = sum(traced.binds(&case.destination.source)).no_port;
+    // Where connect() chose the ports, who tries bind() in vain is somebody else.
+    let in_vain = match case.destination.pool {
+        Pool::Connect => 0,
+        Pool::Bind | Pool::Unknown => sum(traced.binds(&case.destination.source)).no_port,
+    };
     let tried = sum(flows).connects.saturating_add(in_vain) as f64;
     let waiting = case.destination.states[State::TimeWait] as f64;
     case.mostly_closed() && 2.0 * tried * time_wait < waiting * traced.seconds.min(time_wait)

@@ -4,7 +4,7 @@ use tidewait_model::Owner;
 use tidewait_model::report::Severity;
 use tidewait_model::trace::Flow;
 
-use super::{bind_pool_exhausted, ports_exhausted};
+use super::{bind_pool_exhausted, ports_exhausted, taken_by_others};
 use crate::findings::opener::{refused, window};
 use crate::findings::remedy::Step;
 use crate::findings::view::{Found, View};
@@ -76,7 +76,13 @@ impl Refusals {
             );
             (&ports_exhausted::KIND, subject, summary, refusal)
         });
-        let binds = self.binds.into_iter().map(|(source, refusal)| {
+        let (taken, binds): (Vec<_>, Vec<_>) = self
+            .binds
+            .into_iter()
+            .map(|(source, refusal)| (taken_by_others::check(view, &source, &refusal), source, refusal))
+            .partition(|(found, ..)| found.is_some());
+        let taken = taken.into_iter().filter_map(|(found, ..)| found);
+        let binds = binds.into_iter().map(|(_, source, refusal)| {
             let at = if nowhere(&source) { "any address" } else { &source };
             let summary = format!(
                 "bind() found no port for {at} {} (EADDRINUSE, \"Address already in use\")",
@@ -101,6 +107,7 @@ impl Refusals {
                     .owner(owner)
                     .remedies([Some(own_range(owner)), Some(reuse)])
             })
+            .chain(taken)
             .collect()
     }
 }

@@ -6,7 +6,7 @@
 //! `tcp_twsk_unique`).
 
 use tidewait_model::report::{NoHelp, Pool};
-use tidewait_model::{PortRange, PortSet, State};
+use tidewait_model::{Owner, PortRange, PortSet, State};
 
 use super::Case;
 use super::refusals::own_range;
@@ -37,6 +37,34 @@ pub(super) fn for_ports(case: &Case<'_>) -> Vec<Option<Step>> {
         bind_no_port(case),
         wider_range(case),
         tw_reuse(case),
+        less_time(case),
+        more_addresses(case),
+    ]
+}
+
+/// Where bind() finds nothing because connections of `holder` hold the ports: first what `refused` can do without it.
+pub(super) fn where_others_hold_the_ports(
+    case: &Case<'_>,
+    holder: Option<&Case<'_>>,
+    refused: Option<&Owner>,
+) -> Vec<Option<Step>> {
+    let except = match holder.map(|holder| holder.destination) {
+        Some(row) => format!(
+            ", less those that connections to it hold now ({} to {})",
+            count(row.ports_used),
+            row.destination
+        ),
+        None => String::new(),
+    };
+    let effect = format!(
+        "the port is then chosen by connect(), and may be one that is used towards another destination: {} ports for each{except}",
+        count(case.usable)
+    );
+    vec![
+        Some(no_port(refused, effect)),
+        holder.and_then(identify),
+        holder.and_then(reuse_connections),
+        wider_range(case),
         less_time(case),
         more_addresses(case),
     ]
@@ -101,19 +129,25 @@ fn reuse_connections(case: &Case<'_>) -> Option<Step> {
 
 fn bind_no_port(case: &Case<'_>) -> Option<Step> {
     (case.destination.pool == Pool::Bind).then(|| {
-        Step::new(
-            "bind-address-no-port",
-            "let the program set IP_BIND_ADDRESS_NO_PORT before bind(address, 0), or bind no address where routing \
-             gives the same one",
-            format!(
-                "the port is then chosen by connect(): {ports} ports for each destination instead of {ports} for all \
-                 together, and tcp_tw_reuse starts to apply",
-                ports = count(case.usable)
-            ),
-        )
-        .configuration(case.owner(), Need::PortAtConnect)
-        .risk("needs a program or a release that has the option")
+        let effect = format!(
+            "the port is then chosen by connect(): {ports} ports for each destination instead of {ports} for all \
+             together, and tcp_tw_reuse starts to apply",
+            ports = count(case.usable)
+        );
+        // Who is refused need not be who holds the ports.
+        let refused = case.refused_binds.as_ref().and_then(|refusal| refusal.owner.as_ref());
+        no_port(refused.or_else(|| case.owner()), effect)
     })
+}
+
+fn no_port(owner: Option<&Owner>, effect: String) -> Step {
+    let summary = format!(
+        "let {} set IP_BIND_ADDRESS_NO_PORT before bind(address, 0), or bind no address where routing gives the same one",
+        owner.map_or_else(|| "the program".to_owned(), who)
+    );
+    Step::new("bind-address-no-port", summary, effect)
+        .configuration(owner, Need::PortAtConnect)
+        .risk("needs a program or a release that has the option")
 }
 
 /// Seconds for which a closed connection keeps its port, as the limit has it: open ones leave the rest of the ports.
@@ -190,7 +224,7 @@ fn added_ports(case: &Case<'_>, wider: PortRange, present: PortRange) -> Option<
 
 /// Whether tcp_tw_reuse=1 would let connect() take over ports of this destination that it cannot take over now.
 fn reuse_would_help(case: &Case<'_>) -> bool {
-    case.destination.pool != Pool::Bind
+    !case.is_of_bind()
         && case.destination.reusable == 0
         && !case.reuse_is_on()
         && case.view.number("net.ipv4.tcp_tw_reuse").is_some()
@@ -302,7 +336,7 @@ pub(super) fn no_help(case: &Case<'_>) -> Vec<Option<NoHelp>> {
             .flatten(),
         closed_there(case),
         recycle(view),
-        (case.destination.pool == Pool::Bind)
+        case.is_of_bind()
             .then(|| {
                 advice(
                     "SO_REUSEADDR",
@@ -339,6 +373,8 @@ fn why_no_reuse(case: &Case<'_>) -> Option<&'static str> {
         Some(
             "bind() chose the port before connect(); bind() never looks at tcp_tw_reuse, so TIME_WAIT blocks the port",
         )
+    } else if case.is_of_bind() {
+        Some("bind() never looks at tcp_tw_reuse: a port in TIME_WAIT is taken for it, whoever chose it")
     } else if reuse_would_help(case) {
         None
     } else if case.view.number("net.ipv4.tcp_timestamps") == Some(0) {
