@@ -3,6 +3,7 @@
 mod bind_taken;
 mod causes;
 mod closing;
+mod demand;
 mod kinds;
 mod opening;
 mod port_remedies;

@@ -16,7 +16,7 @@ use super::opener::{self, Opener, openers};
 use super::view::{Found, Ties, View};
 use super::words::{count, figure, pool_word};
 use crate::Kind;
-use crate::traced::sum;
+use crate::traced::{opened, sum};
 use refusals::{Refusal, Refusals};
 
 /// The kinds that are found here.
@@ -32,6 +32,8 @@ struct Case<'a> {
     limit: f64,
     /// Who opens and closes its connections, where it was traced.
     openers: Vec<Opener>,
+    /// Connections that were opened, a second, where it was traced.
+    opened: f64,
     /// Whether most of it is TIME_WAIT from before the trace, which nobody seen since accounts for.
     from_before: bool,
     /// connect() calls to it that found no port.
@@ -50,18 +52,17 @@ impl<'a> Case<'a> {
             .as_ref()
             .map_or(&[][..], |flows| flows.to(&destination.source, &destination.destination));
         let seconds = view.flows.as_ref().map_or(1.0, |flows| flows.seconds);
-        let openers = openers(flows, seconds);
-        let (refused, refused_binds) = (None, None);
         let mut case = Case {
             view,
             destination,
             usable,
             free,
             limit,
-            openers,
+            openers: openers(flows, seconds),
+            opened: opened(&sum(flows)) as f64 / seconds,
             from_before: false,
-            refused,
-            refused_binds,
+            refused: None,
+            refused_binds: None,
         };
         case.from_before = from_before(&case, flows);
         Some(case)
@@ -82,6 +83,17 @@ impl Case<'_> {
     fn connects_per_second(&self) -> f64 {
         let seen = self.destination.traced.map_or(0.0, |traced| traced.opened_per_second);
         self.destination.rate_now_per_second.max(seen)
+    }
+
+    /// What was tried a second and how much of it found no port, where any did not: what the ports are short of. Programs that
+    /// try again at once make it more than there would be connections.
+    fn tried(&self) -> Option<(f64, f64)> {
+        let binds = self.refused_binds.as_ref().filter(|_| self.destination.pool == Pool::Bind);
+        let times =
+            self.refused.iter().chain(binds).map(|refusal| refusal.times).fold(0, u64::saturating_add);
+        let flows = self.view.flows.as_ref().filter(|_| times > 0)?;
+        let in_vain = times as f64 / flows.seconds;
+        Some((self.opened + in_vain, in_vain))
     }
 
     /// Whether free ports are left although some were refused, and none can have come free since: the program may choose
@@ -181,6 +193,10 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
         if destination.pool == Pool::Bind || (destination.pool == Pool::Unknown && case.exhausted()) {
             case.refused_binds = refusals.take_binds(&destination.source);
         }
+        if let Some(flows) = view.flows.as_ref().filter(|_| destination.pool == Pool::Bind) {
+            let binds = flows.binds(&destination.source);
+            case.openers.iter_mut().for_each(|opener| opener.add_binds(binds));
+        }
         let refused = ports_exhausted::refused(&case);
         let finding = bind_pool_exhausted::check(&case).or_else(|| {
             refused.is_none().then(|| {
@@ -231,13 +247,24 @@ fn evidence(case: &Case<'_>) -> Vec<String> {
         .collect();
     evidence.push(states.join(", "));
     let closed = destination.states[State::TimeWait];
+    let carry =
+        if closed > 0 { format!("; the ports carry {} a second", figure(case.limit)) } else { String::new() };
+    let tried = case.tried();
     if closed > 0 {
+        let carry = if tried.is_none() { carry.as_str() } else { "" };
         evidence.push(format!(
-            "{} connections closed here in the last {} s, {} a second now; the ports carry {} a second",
+            "{} connections closed here in the last {} s, {} a second now{carry}",
             count(closed),
             case.view.namespace.time_wait_seconds,
-            figure(destination.rate_now_per_second),
-            figure(case.limit)
+            figure(destination.rate_now_per_second)
+        ));
+    }
+    // What got through is what the ports let through: the need is what was tried.
+    if let Some((tried, in_vain)) = tried {
+        evidence.push(format!(
+            "traced: {} a second tried, {} of them refused{carry} (a program that tries again at once is counted each time)",
+            figure(tried),
+            figure(in_vain)
         ));
     }
     if destination.pool != Pool::Unknown {

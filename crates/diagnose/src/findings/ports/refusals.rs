@@ -17,6 +17,8 @@ use crate::traced::sum;
 pub(super) struct Refusal {
     /// How often, and in what time: `3 times in 10 s`.
     pub(super) often: String,
+    /// The same as a number.
+    pub(super) times: u64,
     /// The sentence of the evidence.
     pub(super) sentence: String,
     /// Who was refused most often.
@@ -26,8 +28,9 @@ pub(super) struct Refusal {
 impl Refusal {
     fn new(flows: &[&Flow], seconds: f64, call: &str, error: &str) -> Refusal {
         let (owner, sentence) = refused(flows, seconds, call, error);
-        let often = format!("{} in {}", things(sum(flows).no_port, "time", "times"), window(seconds));
-        Refusal { often, sentence, owner }
+        let times = sum(flows).no_port;
+        let often = format!("{} in {}", things(times, "time", "times"), window(seconds));
+        Refusal { often, times, sentence, owner }
     }
 }
 

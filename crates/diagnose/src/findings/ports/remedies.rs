@@ -160,6 +160,11 @@ fn hold(case: &Case<'_>) -> f64 {
     if case.limit * time_wait <= rest * 1.05 { time_wait } else { rest / case.limit }
 }
 
+/// What a rate has to be held against where some found no port: what got through is no measure of the need.
+fn against_tried(case: &Case<'_>) -> String {
+    case.tried().map_or_else(String::new, |(tried, _)| format!("; {} a second were tried", figure(tried)))
+}
+
 fn wider_range(case: &Case<'_>) -> Option<Step> {
     let (facts, settings) = (case.view.facts, &case.view.facts.settings);
     let now = case.view.namespace.ports?;
@@ -201,11 +206,12 @@ fn wider_range(case: &Case<'_>) -> Option<Step> {
         }
     };
     let effect = format!(
-        "{} to {} ports: {} to {} connections a second",
+        "{} to {} ports: {} to {} connections a second{}",
         count(case.usable),
         count(case.usable + more),
         figure(case.limit),
-        figure(case.limit + f64::from(more) / hold(case))
+        figure(case.limit + f64::from(more) / hold(case)),
+        against_tried(case)
     );
     let summary = format!("widen net.ipv4.ip_local_port_range to {} {}", wider.low, wider.high);
     Some(Step::new("wider-range", summary, effect).command(case.view.inside(&command)).risk(risk))
@@ -251,6 +257,7 @@ fn tw_reuse(case: &Case<'_>) -> Option<Step> {
         figure(f64::from(ports) / delay),
         figure(case.limit)
     );
+    effect.push_str(&against_tried(case));
     if case.destination.pool == Pool::Unknown {
         effect.push_str("; if connect() chose the ports, which could not be told");
     }
@@ -279,9 +286,10 @@ fn less_time(case: &Case<'_>) -> Option<Step> {
         return None;
     }
     let effect = format!(
-        "a port is held for {SHORTER} s instead of {now} s: at most {} connections a second instead of {}",
+        "a port is held for {SHORTER} s instead of {now} s: at most {} connections a second instead of {}{}",
         figure(case.limit * now as f64 / f64::from(SHORTER)),
-        figure(case.limit)
+        figure(case.limit),
+        against_tried(case)
     );
     let step = Step::new(
         "less-time",
@@ -295,10 +303,18 @@ fn less_time(case: &Case<'_>) -> Option<Step> {
 }
 
 fn more_addresses(case: &Case<'_>) -> Option<Step> {
-    let effect = format!(
-        "each further one brings as many ports again: {} connections a second more",
-        figure(f64::from(case.usable) / hold(case))
+    let each = f64::from(case.usable) / hold(case);
+    let mut effect = format!(
+        "each further one brings as many ports again: {} connections a second more{}",
+        figure(each),
+        against_tried(case)
     );
+    // The limit is rounded to a tenth.
+    let lacking = case.tried().map(|(tried, _)| (tried - case.limit - 0.05) / each);
+    if let Some(lacking) = lacking.filter(|lacking| lacking.is_finite() && *lacking > 0.0) {
+        let number = lacking.ceil() as u64;
+        effect.push_str(&format!(", for which it takes up to {} more", count(number)));
+    }
     let summary = "use more source addresses, or more addresses or ports of the destination";
     Some(
         Step::new("more-addresses", summary, effect)
