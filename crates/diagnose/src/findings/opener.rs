@@ -30,6 +30,13 @@ pub(crate) struct Opener {
 }
 
 impl Opener {
+    /// Whether it is `owner`, whatever their shares.
+    pub(crate) fn is(&self, owner: &Owner) -> bool {
+        let mine = &self.owner;
+        (mine.pid, &mine.command, &mine.unit, &mine.container)
+            == (owner.pid, &owner.command, &owner.unit, &owner.container)
+    }
+
     /// Connections that came about, per second.
     pub(crate) fn rate(&self) -> f64 {
         opened(&self.counts) as f64 / self.seconds

@@ -115,6 +115,13 @@ impl Case<'_> {
         mine.or_else(|| self.owner())
     }
 
+    /// Who is to do something about it: who causes it, or else who was refused; where ports are free, first who was refused.
+    fn doer(&self) -> Option<&Owner> {
+        let refusals = || self.refused.iter().chain(&self.refused_binds);
+        let refused = || refusals().find_map(|refusal| self.refused_owner(refusal));
+        if self.narrowed() { refused().or_else(|| self.owner()) } else { self.owner().or_else(refused) }
+    }
+
     /// Ports that stand in the way of a new connection: all used ones but those that may be taken over.
     fn in_the_way(&self) -> u32 {
         self.destination.ports_used.saturating_sub(self.destination.reusable)

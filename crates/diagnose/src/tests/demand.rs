@@ -81,3 +81,24 @@ fn where_nothing_was_refused_what_was_opened_is_the_need() {
     assert!(texts.into_iter().all(|text| !text.contains("tried")));
     assert!(effect(&finding, "reuse-connections").contains("the short connections need 24,005"));
 }
+
+#[test]
+fn who_is_refused_is_the_one_to_keep_connections() {
+    // Most is from before and ports are free: who left that is not known, who is refused is.
+    let few = Counts { connects: 43, no_port: 3, ..counts(40, 40, 12) };
+    let flows = vec![outgoing("late", 9, TO, counts(3, 3, 1)), outgoing("app", 7, TO, few)];
+    let mut facts = one(occupancy(&[(30, 1_500)], 0, 42_000, 1), flows);
+    set(&mut facts, &[("net.ipv4.ip_local_port_range", "42000 43999")]);
+    facts.census.destinations[0].peer = endpoint(TO);
+    let found = findings_of(facts);
+    let finding = only(&found);
+    assert_eq!(finding.owner.as_ref().and_then(|owner| owner.pid), Some(7));
+    let reuse = remedy(finding, "reuse-connections");
+    assert!(reuse.summary.starts_with("let app[7] keep connections open"), "{}", reuse.summary);
+    assert!(reuse.effect.starts_with("saves 4 new connections a second, of 4.3 tried"), "{}", reuse.effect);
+
+    // All that it tried was refused, and nothing else was seen.
+    let finding =
+        full(vec![outgoing("app", 7, TO, Counts { connects: 4_000, no_port: 4_000, ..Counts::default() })]);
+    assert!(remedy(&finding, "reuse-connections").summary.starts_with("let app[7] keep connections open"));
+}

@@ -23,13 +23,7 @@ const WIDER: PortRange = PortRange { low: 10_240, high: 65_535 };
 pub(super) fn for_ports(case: &Case<'_>) -> Vec<Option<Step>> {
     if case.narrowed() {
         // What more ports or less time bring is reckoned for the whole range, which the program does not use.
-        let refused =
-            case.refused.iter().chain(&case.refused_binds).find_map(|refusal| case.refused_owner(refusal));
-        return vec![
-            Some(own_range(refused.or_else(|| case.owner()))),
-            reuse_connections(case),
-            bind_no_port(case),
-        ];
+        return vec![Some(own_range(case.doer())), reuse_connections(case), bind_no_port(case)];
     }
     vec![
         identify(case),
@@ -96,12 +90,16 @@ fn identify(case: &Case<'_>) -> Option<Step> {
 }
 
 fn reuse_connections(case: &Case<'_>) -> Option<Step> {
-    let owner = case.owner();
+    let owner = case.doer();
     let name = owner.map_or_else(|| "the program that connects".to_owned(), who);
     let rate = case.destination.rate_now_per_second;
     let open = case.destination.states[State::Established];
-    // Those that were seen, where they are who causes it.
-    let opener = case.openers.first().filter(|_| !case.from_before);
+    // Those that were seen, where they are who it is about.
+    let opener = if case.narrowed() {
+        case.openers.iter().find(|opener| owner.is_some_and(|owner| opener.is(owner)))
+    } else {
+        case.openers.first().filter(|_| !case.from_before)
+    };
     let saved = opener.and_then(|opener| opener.reuse(case.view.namespace.time_wait_seconds));
     let effect = if let Some(saved) = saved {
         saved
@@ -136,7 +134,7 @@ fn bind_no_port(case: &Case<'_>) -> Option<Step> {
         );
         // Who is refused need not be who holds the ports.
         let refused = case.refused_binds.as_ref().and_then(|refusal| refusal.owner.as_ref());
-        no_port(refused.or_else(|| case.owner()), effect)
+        no_port(refused.or_else(|| case.doer()), effect)
     })
 }
 
@@ -318,7 +316,7 @@ fn more_addresses(case: &Case<'_>) -> Option<Step> {
     let summary = "use more source addresses, or more addresses or ports of the destination";
     Some(
         Step::new("more-addresses", summary, effect)
-            .configuration(case.owner(), Need::MoreSources)
+            .configuration(case.doer(), Need::MoreSources)
             .risk("peers that filter by address have to know the new ones"),
     )
 }
