@@ -76,7 +76,7 @@ impl Opener {
 
     /// Whether the peer closes nearly all of them, so that the TIME_WAIT is there.
     pub(crate) fn closes_second(&self) -> bool {
-        self.closed_here().is_some_and(|share| share <= 1.0 - FIRST)
+        closes_second(self.closed_here())
     }
 
     /// Whether its processes open a connection or two each and end, so that none of them has one to keep.
@@ -151,6 +151,11 @@ impl Opener {
         parts.extend(self.lifetime().map(|lifetime| format!("they lived {} on average", span(lifetime))));
         format!("{} {}", self.name, parts.join("; "))
     }
+}
+
+/// Whether the peer closes nearly all, where `share` of those that either side closed were closed here first.
+pub(crate) fn closes_second(share: Option<f64>) -> bool {
+    share.is_some_and(|share| share <= 1.0 - FIRST)
 }
 
 /// The programs behind `flows`, those that closed most connections first before the others, then those that opened most.
