@@ -92,6 +92,23 @@ fn who_holds_the_ports_is_told_and_not_that_a_range_is_narrow() {
 }
 
 #[test]
+fn who_holds_the_ports_may_be_refused_as_well() {
+    let in_vain = tidewait_model::trace::Counts { connects: 1_653, no_port: 1_653, ..Default::default() };
+    let mut facts =
+        holding("10.0.0.5", 0, vec![outgoing("holder", 11, TO, in_vain), bind("victim", 22, 0, 400)]);
+    let row = &mut facts.census.destinations[0];
+    (row.occupancy, row.owners) = (occupancy(&[(30, FULL)], 0, 42_000, 1), vec![]);
+    facts.census.sources[0].occupancy = row.occupancy.clone();
+    let finding = of_bind(facts);
+    assert!(
+        finding.evidence.iter().any(|line| line.ends_with("most by holder[11] (2,000 to 10.0.2.9:9100)"))
+    );
+    assert!(
+        remedy(&finding, "reuse-connections").summary.starts_with("let holder[11] keep connections open")
+    );
+}
+
+#[test]
 fn a_range_of_its_own_is_thought_of_where_ports_are_free() {
     let finding = of_bind(holding("10.0.0.5", 1_200, refused("10.0.0.5", "10.0.0.5")));
     assert!(finding.evidence.iter().any(|line| line.contains("IP_LOCAL_PORT_RANGE")));

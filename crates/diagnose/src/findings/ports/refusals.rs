@@ -32,6 +32,14 @@ impl Refusal {
         let often = format!("{} in {}", things(times, "time", "times"), window(seconds));
         Refusal { often, times, sentence, owner }
     }
+
+    /// What connect() was refused from `source` to `destination`, told or not.
+    pub(super) fn towards(view: &View<'_>, source: &str, destination: &str) -> Option<Refusal> {
+        let traced = view.flows.as_ref()?;
+        let flows = traced.to(source, destination);
+        let refused = sum(flows).no_port > 0;
+        refused.then(|| Refusal::new(flows, traced.seconds, "connect()", "EADDRNOTAVAIL"))
+    }
 }
 
 /// What was refused and has not been told yet.

@@ -37,7 +37,11 @@ fn told(view: &View<'_>, address: &str, row: &namespace::Addresses, refusal: &Re
         .iter()
         .filter(|seen| seen.destination != "*" && row.sources.contains(&seen.source))
         .max_by_key(|seen| seen.ports_used);
-    let holder = most.and_then(|seen| Case::of(view, seen));
+    // Who holds them all may be refused further ones.
+    let holder = most.and_then(|seen| {
+        let refused = Refusal::towards(view, &seen.source, &seen.destination);
+        Some(Case { refused, ..Case::of(view, seen)? })
+    });
     let of = listed(&row.sources, 3, row.sources.len());
     let all = if case.free == 0 { "all" } else { "nearly all" };
     let mut said = vec![refusal.sentence.clone()];
@@ -76,7 +80,8 @@ fn by(holder: Option<&Case<'_>>, all: &Case<'_>) -> String {
     let Some(holder) = holder else { return String::new() };
     let Destination { destination, ports_used, .. } = holder.destination;
     let to = format!("{} to {destination}", count(*ports_used));
-    let owner = holder.owner().map(who);
+    let owner = if holder.narrowed() { holder.owner() } else { holder.doer() };
+    let owner = owner.map(who);
     if ports_used.saturating_mul(2) <= all.destination.ports_used {
         let by = owner.map_or_else(String::new, |owner| format!(" by {owner}"));
         return format!(", for one destination at most {to}{by}");
