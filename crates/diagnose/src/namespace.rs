@@ -12,19 +12,7 @@ use crate::traced::{self, Flows};
 
 /// The namespace as the report shows it, all destinations that were observed, most ports first.
 pub(crate) fn describe(facts: &NamespaceFacts, kernel: &str) -> Namespace {
-    let base = Range::of(facts);
-    let pools = Pools { flows: Flows::of(facts.traced.as_ref()), kernel };
-    let connect = base.clone().map(|mut range| {
-        let all = range.range;
-        accounting::add_bind_chosen(
-            &mut range,
-            &facts.census,
-            |source| pools.of_source(source, all).pool,
-            |seen| pools.of_destination(seen, all).pool,
-        );
-        range
-    });
-    let view = View { facts, pools, ranges: base.zip(connect) };
+    let view = View::of(facts, kernel);
     let mut destinations: Vec<Destination> =
         facts.census.destinations.iter().map(|seen| view.destination(seen)).collect();
     destinations.extend(facts.census.sources.iter().filter_map(|source| view.bind_pool(source)));
@@ -60,6 +48,28 @@ pub(crate) fn describe(facts: &NamespaceFacts, kernel: &str) -> Namespace {
 
 /// A rate is told by what was traced if that was for so many seconds at least.
 const RATE_FROM: f64 = 2.0;
+
+/// Local addresses whose ports bind() looks at together, as one row for all destinations.
+pub(crate) struct Addresses {
+    /// The addresses, as the report has them, those with most ports first.
+    pub(crate) sources: Vec<String>,
+    /// What they hold together, whoever chose the ports.
+    pub(crate) row: Destination,
+}
+
+/// What bind() to `address` has to keep clear of: the address itself; for 0.0.0.0 all of IPv4; for :: all of IPv6, and then
+/// with IPv4 besides, because it is not known whether the socket is for IPv6 alone.
+pub(crate) fn addresses(facts: &NamespaceFacts, kernel: &str, address: &str) -> Vec<Addresses> {
+    let (v4, v6) =
+        (|source: &Source| source.address.ip.is_ipv4(), |source: &Source| source.address.ip.is_ipv6());
+    let view = View::of(facts, kernel);
+    let scopes = match address {
+        "0.0.0.0" => vec![view.addresses(address, v4)],
+        "::" => vec![view.addresses(address, v6), view.addresses(address, |_| true)],
+        one => vec![view.addresses(one, |source| source.address.to_string() == one)],
+    };
+    scopes.into_iter().flatten().collect()
+}
 
 /// Which way of choosing filled what: as traced, else as inferred.
 struct Pools<'a> {
@@ -100,6 +110,24 @@ struct View<'a> {
     pools: Pools<'a>,
     /// The range as bind() sees it, and as connect() does.
     ranges: Option<(Range, Range)>,
+}
+
+impl<'a> View<'a> {
+    fn of(facts: &'a NamespaceFacts, kernel: &'a str) -> View<'a> {
+        let base = Range::of(facts);
+        let pools = Pools { flows: Flows::of(facts.traced.as_ref()), kernel };
+        let connect = base.clone().map(|mut range| {
+            let all = range.range;
+            accounting::add_bind_chosen(
+                &mut range,
+                &facts.census,
+                |source| pools.of_source(source, all).pool,
+                |seen| pools.of_destination(seen, all).pool,
+            );
+            range
+        });
+        View { facts, pools, ranges: base.zip(connect) }
+    }
 }
 
 impl View<'_> {
@@ -210,6 +238,36 @@ impl View<'_> {
             owners: &self.owners_of(source),
             births: self.births_of(source),
         }))
+    }
+
+    /// All that the sources in `scope` hold, as bind() to `address` sees it: TIME_WAIT is in its way, whoever chose the port.
+    fn addresses(&self, address: &str, scope: impl Fn(&Source) -> bool) -> Option<Addresses> {
+        let (base, _) = self.ranges.as_ref()?;
+        let sources: Vec<&Source> = self.facts.census.sources.iter().filter(|source| scope(source)).collect();
+        let first = sources.first()?;
+        let mut occupancy = Occupancy::default();
+        sources.iter().for_each(|source| occupancy.merge(&source.occupancy));
+        let account = base.account(&occupancy.ports);
+        // What bind() tried in vain chose none of these.
+        let inferred = match sources.as_slice() {
+            [source] => {
+                let inferred = accounting::infer_source(source, base.range, self.pools.kernel);
+                let seen = self.pools.flows.as_ref().map(|flows| flows.from(&source.address.to_string()));
+                accounting::settle(inferred, &seen.unwrap_or_default(), 0)
+            }
+            _ => Inferred { pool: Pool::Unknown, how: "several local addresses".to_owned() },
+        };
+        let row = self.row(&Subject {
+            source: address.to_owned(),
+            destination: "*".to_owned(),
+            occupancy: &occupancy,
+            account: Some(account),
+            inferred,
+            reuse_after: None,
+            owners: &self.owners_of(first),
+            births: self.births_of(first),
+        });
+        Some(Addresses { sources: sources.iter().map(|source| source.address.to_string()).collect(), row })
     }
 
     /// A port that bind() chooses has to be free of every other connection of the source.

@@ -1,7 +1,9 @@
 //! What follows from which facts: hand-made observations, by subject.
 
+mod bind_taken;
 mod causes;
 mod closing;
+mod demand;
 mod kinds;
 mod opening;
 mod port_remedies;

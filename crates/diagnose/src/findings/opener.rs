@@ -23,14 +23,40 @@ pub(crate) struct Opener {
     /// How many processes it was; `None` where they were too many to be told apart.
     processes: Option<u32>,
     counts: Counts,
+    /// connect() and bind() calls of it that found no port.
+    in_vain: u64,
     /// For how long it was traced, in seconds.
     seconds: f64,
 }
 
 impl Opener {
+    /// Whether it is `owner`, whatever their shares.
+    pub(crate) fn is(&self, owner: &Owner) -> bool {
+        let mine = &self.owner;
+        (mine.pid, &mine.command, &mine.unit, &mine.container)
+            == (owner.pid, &owner.command, &owner.unit, &owner.container)
+    }
+
     /// Connections that came about, per second.
     pub(crate) fn rate(&self) -> f64 {
         opened(&self.counts) as f64 / self.seconds
+    }
+
+    /// What it tried a second, with or without a port: a program that tries again at once is counted each time.
+    fn tried(&self) -> f64 {
+        opened(&self.counts).saturating_add(self.in_vain) as f64 / self.seconds
+    }
+
+    /// Counts its bind() calls among `binds`, which found no port, as tried.
+    pub(crate) fn add_binds(&mut self, binds: &[&Flow]) {
+        let owner = &self.owner;
+        let mine = |program: &Program| {
+            (&program.command, &program.unit, &program.container)
+                == (&owner.command, &owner.unit, &owner.container)
+                && (owner.pid.is_none() || program.pid == owner.pid)
+        };
+        let binds = binds.iter().filter(|flow| flow.program.as_ref().is_some_and(mine));
+        self.in_vain = binds.map(|flow| flow.counts.no_port).fold(self.in_vain, u64::saturating_add);
     }
 
     /// Connections a second that closed here first.
@@ -50,7 +76,7 @@ impl Opener {
 
     /// Whether the peer closes nearly all of them, so that the TIME_WAIT is there.
     pub(crate) fn closes_second(&self) -> bool {
-        self.closed_here().is_some_and(|share| share <= 1.0 - FIRST)
+        closes_second(self.closed_here())
     }
 
     /// Whether its processes open a connection or two each and end, so that none of them has one to keep.
@@ -62,9 +88,10 @@ impl Opener {
 
     /// What keeping connections open would save, where begin and end of enough of them were seen. A connection that lives
     /// `l` seconds and comes `r` times a second is open `r * l` times over on average (Little's law); each one closed here
-    /// holds its port for `time_wait` seconds more.
+    /// holds its port for `time_wait` seconds more. What found no port counts: it is what the ports are short of, and retries
+    /// make it more than there would be, so that all of it is a most.
     pub(crate) fn reuse(&self, time_wait: u32) -> Option<String> {
-        let (rate, lifetime, here) = (self.rate(), self.lifetime()?, self.closed_here().unwrap_or(0.0));
+        let (rate, lifetime, here) = (self.tried(), self.lifetime()?, self.closed_here().unwrap_or(0.0));
         if rate < 1.0 {
             return None;
         }
@@ -75,18 +102,22 @@ impl Opener {
             "the peer closes them first, so that each port is free at once: fewer handshakes, hardly fewer ports".to_owned()
         } else {
             let held = held.ceil() as u64;
-            format!(
-                "it needs {} where the short connections need {}, TIME_WAIT included",
-                things(pool, "port", "ports"),
-                count(held)
-            )
+            let short = match self.in_vain {
+                0 => format!("the short connections need {}", count(held)),
+                _ => format!("short ones need up to {} for all that was tried", count(held)),
+            };
+            format!("it needs {} where {short}, TIME_WAIT included", things(pool, "port", "ports"))
         };
         let at_a_time =
             if open < 1.0 { "less than one is".to_owned() } else { format!("{} are", figure(open)) };
+        let (saves, work) = match self.in_vain {
+            0 => (String::new(), "the same work"),
+            _ => (format!(", of {} tried", figure(rate)), "the work of all that was tried"),
+        };
         Some(format!(
-            "saves {} new connections a second: as they live {} each, {at_a_time} open at a time on average, and a pool of {}, \
-             with room for peaks, does the same work; {saved}",
-            figure(rate),
+            "saves {} new connections a second{saves}: as they live {} each, {at_a_time} open at a time on average, and a pool \
+             of {}, with room for peaks, does {work}; {saved}",
+            figure(self.rate()),
             span(lifetime),
             count(pool),
         ))
@@ -98,7 +129,11 @@ impl Opener {
         let mut parts = Vec::new();
         if opened(counts) > 0 {
             let what = if counts.connects == 0 { "accepted" } else { "opened" };
-            parts.push(format!("{what} {} connections a second", figure(self.rate())));
+            let tried = match self.in_vain {
+                0 => String::new(),
+                _ => format!(", of {} tried", figure(self.tried())),
+            };
+            parts.push(format!("{what} {} connections a second{tried}", figure(self.rate())));
         }
         let ended = counts.closed();
         if ended > 0 {
@@ -118,6 +153,11 @@ impl Opener {
     }
 }
 
+/// Whether the peer closes nearly all, where `share` of those that either side closed were closed here first.
+pub(crate) fn closes_second(share: Option<f64>) -> bool {
+    share.is_some_and(|share| share <= 1.0 - FIRST)
+}
+
 /// The programs behind `flows`, those that closed most connections first before the others, then those that opened most.
 pub(crate) fn openers(flows: &[&Flow], seconds: f64) -> Vec<Opener> {
     let all = opened(&sum(flows));
@@ -129,6 +169,7 @@ pub(crate) fn openers(flows: &[&Flow], seconds: f64) -> Vec<Opener> {
             owner: owner(&program, (opened(&counts) as f64 / all.max(1) as f64 * 1e4).round() / 1e4),
             name: name(&program),
             processes: program.processes.or(program.pid.map(|_| 1)),
+            in_vain: counts.no_port,
             counts,
             seconds,
         })

@@ -6,6 +6,7 @@ mod ports_exhausted;
 mod ports_running_out;
 mod refusals;
 mod remedies;
+mod taken_by_others;
 
 use tidewait_model::report::{Destination, Pool, Severity};
 use tidewait_model::trace::Flow;
@@ -15,7 +16,7 @@ use super::opener::{self, Opener, openers};
 use super::view::{Found, Ties, View};
 use super::words::{count, figure, pool_word};
 use crate::Kind;
-use crate::traced::sum;
+use crate::traced::{opened, sum};
 use refusals::{Refusal, Refusals};
 
 /// The kinds that are found here.
@@ -31,12 +32,41 @@ struct Case<'a> {
     limit: f64,
     /// Who opens and closes its connections, where it was traced.
     openers: Vec<Opener>,
+    /// Connections that were opened, a second, where it was traced.
+    opened: f64,
     /// Whether most of it is TIME_WAIT from before the trace, which nobody seen since accounts for.
     from_before: bool,
     /// connect() calls to it that found no port.
     refused: Option<Refusal>,
     /// bind() calls for its source that found no port, where it is the row to tell of them.
     refused_binds: Option<Refusal>,
+}
+
+impl<'a> Case<'a> {
+    /// The case of `destination`, before it is known what was refused; `None` where its ports could not be counted.
+    fn of(view: &'a View<'a>, destination: &'a Destination) -> Option<Case<'a>> {
+        let (usable, free, limit) =
+            (destination.ports_usable?, destination.ports_free?, destination.limit_per_second?);
+        let flows = view
+            .flows
+            .as_ref()
+            .map_or(&[][..], |flows| flows.to(&destination.source, &destination.destination));
+        let seconds = view.flows.as_ref().map_or(1.0, |flows| flows.seconds);
+        let mut case = Case {
+            view,
+            destination,
+            usable,
+            free,
+            limit,
+            openers: openers(flows, seconds),
+            opened: opened(&sum(flows)) as f64 / seconds,
+            from_before: false,
+            refused: None,
+            refused_binds: None,
+        };
+        case.from_before = from_before(&case, flows);
+        Some(case)
+    }
 }
 
 impl Case<'_> {
@@ -53,6 +83,17 @@ impl Case<'_> {
     fn connects_per_second(&self) -> f64 {
         let seen = self.destination.traced.map_or(0.0, |traced| traced.opened_per_second);
         self.destination.rate_now_per_second.max(seen)
+    }
+
+    /// What was tried a second and how much of it found no port, where any did not: what the ports are short of. Programs that
+    /// try again at once make it more than there would be connections.
+    fn tried(&self) -> Option<(f64, f64)> {
+        let binds = self.refused_binds.as_ref().filter(|_| self.destination.pool == Pool::Bind);
+        let times =
+            self.refused.iter().chain(binds).map(|refusal| refusal.times).fold(0, u64::saturating_add);
+        let flows = self.view.flows.as_ref().filter(|_| times > 0)?;
+        let in_vain = times as f64 / flows.seconds;
+        Some((self.opened + in_vain, in_vain))
     }
 
     /// Whether free ports are left although some were refused, and none can have come free since: the program may choose
@@ -74,6 +115,13 @@ impl Case<'_> {
         mine.or_else(|| self.owner())
     }
 
+    /// Who is to do something about it: who causes it, or else who was refused; where ports are free, first who was refused.
+    fn doer(&self) -> Option<&Owner> {
+        let refusals = || self.refused.iter().chain(&self.refused_binds);
+        let refused = || refusals().find_map(|refusal| self.refused_owner(refusal));
+        if self.narrowed() { refused().or_else(|| self.owner()) } else { self.owner().or_else(refused) }
+    }
+
     /// Ports that stand in the way of a new connection: all used ones but those that may be taken over.
     fn in_the_way(&self) -> u32 {
         self.destination.ports_used.saturating_sub(self.destination.reusable)
@@ -86,6 +134,11 @@ impl Case<'_> {
         let let_go = self.limit / 10.0;
         self.usable > 0
             && (left == 0 || (f64::from(left) <= let_go && f64::from(left) * 200.0 <= f64::from(self.usable)))
+    }
+
+    /// Whether it is bind() that lacks ports: connect() never looks at all destinations together.
+    fn is_of_bind(&self) -> bool {
+        self.destination.pool == Pool::Bind || self.destination.destination == "*"
     }
 
     /// Whether net.ipv4.tcp_tw_reuse lets connect() take over TIME_WAIT everywhere.
@@ -137,36 +190,20 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
     let mut bind_pools = Vec::new();
     let mut refusals = Refusals::of(view);
     for destination in &view.namespace.destinations {
-        let (Some(usable), Some(free), Some(limit)) =
-            (destination.ports_usable, destination.ports_free, destination.limit_per_second)
-        else {
-            continue;
-        };
+        let Some(mut case) = Case::of(view, destination) else { continue };
         let refused = refusals.take(&destination.source, &destination.destination);
         // The pool of the source says it for every destination of it.
         if refused.is_none() && destination.pool == Pool::Bind && bind_pools.contains(&&destination.source) {
             continue;
         }
-        let seconds = view.flows.as_ref().map_or(1.0, |flows| flows.seconds);
-        let flows = view
-            .flows
-            .as_ref()
-            .map_or(&[][..], |flows| flows.to(&destination.source, &destination.destination));
-        let mut case = Case {
-            view,
-            destination,
-            usable,
-            free,
-            limit,
-            openers: openers(flows, seconds),
-            from_before: false,
-            refused,
-            refused_binds: None,
-        };
+        case.refused = refused;
         if destination.pool == Pool::Bind || (destination.pool == Pool::Unknown && case.exhausted()) {
             case.refused_binds = refusals.take_binds(&destination.source);
         }
-        case.from_before = from_before(&case, flows);
+        if let Some(flows) = view.flows.as_ref().filter(|_| destination.pool == Pool::Bind) {
+            let binds = flows.binds(&destination.source);
+            case.openers.iter_mut().for_each(|opener| opener.add_binds(binds));
+        }
         let refused = ports_exhausted::refused(&case);
         let finding = bind_pool_exhausted::check(&case).or_else(|| {
             refused.is_none().then(|| {
@@ -189,7 +226,11 @@ pub(super) fn check(view: &View<'_>) -> Vec<Found> {
 fn from_before(case: &Case<'_>, flows: &[&Flow]) -> bool {
     let Some(traced) = &case.view.flows else { return false };
     let time_wait = f64::from(case.view.namespace.time_wait_seconds);
-    let in_vain = sum(traced.binds(&case.destination.source)).no_port;
+    // Where connect() chose the ports, who tries bind() in vain is somebody else.
+    let in_vain = match case.destination.pool {
+        Pool::Connect => 0,
+        Pool::Bind | Pool::Unknown => sum(traced.binds(&case.destination.source)).no_port,
+    };
     let tried = sum(flows).connects.saturating_add(in_vain) as f64;
     let waiting = case.destination.states[State::TimeWait] as f64;
     case.mostly_closed() && 2.0 * tried * time_wait < waiting * traced.seconds.min(time_wait)
@@ -227,13 +268,24 @@ fn evidence(case: &Case<'_>) -> Vec<String> {
         .collect();
     evidence.push(states.join(", "));
     let closed = destination.states[State::TimeWait];
+    let carry =
+        if closed > 0 { format!("; the ports carry {} a second", figure(case.limit)) } else { String::new() };
+    let tried = case.tried();
     if closed > 0 {
+        let carry = if tried.is_none() { carry.as_str() } else { "" };
         evidence.push(format!(
-            "{} connections closed here in the last {} s, {} a second now; the ports carry {} a second",
+            "{} connections closed here in the last {} s, {} a second now{carry}",
             count(closed),
             case.view.namespace.time_wait_seconds,
-            figure(destination.rate_now_per_second),
-            figure(case.limit)
+            figure(destination.rate_now_per_second)
+        ));
+    }
+    // What got through is what the ports let through: the need is what was tried.
+    if let Some((tried, in_vain)) = tried {
+        evidence.push(format!(
+            "traced: {} a second tried, {} of them refused{carry} (a program that tries again at once is counted each time)",
+            figure(tried),
+            figure(in_vain)
         ));
     }
     if destination.pool != Pool::Unknown {

@@ -123,6 +123,12 @@ fn a_failed_bind_keeps_the_port_that_it_asked_for() {
 
 /// A web server with so many connections in TIME_WAIT, closed first as told.
 fn server(waiting: u32, counts: Option<Counts>) -> Finding {
+    let flows = counts.map(|counts| vec![incoming("nginx", 44, "10.0.0.5:443", counts)]);
+    server_of(waiting, flows)
+}
+
+/// The same, of several processes.
+fn server_of(waiting: u32, flows: Option<Vec<Flow>>) -> Finding {
     let mut facts = host();
     let mut states = StateCounts::default();
     states.add(State::TimeWait, waiting.into());
@@ -134,9 +140,10 @@ fn server(waiting: u32, counts: Option<Counts>) -> Finding {
         owners: vec![],
         births: Births::default(),
     }];
-    if let Some(counts) = counts {
+    if let Some(mut flows) = flows {
         let other = incoming("other", 9, "10.0.0.5:80", Counts { closed_here: 9_999, ..Counts::default() });
-        traced(&mut facts, vec![other, incoming("nginx", 44, "10.0.0.5:443", counts)]);
+        flows.push(other);
+        traced(&mut facts, flows);
     }
     only(&findings_of(facts)).clone()
 }
@@ -150,7 +157,7 @@ fn a_server_that_closes_first_is_named_with_what_closing_second_would_change() {
     assert_eq!(
         finding.evidence,
         [
-            "nginx[44] closes first, 500 times a second: who closes first keeps the TIME_WAIT",
+            "nginx[44] closes first, 490 times a second: who closes first keeps the TIME_WAIT",
             "traced: nginx[44] accepted 500 connections a second; of 5,000 that ended 98 % were closed here first, 2 % by the \
              peer; they lived 20 ms on average",
         ]
@@ -165,6 +172,40 @@ fn a_server_that_closes_first_is_named_with_what_closing_second_would_change() {
     assert!(finding.evidence[0].contains("the peers closed first: what waits here is from before"));
     assert!(finding.remedies[0].effect.contains("256 bytes less"));
     assert!(server(30_000, None).evidence[0].starts_with("the service closes first, 500 times"));
+}
+
+#[test]
+fn a_master_that_accepts_is_not_blamed_for_what_its_workers_do_not_close() {
+    let prefork = |here: [u64; 2]| {
+        let worker = |pid, here| {
+            incoming("nginx", pid, "10.0.0.5:443", Counts { connects: 0, ..counts(2_500, here, 20) })
+        };
+        let master =
+            incoming("nginx", 30_900, "10.0.0.5:443", Counts { accepts: 5_000, ..Counts::default() });
+        server_of(30_000, Some(vec![master, worker(30_901, here[0]), worker(30_902, here[1])]))
+    };
+    for here in [[0, 0], [0, 3]] {
+        let finding = prefork(here);
+        assert!(
+            finding.evidence[0].contains("the peers closed first: what waits here is from before"),
+            "{here:?}"
+        );
+        assert!(finding.remedies[0].effect.contains("256 bytes less"), "{here:?}");
+    }
+    // One worker does: it is the one, not the master, and not the other.
+    let finding = prefork([0, 2_400]);
+    assert!(finding.evidence[0].starts_with("nginx[30902] closes first"), "{:?}", finding.evidence);
+    assert_eq!(finding.owner.as_ref().and_then(|owner| owner.pid), Some(30_902));
+    assert!(
+        finding.remedies[0]
+            .effect
+            .starts_with("if nginx[30902] closed second, the TIME_WAIT of 240 connections a second")
+    );
+    // No end was seen: nobody is named, and nothing of 0 connections is promised.
+    let master = incoming("nginx", 30_900, "10.0.0.5:443", Counts { accepts: 5_000, ..Counts::default() });
+    let finding = server_of(30_000, Some(vec![master]));
+    assert!(finding.evidence[0].starts_with("while it was traced none was closed here first"), "{:?}", finding.evidence);
+    assert!(finding.remedies[0].effect.contains("256 bytes less"));
 }
 
 #[test]

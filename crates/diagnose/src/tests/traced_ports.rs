@@ -12,7 +12,7 @@ use crate::accounting::{Inferred, settle};
 const TO: &str = "10.0.2.9:3306";
 
 /// The host with one destination, and what was traced.
-fn one(occupancy: Occupancy, flows: Vec<Flow>) -> NamespaceFacts {
+pub(super) fn one(occupancy: Occupancy, flows: Vec<Flow>) -> NamespaceFacts {
     let mut facts = host();
     let row = destination(TO, occupancy);
     facts.census.sources = vec![Source {

@@ -5,10 +5,11 @@ use tidewait_model::report::Severity;
 
 use super::time_wait_overflow::BYTES;
 use crate::Kind;
-use crate::findings::opener::{self, Opener, openers};
+use crate::findings::opener::{self, openers};
 use crate::findings::remedy::{Step, recycle, setting};
 use crate::findings::view::{Found, Ties, View};
 use crate::findings::words::{count, figure, who};
+use crate::traced::{closed_here_share, sum};
 
 pub(in crate::findings) const KIND: Kind = Kind {
     id: "time-wait-incoming",
@@ -36,10 +37,14 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
     let top = services.iter().max_by_key(|service| service.states[State::TimeWait])?;
     let mut census = view.facts.census.incoming.iter();
     let flows = view.flows.as_ref().zip(census.find(|service| service.local.to_string() == top.local));
-    let openers =
-        flows.map_or_else(Vec::new, |(flows, service)| openers(&flows.into(service.local), flows.seconds));
-    let closer = openers.first();
-    let owner = closer.map(|closer| &closer.owner).or_else(|| top.owners.first());
+    let (own, seconds) =
+        flows.map_or_else(Default::default, |(flows, service)| (flows.into(service.local), flows.seconds));
+    let openers = openers(&own, seconds);
+    // Who accepts need not be who closes: connections that come in are booked to the master that listens, and end in its
+    // workers. So the service is judged as a whole, and only who closed some first is said to.
+    let second = opener::closes_second(closed_here_share(&sum(&own)));
+    let closer = openers.iter().find(|opener| !second && opener.closed_here_rate() > 0.0);
+    let owner = closer.or(openers.first()).map(|opener| &opener.owner).or_else(|| top.owners.first());
     let of_top = top.states[State::TimeWait];
     let summary = format!(
         "{} connections that came in wait in TIME_WAIT, {} of them at {}: {} MB of memory, no local port, and nothing fails",
@@ -48,21 +53,26 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
         top.local,
         figure(waiting as f64 * BYTES as f64 / 1e6)
     );
-    let second = closer.is_some_and(Opener::closes_second);
-    let closing = if second {
-        "while it was traced the peers closed first: what waits here is from before".to_owned()
-    } else {
-        format!(
+    let closing = match closer {
+        _ if second => "while it was traced the peers closed first: what waits here is from before".to_owned(),
+        Some(closer) => format!(
             "{} closes first, {} times a second: who closes first keeps the TIME_WAIT",
-            closer.map_or_else(|| "the service".to_owned(), |closer| who(&closer.owner)),
+            who(&closer.owner),
+            figure(closer.closed_here_rate())
+        ),
+        None if view.flows.is_some() => {
+            "while it was traced none was closed here first: what waits here is from before".to_owned()
+        }
+        None => format!(
+            "the service closes first, {} times a second on average: who closes first keeps the TIME_WAIT",
             figure(top.closed_here_per_second)
-        )
+        ),
     };
     let leave = Step::new(
         "leave-it",
         "nothing has to be done; where the memory matters, let the clients close first: a longer keep-alive time, or an answer \
          that tells its own length",
-        match closer.filter(|_| !second) {
+        match closer {
             Some(closer) => format!(
                 "if {} closed second, the TIME_WAIT of {} connections a second would be its clients': up to {} MB come free here",
                 who(&closer.owner),

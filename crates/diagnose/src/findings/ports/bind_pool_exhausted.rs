@@ -5,6 +5,7 @@ use tidewait_model::report::{Pool, Severity};
 use super::refusals::OWN_RANGE;
 use super::{Case, Found, count, evidence};
 use crate::Kind;
+use crate::findings::words::who;
 
 pub(in crate::findings) const KIND: Kind = Kind {
     id: "bind-pool-exhausted",
@@ -13,12 +14,19 @@ pub(in crate::findings) const KIND: Kind = Kind {
             it needs a port that no connection of the address holds.",
     told_by: "The ports of the source address have the parity that bind() prefers, or no port is used twice; and \
               all are held. Or, while traced, bind(address, port 0) was seen to find none.",
-    causes: &["a proxy with a fixed source address that binds it without IP_BIND_ADDRESS_NO_PORT"],
+    causes: &[
+        "a proxy with a fixed source address that binds it without IP_BIND_ADDRESS_NO_PORT",
+        "another program's connections from the same address: those of connect() hold ports too",
+    ],
     severity: "critical: connections from this source address fail now.",
     scenario: "bind-pool-exhausted",
     see_also: &["two-pools", "IP_BIND_ADDRESS_NO_PORT", "net.ipv4.ip_autobind_reuse"],
     sources: &["net/ipv4/inet_connection_sock.c inet_csk_find_open_port (6.18)"],
 };
+
+/// Why bind() lacks ports where connect() would find one.
+pub(super) const NEEDS: &str = "bind(address, port 0) before connect() needs a port that is free for every destination; connect() \
+    alone needs one that is free for this destination";
 
 pub(super) fn check(case: &Case<'_>) -> Option<Found> {
     let destination = case.destination;
@@ -45,11 +53,14 @@ pub(super) fn check(case: &Case<'_>) -> Option<Found> {
         );
         evidence.push(OWN_RANGE.to_owned());
     }
-    evidence.push(
-        "bind(address, port 0) before connect() needs a port that is free for every destination; connect() alone needs \
-         one that is free for this destination"
-            .to_owned(),
-    );
+    // Calls in vain tell who wants ports, not who holds them.
+    let wants = refusal.and_then(|refusal| refusal.owner.as_ref());
+    if let (true, Some(wants), Some(holds)) = (full, wants, case.owner())
+        && (wants.pid, &wants.command) != (holds.pid, &holds.command)
+    {
+        evidence.push(format!("most of the ports are held by {}", who(holds)));
+    }
+    evidence.push(NEEDS.to_owned());
     let owner = refusal.map_or_else(|| case.owner(), |refusal| case.refused_owner(refusal));
     Some(case.finding(&KIND, Severity::Critical, summary, evidence).owner(owner))
 }

@@ -4,7 +4,7 @@ use tidewait_model::Owner;
 use tidewait_model::report::Severity;
 use tidewait_model::trace::Flow;
 
-use super::{bind_pool_exhausted, ports_exhausted};
+use super::{bind_pool_exhausted, ports_exhausted, taken_by_others};
 use crate::findings::opener::{refused, window};
 use crate::findings::remedy::Step;
 use crate::findings::view::{Found, View};
@@ -17,6 +17,8 @@ use crate::traced::sum;
 pub(super) struct Refusal {
     /// How often, and in what time: `3 times in 10 s`.
     pub(super) often: String,
+    /// The same as a number.
+    pub(super) times: u64,
     /// The sentence of the evidence.
     pub(super) sentence: String,
     /// Who was refused most often.
@@ -26,8 +28,17 @@ pub(super) struct Refusal {
 impl Refusal {
     fn new(flows: &[&Flow], seconds: f64, call: &str, error: &str) -> Refusal {
         let (owner, sentence) = refused(flows, seconds, call, error);
-        let often = format!("{} in {}", things(sum(flows).no_port, "time", "times"), window(seconds));
-        Refusal { often, sentence, owner }
+        let times = sum(flows).no_port;
+        let often = format!("{} in {}", things(times, "time", "times"), window(seconds));
+        Refusal { often, times, sentence, owner }
+    }
+
+    /// What connect() was refused from `source` to `destination`, told or not.
+    pub(super) fn towards(view: &View<'_>, source: &str, destination: &str) -> Option<Refusal> {
+        let traced = view.flows.as_ref()?;
+        let flows = traced.to(source, destination);
+        let refused = sum(flows).no_port > 0;
+        refused.then(|| Refusal::new(flows, traced.seconds, "connect()", "EADDRNOTAVAIL"))
     }
 }
 
@@ -76,7 +87,13 @@ impl Refusals {
             );
             (&ports_exhausted::KIND, subject, summary, refusal)
         });
-        let binds = self.binds.into_iter().map(|(source, refusal)| {
+        let (taken, binds): (Vec<_>, Vec<_>) = self
+            .binds
+            .into_iter()
+            .map(|(source, refusal)| (taken_by_others::check(view, &source, &refusal), source, refusal))
+            .partition(|(found, ..)| found.is_some());
+        let taken = taken.into_iter().filter_map(|(found, ..)| found);
+        let binds = binds.into_iter().map(|(_, source, refusal)| {
             let at = if nowhere(&source) { "any address" } else { &source };
             let summary = format!(
                 "bind() found no port for {at} {} (EADDRINUSE, \"Address already in use\")",
@@ -101,6 +118,7 @@ impl Refusals {
                     .owner(owner)
                     .remedies([Some(own_range(owner)), Some(reuse)])
             })
+            .chain(taken)
             .collect()
     }
 }

@@ -6,7 +6,7 @@
 //! `tcp_twsk_unique`).
 
 use tidewait_model::report::{NoHelp, Pool};
-use tidewait_model::{PortRange, PortSet, State};
+use tidewait_model::{Owner, PortRange, PortSet, State};
 
 use super::Case;
 use super::refusals::own_range;
@@ -23,13 +23,7 @@ const WIDER: PortRange = PortRange { low: 10_240, high: 65_535 };
 pub(super) fn for_ports(case: &Case<'_>) -> Vec<Option<Step>> {
     if case.narrowed() {
         // What more ports or less time bring is reckoned for the whole range, which the program does not use.
-        let refused =
-            case.refused.iter().chain(&case.refused_binds).find_map(|refusal| case.refused_owner(refusal));
-        return vec![
-            Some(own_range(refused.or_else(|| case.owner()))),
-            reuse_connections(case),
-            bind_no_port(case),
-        ];
+        return vec![Some(own_range(case.doer())), reuse_connections(case), bind_no_port(case)];
     }
     vec![
         identify(case),
@@ -37,6 +31,34 @@ pub(super) fn for_ports(case: &Case<'_>) -> Vec<Option<Step>> {
         bind_no_port(case),
         wider_range(case),
         tw_reuse(case),
+        less_time(case),
+        more_addresses(case),
+    ]
+}
+
+/// Where bind() finds nothing because connections of `holder` hold the ports: first what `refused` can do without it.
+pub(super) fn where_others_hold_the_ports(
+    case: &Case<'_>,
+    holder: Option<&Case<'_>>,
+    refused: Option<&Owner>,
+) -> Vec<Option<Step>> {
+    let except = match holder.map(|holder| holder.destination) {
+        Some(row) => format!(
+            ", less those that connections to it hold now ({} to {})",
+            count(row.ports_used),
+            row.destination
+        ),
+        None => String::new(),
+    };
+    let effect = format!(
+        "the port is then chosen by connect(), and may be one that is used towards another destination: {} ports for each{except}",
+        count(case.usable)
+    );
+    vec![
+        Some(no_port(refused, effect)),
+        holder.and_then(identify),
+        holder.and_then(reuse_connections),
+        wider_range(case),
         less_time(case),
         more_addresses(case),
     ]
@@ -68,12 +90,16 @@ fn identify(case: &Case<'_>) -> Option<Step> {
 }
 
 fn reuse_connections(case: &Case<'_>) -> Option<Step> {
-    let owner = case.owner();
+    let owner = case.doer();
     let name = owner.map_or_else(|| "the program that connects".to_owned(), who);
     let rate = case.destination.rate_now_per_second;
     let open = case.destination.states[State::Established];
-    // Those that were seen, where they are who causes it.
-    let opener = case.openers.first().filter(|_| !case.from_before);
+    // Those that were seen, where they are who it is about.
+    let opener = if case.narrowed() {
+        case.openers.iter().find(|opener| owner.is_some_and(|owner| opener.is(owner)))
+    } else {
+        case.openers.first().filter(|_| !case.from_before)
+    };
     let saved = opener.and_then(|opener| opener.reuse(case.view.namespace.time_wait_seconds));
     let effect = if let Some(saved) = saved {
         saved
@@ -101,19 +127,25 @@ fn reuse_connections(case: &Case<'_>) -> Option<Step> {
 
 fn bind_no_port(case: &Case<'_>) -> Option<Step> {
     (case.destination.pool == Pool::Bind).then(|| {
-        Step::new(
-            "bind-address-no-port",
-            "let the program set IP_BIND_ADDRESS_NO_PORT before bind(address, 0), or bind no address where routing \
-             gives the same one",
-            format!(
-                "the port is then chosen by connect(): {ports} ports for each destination instead of {ports} for all \
-                 together, and tcp_tw_reuse starts to apply",
-                ports = count(case.usable)
-            ),
-        )
-        .configuration(case.owner(), Need::PortAtConnect)
-        .risk("needs a program or a release that has the option")
+        let effect = format!(
+            "the port is then chosen by connect(): {ports} ports for each destination instead of {ports} for all \
+             together, and tcp_tw_reuse starts to apply",
+            ports = count(case.usable)
+        );
+        // Who is refused need not be who holds the ports.
+        let refused = case.refused_binds.as_ref().and_then(|refusal| refusal.owner.as_ref());
+        no_port(refused.or_else(|| case.doer()), effect)
     })
+}
+
+fn no_port(owner: Option<&Owner>, effect: String) -> Step {
+    let summary = format!(
+        "let {} set IP_BIND_ADDRESS_NO_PORT before bind(address, 0), or bind no address where routing gives the same one",
+        owner.map_or_else(|| "the program".to_owned(), who)
+    );
+    Step::new("bind-address-no-port", summary, effect)
+        .configuration(owner, Need::PortAtConnect)
+        .risk("needs a program or a release that has the option")
 }
 
 /// Seconds for which a closed connection keeps its port, as the limit has it: open ones leave the rest of the ports.
@@ -124,6 +156,11 @@ fn hold(case: &Case<'_>) -> f64 {
     let time_wait = f64::from(case.view.namespace.time_wait_seconds);
     // A limit that the length of TIME_WAIT does not explain, rounded as it is, rests on ports being taken over earlier.
     if case.limit * time_wait <= rest * 1.05 { time_wait } else { rest / case.limit }
+}
+
+/// What a rate has to be held against where some found no port: what got through is no measure of the need.
+fn against_tried(case: &Case<'_>) -> String {
+    case.tried().map_or_else(String::new, |(tried, _)| format!("; {} a second were tried", figure(tried)))
 }
 
 fn wider_range(case: &Case<'_>) -> Option<Step> {
@@ -167,11 +204,12 @@ fn wider_range(case: &Case<'_>) -> Option<Step> {
         }
     };
     let effect = format!(
-        "{} to {} ports: {} to {} connections a second",
+        "{} to {} ports: {} to {} connections a second{}",
         count(case.usable),
         count(case.usable + more),
         figure(case.limit),
-        figure(case.limit + f64::from(more) / hold(case))
+        figure(case.limit + f64::from(more) / hold(case)),
+        against_tried(case)
     );
     let summary = format!("widen net.ipv4.ip_local_port_range to {} {}", wider.low, wider.high);
     Some(Step::new("wider-range", summary, effect).command(case.view.inside(&command)).risk(risk))
@@ -190,7 +228,7 @@ fn added_ports(case: &Case<'_>, wider: PortRange, present: PortRange) -> Option<
 
 /// Whether tcp_tw_reuse=1 would let connect() take over ports of this destination that it cannot take over now.
 fn reuse_would_help(case: &Case<'_>) -> bool {
-    case.destination.pool != Pool::Bind
+    !case.is_of_bind()
         && case.destination.reusable == 0
         && !case.reuse_is_on()
         && case.view.number("net.ipv4.tcp_tw_reuse").is_some()
@@ -217,6 +255,7 @@ fn tw_reuse(case: &Case<'_>) -> Option<Step> {
         figure(f64::from(ports) / delay),
         figure(case.limit)
     );
+    effect.push_str(&against_tried(case));
     if case.destination.pool == Pool::Unknown {
         effect.push_str("; if connect() chose the ports, which could not be told");
     }
@@ -245,9 +284,10 @@ fn less_time(case: &Case<'_>) -> Option<Step> {
         return None;
     }
     let effect = format!(
-        "a port is held for {SHORTER} s instead of {now} s: at most {} connections a second instead of {}",
+        "a port is held for {SHORTER} s instead of {now} s: at most {} connections a second instead of {}{}",
         figure(case.limit * now as f64 / f64::from(SHORTER)),
-        figure(case.limit)
+        figure(case.limit),
+        against_tried(case)
     );
     let step = Step::new(
         "less-time",
@@ -261,14 +301,22 @@ fn less_time(case: &Case<'_>) -> Option<Step> {
 }
 
 fn more_addresses(case: &Case<'_>) -> Option<Step> {
-    let effect = format!(
-        "each further one brings as many ports again: {} connections a second more",
-        figure(f64::from(case.usable) / hold(case))
+    let each = f64::from(case.usable) / hold(case);
+    let mut effect = format!(
+        "each further one brings as many ports again: {} connections a second more{}",
+        figure(each),
+        against_tried(case)
     );
+    // The limit is rounded to a tenth.
+    let lacking = case.tried().map(|(tried, _)| (tried - case.limit - 0.05) / each);
+    if let Some(lacking) = lacking.filter(|lacking| lacking.is_finite() && *lacking > 0.0) {
+        let number = lacking.ceil() as u64;
+        effect.push_str(&format!(", for which it takes up to {} more", count(number)));
+    }
     let summary = "use more source addresses, or more addresses or ports of the destination";
     Some(
         Step::new("more-addresses", summary, effect)
-            .configuration(case.owner(), Need::MoreSources)
+            .configuration(case.doer(), Need::MoreSources)
             .risk("peers that filter by address have to know the new ones"),
     )
 }
@@ -302,7 +350,7 @@ pub(super) fn no_help(case: &Case<'_>) -> Vec<Option<NoHelp>> {
             .flatten(),
         closed_there(case),
         recycle(view),
-        (case.destination.pool == Pool::Bind)
+        case.is_of_bind()
             .then(|| {
                 advice(
                     "SO_REUSEADDR",
@@ -339,6 +387,8 @@ fn why_no_reuse(case: &Case<'_>) -> Option<&'static str> {
         Some(
             "bind() chose the port before connect(); bind() never looks at tcp_tw_reuse, so TIME_WAIT blocks the port",
         )
+    } else if case.is_of_bind() {
+        Some("bind() never looks at tcp_tw_reuse: a port in TIME_WAIT is taken for it, whoever chose it")
     } else if reuse_would_help(case) {
         None
     } else if case.view.number("net.ipv4.tcp_timestamps") == Some(0) {
