@@ -314,6 +314,9 @@ impl View<'_> {
             }
             .forecast()
         });
+        // The timers of a full range may leave a moment's doubt; that no port is free leaves none.
+        let full = subject.reuse_after.is_none() && account.is_some_and(|account| account.free() == 0);
+        let ahead = |seconds: Option<f64>| if full { Some(0.0) } else { seconds.map(|s| round(s, 1)) };
         Destination {
             source: subject.source.clone(),
             destination: subject.destination.clone(),
@@ -329,8 +332,8 @@ impl View<'_> {
             trend: history.trend,
             closed_per_second: history.closed_per_second,
             limit_per_second: forecast.map(|forecast| round(forecast.limit, 1)),
-            seconds_to_half: forecast.and_then(|forecast| forecast.to_half).map(|s| round(s, 1)),
-            seconds_to_exhaustion: forecast.and_then(|forecast| forecast.to_exhaustion).map(|s| round(s, 1)),
+            seconds_to_half: ahead(forecast.and_then(|forecast| forecast.to_half)),
+            seconds_to_exhaustion: ahead(forecast.and_then(|forecast| forecast.to_exhaustion)),
             reusable: forecast.map_or(0, |forecast| forecast.reusable),
             pool: subject.inferred.pool,
             pool_how: subject.inferred.how.clone(),
