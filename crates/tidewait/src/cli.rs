@@ -90,7 +90,7 @@ pub struct Report {
     #[arg(long = "for", value_name = "SECONDS", value_parser = up_to_an_hour)]
     pub watch_for: Option<f64>,
     /// Trace for so many seconds first: who opens connections, who closes them first, whose the TIME_WAIT are. Needs root
-    /// and BPF. Ctrl-C ends it early
+    /// and BPF. Ctrl-C or SIGTERM ends it early
     #[arg(long, value_name = "SECONDS", value_parser = up_to_an_hour)]
     pub trace: Option<f64>,
     /// Say where the time went

@@ -14,10 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::thread::{CapabilitySet, capabilities};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tidewait_model::Limit;
 use tidewait_model::report::Host;
 use tidewait_model::trace::SCHEMA;
@@ -63,7 +62,7 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
     };
     let process = options.pid.map(Process::open).transpose()?;
     let filter = Filter::of(options, only)?;
-    let stop = interrupt::catch(&[SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
+    let stop = interrupt::catch()?;
     let wish = Wish {
         waiting: 0,
         events: (!options.summary).then(|| filter.telling()),
