@@ -264,13 +264,13 @@ pub struct Trace {
     #[arg(long, value_name = "NAME|PID|all")]
     pub netns: Option<String>,
     /// Print no events; at the end, a table by program and destination or service
-    #[arg(short, long, conflicts_with_all = ["with_summary", "count"])]
+    #[arg(short, long, group = "table", conflicts_with_all = ["with_summary", "count"])]
     pub summary: bool,
     /// Print events, and the table at the end
-    #[arg(short = 'S', long)]
+    #[arg(short = 'S', long, group = "table")]
     pub with_summary: bool,
     /// Rows of the table; 0 prints all. Default: 20; in JSON all
-    #[arg(long, value_name = "N", value_parser = rows, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", requires = "table", value_parser = rows, allow_negative_numbers = true)]
     pub top: Option<usize>,
 }
 
@@ -469,6 +469,14 @@ mod tests {
             let refused = Cli::try_parse_from(["tidewait"].into_iter().chain(call.split(' '))).unwrap_err();
             assert!(refused.to_string().contains(words), "{call}: {refused}");
         }
+    }
+
+    #[test]
+    fn rows_go_with_a_table() {
+        let trace =
+            |args: &[&str]| Cli::try_parse_from(["tidewait", "trace", "--top", "3"].iter().chain(args));
+        assert!(trace(&[]).unwrap_err().to_string().contains("--summary|--with-summary"));
+        assert!(trace(&["-s"]).is_ok() && trace(&["-S"]).is_ok());
     }
 
     #[test]
