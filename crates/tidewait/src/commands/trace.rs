@@ -8,7 +8,7 @@ mod process;
 mod summary;
 mod words;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -186,7 +186,7 @@ impl Session<'_> {
             let host = Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() };
             let begin = Begin { schema: SCHEMA.to_owned(), at: Clock::now(), host, limits };
             self.put(&Line::Begin(begin))?;
-            return Ok(self.flush()?);
+            return self.flush();
         }
         for limit in &limits {
             let remedy = limit.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
@@ -328,7 +328,7 @@ impl Session<'_> {
             }
             let (events, lost) = (self.printed, losses.events);
             self.put(&Line::End(End { at: Clock::now(), seconds, events, lost, limits, connections }))?;
-            return Ok(self.flush()?);
+            return self.flush();
         }
         if let Some(rows) = connections {
             if self.options.top == Some(0) {
@@ -366,14 +366,12 @@ impl Session<'_> {
     }
 
     /// Writes what was gathered, whole lines.
-    fn flush(&mut self) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
+    fn flush(&mut self) -> anyhow::Result<()> {
+        if !self.out.is_empty() {
+            output::bytes(&self.out)?;
+            self.out.clear();
         }
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(&self.out)?;
-        self.out.clear();
-        stdout.flush()
+        Ok(())
     }
 }
 
