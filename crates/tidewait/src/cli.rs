@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewait_diagnose::findings::KINDS;
+use tidewait_model::address::{AddressError, second_thought};
 use tidewait_model::{AddressFilter, State};
 use tidewait_surfaces::plugin::{self, Metric, Range};
 
@@ -81,7 +82,7 @@ pub struct Report {
     #[arg(long, value_name = "N", value_parser = rows, allow_negative_numbers = true)]
     pub top: Option<usize>,
     /// Only connections with this peer
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
     pub to: Option<AddressFilter>,
     /// Look for the processes behind the connections: always, never, or where something is wrong
     #[arg(long, value_enum, default_value_t = Owners::Near, num_args = 0..=1, default_missing_value = "always", require_equals = true)]
@@ -188,7 +189,7 @@ pub struct Check {
     #[arg(long, value_name = "NAME|PID|all")]
     pub netns: Option<String>,
     /// Only connections with this peer
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
     pub to: Option<AddressFilter>,
 }
 
@@ -251,10 +252,10 @@ pub struct Trace {
     #[arg(long, value_name = "NAME|UID", value_parser = named)]
     pub user: Option<String>,
     /// Only connections with this peer
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
     pub to: Option<AddressFilter>,
     /// Only connections with this local end
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
     pub from: Option<AddressFilter>,
     /// Only connections with this port at either end
     #[arg(long, value_name = "PORT", value_parser = port, allow_negative_numbers = true)]
@@ -349,6 +350,15 @@ fn up_to_an_hour(text: &str) -> Result<f64, String> {
 /// A whole number that lies in `range`; else `remedy` says what does.
 fn whole<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>, remedy: &str) -> Result<T, String> {
     text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| remedy.to_owned())
+}
+
+/// An address that was meant otherwise is told of where it is read: what was typed is not known any more later.
+fn end(text: &str) -> Result<AddressFilter, AddressError> {
+    let end = text.parse()?;
+    if let Some(thought) = second_thought(text) {
+        anstream::eprintln!("tidewait: {thought}");
+    }
+    Ok(end)
 }
 
 fn port(text: &str) -> Result<u16, String> {
