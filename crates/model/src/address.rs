@@ -87,6 +87,16 @@ impl fmt::Display for AddressFilter {
     }
 }
 
+/// What somebody may have meant by a bare IPv6 address: `fd99::2:80` is one, though hardly with `80` as its last group.
+/// `None` where nothing else can be meant.
+pub fn second_thought(text: &str) -> Option<String> {
+    text.parse::<Ipv6Addr>().ok()?;
+    let (host, digits) = text.rsplit_once(':')?;
+    host.parse::<Ipv6Addr>().ok()?;
+    let port = digits.parse::<u16>().ok().filter(|port| *port > 0)?;
+    Some(format!("{text} is taken as an address without a port; with a port write [{host}]:{port}"))
+}
+
 /// Why a `--to` value was refused; the text names the value and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError(String);
@@ -191,6 +201,23 @@ mod tests {
         ] {
             let error = filter(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_was_taken_for_a_part_of_the_address_is_thought_of() {
+        let words = "fd99::2:80 is taken as an address without a port; with a port write [fd99::2]:80";
+        assert_eq!(second_thought("fd99::2:80").as_deref(), Some(words));
+        for text in [
+            "fd99::2",
+            "::1",
+            "2001:db8::a:b",
+            "[fd99::2:80]",
+            "[fd99::2]:80",
+            "10.0.2.9:80",
+            "1:2:3:4:5:6:7:80",
+        ] {
+            assert_eq!(second_thought(text), None, "{text}");
         }
     }
 

@@ -1,7 +1,11 @@
 //! What can be typed: the one definition that parsing, help, man pages and completions are made from.
 
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewait_diagnose::findings::KINDS;
+use tidewait_model::address::{AddressError, second_thought};
 use tidewait_model::{AddressFilter, State};
 use tidewait_surfaces::plugin::{self, Metric, Range};
 
@@ -75,23 +79,23 @@ pub struct Report {
     #[arg(long, value_name = "NAME|PID|all")]
     pub netns: Option<String>,
     /// List so many destinations and services of a namespace; 0 lists all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = rows, allow_negative_numbers = true)]
     pub top: Option<usize>,
     /// Only connections with this peer
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
     pub to: Option<AddressFilter>,
     /// Look for the processes behind the connections: always, never, or where something is wrong
     #[arg(long, value_enum, default_value_t = Owners::Near, num_args = 0..=1, default_missing_value = "always", require_equals = true)]
     pub owners: Owners,
     /// Look again every so many seconds, and redraw
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = interval)]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = interval, allow_negative_numbers = true)]
     pub watch: Option<f64>,
     /// Watch the kernel's counters for so many seconds, to tell what grows from what was long ago
-    #[arg(long = "for", value_name = "SECONDS", value_parser = up_to_an_hour)]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = up_to_an_hour, allow_negative_numbers = true)]
     pub watch_for: Option<f64>,
     /// Trace for so many seconds first: who opens connections, who closes them first, whose the TIME_WAIT are. Needs root
-    /// and BPF. Ctrl-C ends it early
-    #[arg(long, value_name = "SECONDS", value_parser = up_to_an_hour)]
+    /// and BPF. Ctrl-C or SIGTERM ends it early
+    #[arg(long, value_name = "SECONDS", value_parser = up_to_an_hour, allow_negative_numbers = true)]
     pub trace: Option<f64>,
     /// Say where the time went
     #[arg(long)]
@@ -116,19 +120,19 @@ pub struct Capacity {
     #[command(flatten)]
     pub format: Format,
     /// Connections a second that are wanted; without it, it is what is computed
-    #[arg(long, value_name = "PER_SECOND")]
+    #[arg(long, value_name = "PER_SECOND", allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// Local ports of one source address; default: what this machine has
-    #[arg(long)]
+    #[arg(long, value_parser = how_many, allow_negative_numbers = true)]
     pub ports: Option<u32>,
     /// Seconds that a closed connection keeps its port; default: this machine's
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub time_wait: Option<f64>,
     /// Source addresses; default 1
-    #[arg(long)]
+    #[arg(long, value_parser = how_many, allow_negative_numbers = true)]
     pub sources: Option<u32>,
     /// Destination addresses and ports; default 1
-    #[arg(long)]
+    #[arg(long, value_parser = how_many, allow_negative_numbers = true)]
     pub destinations: Option<u32>,
     /// Ports and times of a known system or NAT gateway instead of this machine's
     #[arg(long, value_name = "NAME", value_parser = preset)]
@@ -168,11 +172,11 @@ pub struct Check {
     #[arg(long, value_name = "FINDING", value_parser = kind)]
     pub ignore: Vec<String>,
     /// Answer UNKNOWN after so many seconds
-    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = up_to_an_hour)]
+    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = up_to_an_hour, allow_negative_numbers = true)]
     pub timeout: f64,
     /// Watch the kernel's counters for so many seconds, to tell what is dropped now from what was long ago;
     /// default 1, or half the time-out if that is less
-    #[arg(long = "for", value_name = "SECONDS", value_parser = up_to_an_hour)]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = up_to_an_hour, allow_negative_numbers = true)]
     pub watch_for: Option<f64>,
     /// The machine that is meant; it has to be this one
     #[arg(short = 'H', long, value_name = "HOST")]
@@ -185,7 +189,7 @@ pub struct Check {
     #[arg(long, value_name = "NAME|PID|all")]
     pub netns: Option<String>,
     /// Only connections with this peer
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
     pub to: Option<AddressFilter>,
 }
 
@@ -221,10 +225,10 @@ pub struct Trace {
     #[command(flatten)]
     pub format: Format,
     /// End after so many seconds; default: on Ctrl-C
-    #[arg(long = "for", value_name = "SECONDS", value_parser = interval)]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = interval, allow_negative_numbers = true)]
     pub trace_for: Option<f64>,
     /// End after so many events
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = events, allow_negative_numbers = true)]
     pub count: Option<u64>,
     /// Only connect() and bind() that fail
     #[arg(long, conflicts_with_all = ["state", "all"])]
@@ -236,7 +240,7 @@ pub struct Trace {
     #[arg(long, conflicts_with = "state")]
     pub all: bool,
     /// Only this process; the trace ends with it
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    #[arg(long, value_name = "PID", value_parser = process, allow_negative_numbers = true)]
     pub pid: Option<u32>,
     /// Only this systemd unit; .service may be left out
     #[arg(long, value_name = "NAME", value_parser = named)]
@@ -248,26 +252,26 @@ pub struct Trace {
     #[arg(long, value_name = "NAME|UID", value_parser = named)]
     pub user: Option<String>,
     /// Only connections with this peer
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
     pub to: Option<AddressFilter>,
     /// Only connections with this local end
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
     pub from: Option<AddressFilter>,
     /// Only connections with this port at either end
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", value_parser = port, allow_negative_numbers = true)]
     pub port: Option<u16>,
     /// Only this network namespace: a name under /run/netns, a process number, 'host' or 'all'.
     /// Default: all when run on the host, else the one tidewait runs in
     #[arg(long, value_name = "NAME|PID|all")]
     pub netns: Option<String>,
     /// Print no events; at the end, a table by program and destination or service
-    #[arg(short, long, conflicts_with_all = ["with_summary", "count"])]
+    #[arg(short, long, group = "table", conflicts_with_all = ["with_summary", "count"])]
     pub summary: bool,
     /// Print events, and the table at the end
-    #[arg(short = 'S', long)]
+    #[arg(short = 'S', long, group = "table")]
     pub with_summary: bool,
     /// Rows of the table; 0 prints all. Default: 20; in JSON all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "table", value_parser = rows, allow_negative_numbers = true)]
     pub top: Option<usize>,
 }
 
@@ -325,7 +329,7 @@ pub struct LabRun {
     #[arg(long, conflicts_with = "json")]
     pub report: bool,
     /// Run so many at a time
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = jobs, allow_negative_numbers = true)]
     pub jobs: u8,
 }
 
@@ -341,6 +345,44 @@ fn up_to_an_hour(text: &str) -> Result<f64, String> {
         Ok(seconds) if (0.1..=3_600.0).contains(&seconds) => Ok(seconds),
         _ => Err("give seconds from 0.1 to 3600".to_owned()),
     }
+}
+
+/// A whole number that lies in `range`; else `remedy` says what does.
+fn whole<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>, remedy: &str) -> Result<T, String> {
+    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| remedy.to_owned())
+}
+
+/// An address that was meant otherwise is told of where it is read: what was typed is not known any more later.
+fn end(text: &str) -> Result<AddressFilter, AddressError> {
+    let end = text.parse()?;
+    if let Some(thought) = second_thought(text) {
+        anstream::eprintln!("tidewait: {thought}");
+    }
+    Ok(end)
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    whole(text, 1..=u16::MAX, "a port is a number from 1 to 65535")
+}
+
+fn process(text: &str) -> Result<u32, String> {
+    whole(text, 1..=4_194_304, "a process number is one from 1 to 4194304")
+}
+
+fn events(text: &str) -> Result<u64, String> {
+    whole(text, 1..=u64::MAX, "give a number of events from 1 on")
+}
+
+fn rows(text: &str) -> Result<usize, String> {
+    whole(text, 0..=usize::MAX, "give a number of rows, or 0 for all")
+}
+
+fn how_many(text: &str) -> Result<u32, String> {
+    whole(text, 0..=u32::MAX, "give a whole number from 1 on")
+}
+
+fn jobs(text: &str) -> Result<u8, String> {
+    whole(text, 1..=16, "give a number from 1 to 16")
 }
 
 /// States that an event can enter.
@@ -416,6 +458,35 @@ mod tests {
             let parsed = Cli::try_parse_from(command.split(' '));
             assert!(parsed.is_ok_and(|cli| matches!(cli.command, Some(Command::Trace(_)))), "{command}");
         }
+    }
+
+    #[test]
+    fn a_number_that_will_not_do_is_refused_by_its_own_option() {
+        for (call, words) in [
+            ("trace --for -1", "give seconds from 0.1 to 86400"),
+            ("trace --count -1", "give a number of events from 1 on"),
+            ("trace --pid -1", "a process number is one from 1 to 4194304"),
+            ("trace --port -1", "a port is a number from 1 to 65535"),
+            ("trace --port http", "a port is a number from 1 to 65535"),
+            ("trace --summary --top -1", "give a number of rows, or 0 for all"),
+            ("report --trace -1", "give seconds from 0.1 to 3600"),
+            ("report --for -0.5", "give seconds from 0.1 to 3600"),
+            ("--watch -1", "give seconds from 0.1 to 86400"),
+            ("capacity --ports -1", "give a whole number from 1 on"),
+            ("check -t -1", "give seconds from 0.1 to 3600"),
+            ("lab run all --jobs -1", "give a number from 1 to 16"),
+        ] {
+            let refused = Cli::try_parse_from(["tidewait"].into_iter().chain(call.split(' '))).unwrap_err();
+            assert!(refused.to_string().contains(words), "{call}: {refused}");
+        }
+    }
+
+    #[test]
+    fn rows_go_with_a_table() {
+        let trace =
+            |args: &[&str]| Cli::try_parse_from(["tidewait", "trace", "--top", "3"].iter().chain(args));
+        assert!(trace(&[]).unwrap_err().to_string().contains("--summary|--with-summary"));
+        assert!(trace(&["-s"]).is_ok() && trace(&["-S"]).is_ok());
     }
 
     #[test]

@@ -1,28 +1,31 @@
 //! Signals that end a wait rather than the program, so that what was seen until then can be told.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT};
+use anyhow::Context as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
+/// What ends a wait: Ctrl-C, `timeout` and `kill`, and a terminal that goes.
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 /// How late an interrupt may be noticed.
 const NAP: Duration = Duration::from_millis(20);
 
-/// A flag that the first of `signals` raises. From then on they do what they do by default; they do as well once somebody else
-/// has raised it. SIGHUP stays ignored where it was, by nohup.
+/// A flag that the first of the signals raises. From then on they do what they do by default; they do as well once somebody
+/// else has raised it. SIGHUP stays ignored where it was, by nohup.
 ///
 /// # Errors
 /// When a signal cannot be caught.
-pub fn catch(signals: &[i32]) -> io::Result<Arc<AtomicBool>> {
+pub fn catch() -> anyhow::Result<Arc<AtomicBool>> {
+    const CANNOT: &str = "cannot catch signals";
     let over = Arc::new(AtomicBool::new(false));
-    for signal in signals.iter().filter(|signal| **signal != SIGHUP || !is_ignored(SIGHUP)) {
+    for signal in SIGNALS.into_iter().filter(|signal| *signal != SIGHUP || !is_ignored(SIGHUP)) {
         // In this order: the first signal finds the flag down and raises it, a second one finds it up.
-        flag::register_conditional_default(*signal, Arc::clone(&over))?;
-        flag::register(*signal, Arc::clone(&over))?;
+        flag::register_conditional_default(signal, Arc::clone(&over)).context(CANNOT)?;
+        flag::register(signal, Arc::clone(&over)).context(CANNOT)?;
     }
     Ok(over)
 }
@@ -35,12 +38,12 @@ fn is_ignored(signal: i32) -> bool {
     mask & (1 << (signal - 1)) != 0
 }
 
-/// Waits for `time`, or until SIGINT comes. From then on SIGINT ends the program, as it does by default.
+/// Waits for `time`, or until one of the signals comes. From then on they end the program, as they do by default.
 ///
 /// # Errors
-/// When the signal cannot be caught.
-pub fn wait(time: Duration) -> io::Result<()> {
-    let over = catch(&[SIGINT])?;
+/// When a signal cannot be caught.
+pub fn wait(time: Duration) -> anyhow::Result<()> {
+    let over = catch()?;
     let begin = Instant::now();
     while !over.load(Ordering::Relaxed) {
         let left = time.saturating_sub(begin.elapsed());

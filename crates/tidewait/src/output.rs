@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use anstream::ColorChoice;
+use anyhow::Context as _;
 use serde::Serialize;
 use tidewait_surfaces::text::Page;
 
@@ -36,22 +37,24 @@ fn unicode_locale() -> bool {
     }
 }
 
-/// Writes text to stdout as it is.
-pub fn text(text: &str) -> io::Result<()> {
+/// Writes to stdout what is there already as it is to be.
+pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    // Without this it might be any other file that there is no space for.
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).context("cannot write to standard output")
+}
+
+/// Writes text to stdout as it is.
+pub fn text(text: &str) -> anyhow::Result<()> {
+    bytes(text.as_bytes())
 }
 
 /// Writes a value as JSON and a line end: indented for a person at a terminal or a single answer, one line
 /// for each of a stream.
 pub fn json(value: &impl Serialize, stream: bool) -> anyhow::Result<()> {
-    let mut bytes = if stream { serde_json::to_vec(value)? } else { serde_json::to_vec_pretty(value)? };
-    bytes.push(b'\n');
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(&bytes)?;
-    stdout.flush()?;
-    Ok(())
+    let mut line = if stream { serde_json::to_vec(value)? } else { serde_json::to_vec_pretty(value)? };
+    line.push(b'\n');
+    bytes(&line)
 }
 
 /// As much of a page as the terminal shows at once, so that its first lines, the verdict, do not scroll away; all
@@ -68,7 +71,7 @@ pub fn clip(page: &str) -> String {
 }
 
 /// Empties the terminal before a page is drawn again; parts pages by a line where it is none.
-pub fn redraw(first: bool) -> io::Result<()> {
+pub fn redraw(first: bool) -> anyhow::Result<()> {
     if io::stdout().is_terminal() {
         // Home, then clear to the end: no flicker, and what was scrolled away stays.
         text(if first { "\x1b[2J\x1b[H" } else { "\x1b[H\x1b[J" })

@@ -5,7 +5,7 @@ use tidewait_model::explain::Fact;
 use tidewait_model::report::{Destination, Namespace, Pool, Report, Severity};
 use tidewait_model::{State, Version};
 
-use crate::findings::words::{count, figure, pool_word, who};
+use crate::findings::words::{count, figure, pool_word, share, who};
 
 /// Something to look up in the report.
 #[derive(Clone, Copy, Debug)]
@@ -237,8 +237,7 @@ impl<'a> Look<'a> {
                 facts.push(fact(format!("{which}, closed here first"), count(side.here), meaning));
             }
             facts.extend(closed.by_owner.iter().take(3).map(|owner| {
-                let share = format!("{:.0} %", (owner.share * 100.0).floor());
-                fact(format!("closes first: {}", who(owner)), share, "of those, traced")
+                fact(format!("closes first: {}", who(owner)), share(owner.share), "of those, traced")
             }));
         }
         facts
@@ -343,7 +342,7 @@ fn word(severity: Severity) -> &'static str {
 fn filled(row: &Destination) -> String {
     match (row.ports_usable, row.fill) {
         (Some(usable), Some(fill)) => {
-            format!("{} of {} ports, {:.0} %", count(row.ports_used), count(usable), (fill * 100.0).floor())
+            format!("{} of {} ports, {}", count(row.ports_used), count(usable), share(fill))
         }
         _ => format!("{} ports", count(row.ports_used)),
     }

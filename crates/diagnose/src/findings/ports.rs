@@ -14,7 +14,7 @@ use tidewait_model::{Owner, OwnerBasis, State};
 
 use super::opener::{self, Opener, openers};
 use super::view::{Found, Ties, View};
-use super::words::{count, figure, pool_word};
+use super::words::{count, figure, pool_word, share};
 use crate::Kind;
 use crate::traced::{opened, sum};
 use refusals::{Refusal, Refusals};
@@ -254,10 +254,10 @@ fn known_of(case: &Case<'_>) -> Option<String> {
 fn evidence(case: &Case<'_>) -> Vec<String> {
     let destination = case.destination;
     let mut evidence = vec![format!(
-        "{} of {} usable ports are in use ({:.0} %), {} free",
+        "{} of {} usable ports are in use ({}), {} free",
         count(destination.ports_used),
         count(case.usable),
-        destination.fill.unwrap_or(0.0) * 100.0,
+        share(destination.fill.unwrap_or(0.0)),
         count(case.free)
     )];
     let states: Vec<String> = destination

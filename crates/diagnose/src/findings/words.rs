@@ -38,12 +38,23 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// Part of a whole in per cent, rounded down so that nearly all is not called all.
+/// Part of a whole in per cent, as [`share`] says it.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "0 %".to_owned();
     }
-    format!("{} %", u128::from(part) * 100 / u128::from(whole))
+    share(part as f64 / whole as f64)
+}
+
+/// A share in per cent, rounded, but nearly all is not called all, and hardly any not none. The pages say theirs by the same
+/// rule (`percent` in the numbers of surfaces).
+pub(crate) fn share(share: f64) -> String {
+    if share > 0.0 && share < 0.01 {
+        return "<1 %".to_owned();
+    }
+    // A half goes to the even number: then two shares of one whole make 100. What a division left at the end is no half less.
+    let hundredths = ((share * 1e8).round() / 1e6).round_ties_even() as u64;
+    format!("{} %", count(if share < 1.0 { hundredths.min(99) } else { hundredths }))
 }
 
 /// A number of things: `1 socket`, `2,000 sockets`.
@@ -102,6 +113,12 @@ mod tests {
     fn a_long_list_ends_with_how_many_more() {
         assert_eq!(listed(&["a", "b"], 3, 2), "a, b");
         assert_eq!(listed(&["a", "b", "c"], 2, 1_200), "a, b and 1,198 more");
-        assert_eq!((percent(999, 1_000), percent(1, 0)), ("99 %".to_owned(), "0 %".to_owned()));
+    }
+
+    #[test]
+    fn shares_are_rounded_but_only_all_is_all_and_only_none_is_none() {
+        let of_1000 = [0, 4, 104, 265, 735, 896, 999, 1_000].map(|part| percent(part, 1_000));
+        assert_eq!(of_1000, ["0 %", "<1 %", "10 %", "26 %", "74 %", "90 %", "99 %", "100 %"]);
+        assert_eq!(percent(1, 0), "0 %");
     }
 }

@@ -174,13 +174,29 @@ pub fn clean(text: &str) -> String {
         .collect()
 }
 
-/// `text` in lines of at most `width` columns, broken at spaces, or within a word that is wider than that. The
-/// first line has only `first` columns; it is empty if not even a word fits.
+/// What is not to be parted at the end of a line: words, and numbers with their `%`.
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match words.last_mut() {
+            Some(number) if word.starts_with('%') && number.ends_with(|c: char| c.is_ascii_digit()) => {
+                number.push(' ');
+                number.push_str(word);
+            }
+            _ => words.push(word.to_owned()),
+        }
+    }
+    words
+}
+
+/// `text` in lines of at most `width` columns, broken at spaces, or within a word that is wider than that, such as a long
+/// URL. The first line has only `first` columns; it is empty if not even a word fits.
 pub fn wrap(text: &str, first: usize, width: usize) -> Vec<String> {
     let text = clean(text);
     let mut lines = Vec::new();
     let mut line = String::new();
-    for mut word in text.split_whitespace() {
+    for word in words(&text) {
+        let mut word = word.as_str();
         loop {
             let room = if lines.is_empty() { first } else { width.max(1) };
             let space = usize::from(!line.is_empty());
@@ -251,6 +267,21 @@ mod tests {
         assert_eq!(wrap("one two three", 3, 9), ["one", "two three"]);
         assert_eq!(wrap("three", 2, 9), ["", "three"]);
         assert!(wrap("  ", 4, 4).is_empty());
+    }
+
+    #[test]
+    fn a_number_keeps_its_sign() {
+        assert_eq!(wrap("up to 49 %, traced", 8, 8), ["up to", "49 %,", "traced"]);
+        assert_eq!(wrap("(5 of 9, 55 %): of % 3", 12, 12), ["(5 of 9,", "55 %): of %", "3"]);
+        assert_eq!(wrap("100 % 2", 3, 3), ["100", " %", "2"]);
+    }
+
+    #[test]
+    fn a_url_is_cut_only_where_it_is_wider_than_a_line() {
+        let url = "https://example.org/a/b";
+        assert_eq!(wrap(&format!("see {url}"), 23, 23), ["see", url]);
+        assert_eq!(wrap(&format!("see {url}"), 12, 23), ["see", url]);
+        assert_eq!(wrap(&format!("see {url}"), 22, 22), ["see", "https://example.org/a/", "b"]);
     }
 
     #[test]

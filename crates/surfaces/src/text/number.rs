@@ -41,7 +41,8 @@ pub fn rate(per_second: f64) -> String {
     if tenths % 10.0 == 0.0 { format!("{:.0}", tenths / 10.0) } else { format!("{:.1}", tenths / 10.0) }
 }
 
-/// A share: `12 %`, `<1 %`. Rounded, but 100 % means full. `?` if it is none.
+/// A share: `12 %`, `<1 %`. Rounded, but 100 % means full. `?` if it is none. The findings say theirs by the same rule
+/// (`percent` in diagnose's words).
 pub fn percent(share: f64) -> String {
     if !share.is_finite() || share < 0.0 {
         return "?".to_owned();
@@ -49,7 +50,8 @@ pub fn percent(share: f64) -> String {
     if share > 0.0 && share < 0.01 {
         return "<1 %".to_owned();
     }
-    let hundredths = (share * 100.0).round() as u64;
+    // A half goes to the even number: then two shares of one whole make 100. What a division left at the end is no half less.
+    let hundredths = ((share * 1e8).round() / 1e6).round_ties_even() as u64;
     format!("{} %", count(if share < 1.0 { hundredths.min(99) } else { hundredths }))
 }
 
@@ -122,6 +124,16 @@ mod tests {
         let all: Vec<_> =
             [0.0, 0.004, 0.29, 0.528, 0.999, 1.0, 1.2, f64::INFINITY].into_iter().map(percent).collect();
         assert_eq!(all, ["0 %", "<1 %", "29 %", "53 %", "99 %", "100 %", "120 %", "?"]);
+    }
+
+    #[test]
+    fn two_shares_of_one_whole_make_a_hundred() {
+        for part in 10..=990 {
+            let [one, other] = [part, 1_000 - part].map(|part: u32| percent(f64::from(part) / 1_000.0));
+            let number = |text: &str| text.trim_end_matches(" %").parse::<u32>().unwrap();
+            let sum = number(&one) + number(&other);
+            assert_eq!(sum, 100, "{one} and {other}");
+        }
     }
 
     #[test]

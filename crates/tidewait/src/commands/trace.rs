@@ -8,16 +8,15 @@ mod process;
 mod summary;
 mod words;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::thread::{CapabilitySet, capabilities};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tidewait_model::Limit;
 use tidewait_model::report::Host;
 use tidewait_model::trace::SCHEMA;
@@ -55,7 +54,7 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
     let only = super::report::only(&found, &scope);
     let process = options.pid.map(Process::open).transpose()?;
     let filter = Filter::of(options, only)?;
-    let stop = interrupt::catch(&[SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
+    let stop = interrupt::catch()?;
     let wish = Wish {
         netns: only,
         waiting: 0,
@@ -180,7 +179,7 @@ impl Session<'_> {
             let host = Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() };
             let begin = Begin { schema: SCHEMA.to_owned(), at: Clock::now(), host, limits };
             self.put(&Line::Begin(begin))?;
-            return Ok(self.flush()?);
+            return self.flush();
         }
         for limit in &limits {
             let remedy = limit.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
@@ -322,7 +321,7 @@ impl Session<'_> {
             }
             let (events, lost) = (self.printed, losses.events);
             self.put(&Line::End(End { at: Clock::now(), seconds, events, lost, limits, connections }))?;
-            return Ok(self.flush()?);
+            return self.flush();
         }
         if let Some(rows) = connections {
             if self.options.top == Some(0) {
@@ -360,14 +359,12 @@ impl Session<'_> {
     }
 
     /// Writes what was gathered, whole lines.
-    fn flush(&mut self) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
+    fn flush(&mut self) -> anyhow::Result<()> {
+        if !self.out.is_empty() {
+            output::bytes(&self.out)?;
+            self.out.clear();
         }
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(&self.out)?;
-        self.out.clear();
-        stdout.flush()
+        Ok(())
     }
 }
 

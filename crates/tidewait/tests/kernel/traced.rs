@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tidewait_lab::{ChurnOptions, Host, Lab, NetNs, Path, Policy, Server, isolated, skip};
 
@@ -52,16 +53,15 @@ impl Tracing {
         Some(tracing)
     }
 
-    /// Whether it waits: from then on it catches SIGINT, the second of the signals.
+    /// Whether it waits: from then on it catches SIGINT, the second of the signals, and soon the others.
     fn traces(&self) -> bool {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.0.id())).unwrap_or_default();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 2 != 0)
     }
 
-    fn interrupt(&self) {
-        let kill = Command::new("kill").args(["-INT", &self.0.0.id().to_string()]).status();
-        assert!(kill.unwrap().success());
+    fn interrupt(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0.0), signal).unwrap();
     }
 
     fn output(&mut self) -> Output {
@@ -74,7 +74,7 @@ impl Tracing {
     /// The report of what was traced until now.
     fn end(mut self) -> Output {
         sleep(PAUSE);
-        self.interrupt();
+        self.interrupt(Signal::INT);
         self.output()
     }
 }
@@ -263,23 +263,26 @@ fn a_connect_that_finds_no_port_is_counted_with_its_program() {
 }
 
 #[test]
-fn one_interrupt_ends_the_wait_and_a_second_the_program() {
-    const NAME: &str = "traced::one_interrupt_ends_the_wait_and_a_second_the_program";
+fn one_signal_ends_the_wait_and_a_second_the_program() {
+    const NAME: &str = "traced::one_signal_ends_the_wait_and_a_second_the_program";
     isolated(NAME, || {
         let netns = NetNs::new().unwrap();
-        let Some(mut tracing) = Tracing::start(NAME, &netns, &["--watch=60"]) else { return };
-        tracing.interrupt();
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while line.last() != Some(&b'\n') {
-            tracing.0.0.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
-            line.push(byte[0]);
+        // Ctrl-C, and what `timeout` sends.
+        for signal in [Signal::INT, Signal::TERM] {
+            let Some(mut tracing) = Tracing::start(NAME, &netns, &["--watch=60"]) else { return };
+            tracing.interrupt(signal);
+            let mut line = Vec::new();
+            let mut byte = [0];
+            while line.last() != Some(&b'\n') {
+                tracing.0.0.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+                line.push(byte[0]);
+            }
+            let report: Value = serde_json::from_slice(&line).unwrap();
+            let traced = &only(&report)["traced"];
+            assert!(number(traced, "seconds") < 30.0, "{traced:#}");
+            tracing.interrupt(signal);
+            assert_eq!(tracing.output().status.signal(), Some(signal.as_raw()));
         }
-        let report: Value = serde_json::from_slice(&line).unwrap();
-        let traced = &only(&report)["traced"];
-        assert!(number(traced, "seconds") < 30.0, "{traced:#}");
-        tracing.interrupt();
-        assert_eq!(tracing.output().status.signal(), Some(2));
     });
 }
 

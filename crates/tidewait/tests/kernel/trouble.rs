@@ -50,6 +50,17 @@ fn every_command_has_a_man_page_also_those_below_others() {
 }
 
 #[test]
+fn a_full_disk_is_told_with_what_could_not_be_written() {
+    for args in [&["man"][..], &["capacity", "--presets", "--json"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = tidewait(args).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.starts_with("tidewait: cannot write to standard output: No space left"), "{said}");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let mut child = tidewait(&["man"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
