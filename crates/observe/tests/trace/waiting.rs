@@ -193,7 +193,8 @@ fn what_interrupts_a_system_call_is_counted_too() {
         let client = watch.counts(Direction::Outgoing, port);
         let server = watch.counts(Direction::Incoming, port);
         let unseen = elsewhere(port);
-        for other in [client.aborted_here, server.accepts, server.aborted_there] {
+        // A server may close before the reset is there.
+        for other in [client.aborted_here, server.accepts, server.closed()] {
             assert!(client.connects.abs_diff(other) <= unseen, "{client:?} {server:?}, {unseen} elsewhere");
         }
         client.connects
