@@ -204,7 +204,11 @@ fn a_master_that_accepts_is_not_blamed_for_what_its_workers_do_not_close() {
     // No end was seen: nobody is named, and nothing of 0 connections is promised.
     let master = incoming("nginx", 30_900, "10.0.0.5:443", Counts { accepts: 5_000, ..Counts::default() });
     let finding = server_of(30_000, Some(vec![master]));
-    assert!(finding.evidence[0].starts_with("while it was traced none was closed here first"), "{:?}", finding.evidence);
+    assert!(
+        finding.evidence[0].starts_with("while it was traced none was closed here first"),
+        "{:?}",
+        finding.evidence
+    );
     assert!(finding.remedies[0].effect.contains("256 bytes less"));
 }
 

@@ -54,7 +54,9 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
         figure(waiting as f64 * BYTES as f64 / 1e6)
     );
     let closing = match closer {
-        _ if second => "while it was traced the peers closed first: what waits here is from before".to_owned(),
+        _ if second => {
+            "while it was traced the peers closed first: what waits here is from before".to_owned()
+        }
         Some(closer) => format!(
             "{} closes first, {} times a second: who closes first keeps the TIME_WAIT",
             who(&closer.owner),
