@@ -123,9 +123,10 @@ static __always_inline u32 make(const struct flow_key *key)
 
 /*
  * The number of a flow's row; made if there is room, else that of a row for many, of the command or of its other
- * destinations: the key is then changed into that row's. 0: there is none.
+ * destinations: the key is then changed into that row's. 0: there is none. Not static: the verifier then looks through it once,
+ * not at each call.
  */
-static __noinline u32 row_of(struct flow_key *key)
+__noinline u32 row_of(struct flow_key *key)
 {
 	u32 found, many = 0;
 
@@ -155,14 +156,6 @@ static __noinline u32 row_of(struct flow_key *key)
 	return found | many;
 }
 
-/* For once, where it costs no time that counts. */
-static __noinline int locate_again(const struct sock *sk, u8 direction, struct place *at)
-{
-	if (sk && at)
-		locate(sk, direction, at);
-	return 0;
-}
-
 static __always_inline struct tally *tally_at(u32 row)
 {
 	struct flow *flow;
@@ -173,34 +166,37 @@ static __always_inline struct tally *tally_at(u32 row)
 }
 
 /*
- * The counts of a connection, for one of its owner: most often the row is remembered, and neither the place nor the row needs
- * to be looked for. A row that stands for many is not remembered: each time that it is counted there counts as a loss.
+ * The counts of a connection for `owner`. For the connection's own the row is remembered, and then neither the place nor the
+ * row needs to be looked for. A row that stands for many is not remembered: each time that it is counted there counts as a loss.
  */
-static __always_inline struct tally *tally_of(const struct sock *sk, struct connection *of, struct place *at)
+static __always_inline struct tally *tally_for(const struct sock *sk, struct connection *of, u32 owner,
+					       struct place *at)
 {
-	u32 row = of->row;
+	u32 own = owner == of->owner, row = own ? of->row : 0;
 
 	/* Who is told of it is told where. */
 	if (!row || settings.events)
 		locate(sk, of->direction, at);
 	if (!row) {
-		at->flow.owner = of->owner;
+		/* Scope, port, family and local address, which the row of many has not. */
+		word *key = (void *)&at->flow, told[] = { key[1], key[2], key[3] };
+
+		at->flow.owner = owner;
 		row = row_of(&at->flow);
-		if (!(row & MANY))
+		if (settings.events) {
+			key[1] = told[0];
+			key[2] = told[1];
+			key[3] = told[2];
+		}
+		if (own && !(row & MANY))
 			of->row = row;
-		else if (settings.events)
-			locate_again(sk, of->direction, at);
 	}
 	return tally_at(row);
 }
 
-/* The same for an owner who need not be the connection's. */
-static __always_inline struct tally *tally_for(const struct sock *sk, struct connection *of, u32 owner,
-					       struct place *at)
+static __always_inline struct tally *tally_of(const struct sock *sk, struct connection *of, struct place *at)
 {
-	struct connection other = { .owner = owner, .direction = of->direction };
-
-	return tally_of(sk, owner == of->owner ? of : &other, at);
+	return tally_for(sk, of, of->owner, at);
 }
 
 #endif
