@@ -56,7 +56,6 @@ int BPF_PROG(on_bind, struct pt_regs *regs, long result)
 {
 	struct story story = { .kind = REFUSED, .error = EADDRINUSE };
 	struct asked asked = {};
-	struct flow_key counted;
 	struct place at = {};
 	struct tally *tally;
 	struct sock *sk;
@@ -99,8 +98,7 @@ int BPF_PROG(on_bind, struct pt_regs *regs, long result)
 	at.flow.owner = story.owner = caller();
 	story.pool = asked.port ? BY_THE_PROGRAM : BY_BIND;
 	story.cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
-	counted = at.flow;
-	tally = tally_at(row_of(&counted));
+	tally = tally_at(row_of(&at.flow));
 	if (tally)
 		add(&tally->no_port, 1);
 	if (settings.events & (1 << REFUSED))

@@ -123,34 +123,35 @@ static __always_inline u32 make(const struct flow_key *key)
 
 /*
  * The number of a flow's row; made if there is room, else that of a row for many, of the command or of its other
- * destinations: the key is then changed into that row's. 0: there is none. Not static: the verifier then looks through it once,
- * not at each call.
+ * destinations. 0: there is none. Not static: the verifier then looks through it once, not at each call.
  */
-__noinline u32 row_of(struct flow_key *key)
+__noinline u32 row_of(const struct flow_key *flow)
 {
+	struct flow_key key; /* before 6.2 a map takes none that was passed here */
 	u32 found, many = 0;
 
-	if (!key)
+	if (!flow)
 		return 0;
-	found = find(key);
+	__builtin_memcpy(&key, flow, sizeof(key));
+	found = find(&key);
 	if (found)
 		return found;
 	if (ledger.flows >= settings.flow_limit - settings.flow_limit / 4) {
 		many = MANY;
 		add(&ledger.losses.flows, 1);
-		key->owner = merged(key->owner);
-		found = find(key);
+		key.owner = merged(key.owner);
+		found = find(&key);
 		if (!found && ledger.flows >= settings.flow_limit - settings.flow_limit / 8) {
-			key->port = 0;
-			key->scope = 0;
-			key->family = 0;
-			__builtin_memset(key->local, 0, 16);
-			__builtin_memset(key->remote, 0, 16);
-			found = find(key);
+			key.port = 0;
+			key.scope = 0;
+			key.family = 0;
+			__builtin_memset(key.local, 0, 16);
+			__builtin_memset(key.remote, 0, 16);
+			found = find(&key);
 		}
 	}
 	if (!found)
-		found = make(key);
+		found = make(&key);
 	if (!found)
 		add(&ledger.losses.counts, 1);
 	return found | many;
@@ -178,16 +179,8 @@ static __always_inline struct tally *tally_for(const struct sock *sk, struct con
 	if (!row || settings.events)
 		locate(sk, of->direction, at);
 	if (!row) {
-		/* Scope, port, family and local address, which the row of many has not. */
-		word *key = (void *)&at->flow, told[] = { key[1], key[2], key[3] };
-
 		at->flow.owner = owner;
 		row = row_of(&at->flow);
-		if (settings.events) {
-			key[1] = told[0];
-			key[2] = told[1];
-			key[3] = told[2];
-		}
 		if (own && !(row & MANY))
 			of->row = row;
 	}

@@ -77,7 +77,7 @@ static __always_inline int is_owner(const struct owner *owner, const struct owne
 /* The number of the owner with this key; one is made if there is room. 0: there is none. */
 static __always_inline u32 number_of(struct owner_key *key, struct task_struct *task)
 {
-	struct owner owner = {}, *kept;
+	struct owner *kept;
 	u32 *guess = &recent_owners[key->tgid % (1 << RECENT_BITS)];
 	u32 number = *guess, *known;
 
@@ -97,12 +97,11 @@ static __always_inline u32 number_of(struct owner_key *key, struct task_struct *
 	if (!kept)
 		return 0;
 	/* Filled in before it can be found. */
-	owner.cgroup = key->cgroup;
-	owner.since = bpf_ktime_get_ns();
-	owner.tgid = key->tgid;
-	owner.uid = key->uid;
-	__builtin_memcpy(owner.command, key->command, COMMAND);
-	__builtin_memcpy(kept, &owner, sizeof(owner));
+	kept->cgroup = key->cgroup;
+	kept->since = bpf_ktime_get_ns();
+	kept->tgid = key->tgid;
+	kept->uid = key->uid;
+	__builtin_memcpy(kept->command, key->command, COMMAND);
 	if (bpf_map_update_elem(&owner_numbers, key, &number, BPF_NOEXIST)) {
 		/* Another processor was faster; this number stays unused. */
 		kept->since = 0;
