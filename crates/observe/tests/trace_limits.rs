@@ -12,7 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
@@ -22,7 +23,7 @@ use tidewait_model::observation::Hides;
 use tidewait_model::report::Pool;
 use tidewait_model::trace::{Counts, Direction, Flow};
 use tidewait_observe::procfs::Membership;
-use tidewait_observe::trace::{Bounds, Kind, Kinds, Telling, Tracer, Wish};
+use tidewait_observe::trace::{Bounds, Event, Kind, Kinds, Telling, Tracer, Wish};
 
 /// A tracer and a namespace to try it in; what else the machine does is in other namespaces.
 struct Bench {
@@ -74,6 +75,14 @@ fn bounded(bounds: Bounds) -> Wish {
     Wish { waiting: 1_024, bounds, ..Wish::default() }
 }
 
+/// Waits a while for what the kernel does by itself, on a busy or emulated machine.
+fn until(mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(15);
+    while !done() && Instant::now() < end {
+        sleep(Duration::from_millis(20));
+    }
+}
+
 fn everywhere() -> TcpListener {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap()
 }
@@ -109,14 +118,16 @@ fn what_is_counted_without_its_name_is_told_with_it() {
     let wish = Wish { events: Some(telling), ..bounded(Bounds { flows: 16, ..Bounds::default() }) };
     let Some((mut bench, ())) = Bench::start(&wish, || ()) else { return };
     bench.netns.run(|| connect_to(&everywhere(), 300)).unwrap();
-    let mut told = HashMap::new();
-    bench
-        .tracer
-        .poll(Duration::ZERO, &mut |event| {
+    let (mut told, mut waiting) = (HashMap::new(), 0);
+    until(|| {
+        let mut tell = |event: &Event| {
             let other = if event.direction == Direction::Outgoing { event.remote } else { Some(event.local) };
             *told.entry((event.kind, event.direction, other.unwrap().address.to_string())).or_insert(0) += 1;
-        })
-        .unwrap();
+            waiting += u32::from(event.kind == Kind::TimeWait);
+        };
+        bench.tracer.poll(Duration::ZERO, &mut tell).unwrap();
+        waiting == 300
+    });
     assert!(bench.tracer.losses().destinations > 0);
     let once = |kind, direction| {
         let all = (0..300_u16).map(u16::to_be_bytes);
@@ -183,6 +194,8 @@ fn time_wait_forgotten_for_younger_ones_is_counted() {
     let wish = Wish { waiting: 64, ..Wish::default() };
     let Some((mut bench, ())) = Bench::start(&wish, || ()) else { return };
     bench.netns.run(|| connect_to(&everywhere(), 400)).unwrap();
+    // The last packets may be on their way yet.
+    until(|| bench.sum(Direction::Outgoing).time_wait == 400);
     let picture = bench.tracer.picture().unwrap();
     assert!(picture.waiting.len() <= 64, "{}", picture.waiting.len());
     assert!(picture.losses.waiting >= 336, "{:?}", picture.losses);
@@ -272,7 +285,7 @@ fn bind_that_finds_no_port_is_counted_and_nothing_else_is() {
         .unwrap();
     assert_eq!(taken, 2);
     let mut told = Vec::new();
-    let mut tell = |event: &tidewait_observe::trace::Event| {
+    let mut tell = |event: &Event| {
         told.push((event.local.port, event.pool, event.error));
         assert_eq!((event.remote, event.direction), (None, Direction::Bind));
     };
@@ -314,7 +327,7 @@ impl Drop for Groups {
                 if fs::remove_dir(path).is_ok() {
                     break;
                 }
-                std::thread::sleep(Duration::from_millis(10));
+                sleep(Duration::from_millis(10));
             }
         }
     }
