@@ -6,7 +6,8 @@ use tidewait_model::report::Pool;
 use tidewait_model::trace::Flow;
 
 use super::ports::{destination, occupancy};
-use super::traced::{bind, counts, outgoing, report, traced};
+use super::traced::{bind, counts, outgoing, report};
+use super::traced_ports::with_row;
 use super::*;
 
 const TO: &str = "10.0.2.9:9100";
@@ -25,15 +26,7 @@ fn holding(source: &str, held: u32, flows: Vec<Flow>) -> NamespaceFacts {
         owners: vec![owner("holder", 11)],
         ..destination(TO, occupancy(&[], held, 42_000, 1))
     };
-    facts.census.sources = vec![Source {
-        address: row.source,
-        occupancy: row.occupancy.clone(),
-        destinations: 1,
-        parity: [0, 0],
-    }];
-    facts.census.destinations = vec![row];
-    traced(&mut facts, flows);
-    facts
+    with_row(facts, row, flows)
 }
 
 /// victim[22] is refused a port of `at`, while holder[11] connects from `from`.

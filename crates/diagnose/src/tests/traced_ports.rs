@@ -13,8 +13,15 @@ const TO: &str = "10.0.2.9:3306";
 
 /// The host with one destination, and what was traced.
 pub(super) fn one(occupancy: Occupancy, flows: Vec<Flow>) -> NamespaceFacts {
-    let mut facts = host();
-    let row = destination(TO, occupancy);
+    with_row(host(), destination(TO, occupancy), flows)
+}
+
+/// The same facts with this one destination, and what was traced.
+pub(super) fn with_row(
+    mut facts: NamespaceFacts,
+    row: tidewait_model::Destination,
+    flows: Vec<Flow>,
+) -> NamespaceFacts {
     facts.census.sources = vec![Source {
         address: row.source,
         occupancy: row.occupancy.clone(),
