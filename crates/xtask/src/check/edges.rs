@@ -10,12 +10,13 @@ use crate::workspace::Workspace;
 const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("tidewait-model", &[], &[]),
     ("tidewait-observe", &["tidewait-model"], &["tidewait-lab"]),
+    ("tidewait-act", &["tidewait-model"], &[]),
     ("tidewait-diagnose", &["tidewait-model"], &[]),
     ("tidewait-surfaces", &["tidewait-model"], &[]),
     ("tidewait-lab", &["tidewait-model"], &[]),
     (
         "tidewait",
-        &["tidewait-model", "tidewait-observe", "tidewait-diagnose", "tidewait-surfaces", "tidewait-lab"],
+        &["tidewait-model", "tidewait-observe", "tidewait-diagnose", "tidewait-surfaces", "tidewait-lab", "tidewait-act"],
         &[],
     ),
     ("xtask", &["tidewait-model", "tidewait-surfaces", "tidewait-diagnose", "tidewait-lab"], &[]),
