@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -277,6 +277,18 @@ fn all_threads_are_followed() {
 }
 
 #[test]
+fn a_thread_that_becomes_a_program_is_followed() {
+    let test = "a_thread_that_becomes_a_program_is_followed";
+    let scratch = Scratch::new("execs");
+    let mut command = helper("execs_beside_other_threads", &scratch.0);
+    let Some(walked) = walk(test, &mut command, &scratch.here(Plan::watch())) else { return };
+    assert_eq!(scratch.told(&walked.calls), ["open e", "write e"].map(String::from));
+    assert_eq!(walked.status.code(), Some(5));
+    let walked = walk(test, &mut command, &scratch.here(Plan::kill(1))).unwrap();
+    assert_eq!((walked.status.signal(), scratch.read("e").as_deref()), (Some(libc::SIGKILL), Some("")));
+}
+
+#[test]
 fn runs_at_the_same_time_do_not_disturb_each_other() {
     let test = "runs_at_the_same_time_do_not_disturb_each_other";
     if walk(test, &mut Command::new("true"), &Plan::watch()).is_none() {
@@ -393,6 +405,15 @@ fn many_threads() {
             scope.spawn(move || fs::write(directory.join(format!("t{number}")), "x").unwrap());
         }
     });
+}
+
+/// No test: a program with several threads, of which one, not the first, makes it another program.
+#[test]
+fn execs_beside_other_threads() {
+    let Some(directory) = std::env::var_os(HELPER_WORKS_IN).map(PathBuf::from) else { return };
+    thread::spawn(|| thread::sleep(Duration::from_secs(100)));
+    let failed = Command::new("sh").args(["-c", "echo x > e; exit 5"]).current_dir(directory).exec();
+    panic!("{failed}");
 }
 
 /// No test: a program that starts another as the standard library does, and writes a file.

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "ptrace, and waiting for what one thread traces, have no safe wrapper")]
 
 use std::io;
-use std::mem::{offset_of, size_of};
+use std::mem::size_of;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
@@ -147,13 +147,13 @@ pub(super) const ARCHITECTURE: Option<u32> = if cfg!(all(target_arch = "x86_64",
 /// At the entry: the call is not to be made.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn leave_out(thread: pid_t) -> io::Result<()> {
-    poke_user(thread, offset_of!(libc::user_regs_struct, orig_rax), -1)
+    poke_user(thread, std::mem::offset_of!(libc::user_regs_struct, orig_rax), -1)
 }
 
 /// At the exit: what the program is to see as the call's result.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn set_result(thread: pid_t, result: i64) -> io::Result<()> {
-    poke_user(thread, offset_of!(libc::user_regs_struct, rax), result)
+    poke_user(thread, std::mem::offset_of!(libc::user_regs_struct, rax), result)
 }
 
 #[cfg(target_arch = "x86_64")]
