@@ -56,6 +56,19 @@ pub enum Error {
         /// Seconds it took, all told.
         seconds: f64,
     },
+
+    /// A program did not end in the time it was given.
+    #[error(
+        "{what} had not ended after {seconds:.1} s and was killed; the last change it went for was {last}"
+    )]
+    TooLong {
+        /// The program.
+        what: String,
+        /// Seconds it was given.
+        seconds: f64,
+        /// The last of its calls that counted, in words.
+        last: String,
+    },
 }
 
 /// Gives a bare kernel error its operation and subject.

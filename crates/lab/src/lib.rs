@@ -25,6 +25,7 @@ mod actor;
 mod churn;
 mod conntrack;
 mod error;
+pub mod faults;
 mod fill;
 mod half_open;
 mod held;
