@@ -11,6 +11,7 @@ mod kind;
 mod namespace;
 pub mod programs;
 pub mod traced;
+pub mod tune;
 
 pub use kind::Kind;
 use tidewait_model::Observation;

@@ -18,6 +18,7 @@ pub mod report;
 pub mod scenario;
 pub mod state;
 pub mod trace;
+pub mod tune;
 
 pub use address::{AddressFilter, Endpoint};
 pub use census::{Census, Destination, Incoming, Listener, Occupancy, Source};

@@ -13,6 +13,7 @@ use crate::machine::Process;
 use crate::observation::{Growth, Limit, Owner, Timing};
 use crate::state::StateCounts;
 use crate::trace::{Direction, Program};
+use crate::tune::Assignment;
 
 /// The value of [`Report::schema`].
 pub const SCHEMA: &str = "tidewait.report/1";
@@ -401,6 +402,9 @@ pub struct Remedy {
     pub effect: String,
     /// What it may cost.
     pub risk: String,
+    /// The settings that it sets, in this order; what `tidewait tune plan` takes up.
+    #[serde(default)]
+    pub changes: Vec<Assignment>,
     /// What to write into the configuration of the program, where that is known.
     #[serde(default)]
     pub configuration: Vec<Configuration>,

@@ -115,6 +115,7 @@ pub fn remedy(rank: u32, id: &str, summary: &str, command: Option<&str>, effect:
         command: command.map(str::to_owned),
         effect: effect.to_owned(),
         risk: risk.to_owned(),
+        changes: vec![],
         configuration: vec![],
     }
 }

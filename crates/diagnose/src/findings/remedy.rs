@@ -1,7 +1,10 @@
 //! One thing to do, built step by step; and popular advice that does nothing.
 
+use std::fmt::Display;
+
 use tidewait_model::Owner;
 use tidewait_model::report::{Configuration, NoHelp, Remedy};
+use tidewait_model::tune::Assignment;
 
 use super::view::View;
 use super::words::who;
@@ -19,6 +22,7 @@ impl Step {
             id: id.to_owned(),
             summary: summary.into(),
             command: None,
+            changes: Vec::new(),
             effect: effect.into(),
             risk: String::new(),
             configuration: Vec::new(),
@@ -28,6 +32,37 @@ impl Step {
     pub(crate) fn command(mut self, command: Option<String>) -> Step {
         self.0.command = command;
         self
+    }
+
+    /// Settings that it sets in the namespace, in this order.
+    pub(crate) fn sets<V: Display>(
+        mut self,
+        view: &View<'_>,
+        changes: impl IntoIterator<Item = (&'static str, V)>,
+    ) -> Step {
+        self = self.changes(changes);
+        let command = self.writes();
+        self.command(view.inside(&command))
+    }
+
+    /// Settings that it sets on the host, in this order: the machine has one value of each.
+    pub(crate) fn sets_on_host<V: Display>(
+        mut self,
+        changes: impl IntoIterator<Item = (&'static str, V)>,
+    ) -> Step {
+        self = self.changes(changes);
+        let command = self.writes();
+        self.command(Some(command))
+    }
+
+    fn changes<V: Display>(mut self, changes: impl IntoIterator<Item = (&'static str, V)>) -> Step {
+        self.0.changes = changes.into_iter().map(|(name, value)| Assignment::new(name, value)).collect();
+        self
+    }
+
+    fn writes(&self) -> String {
+        let all: Vec<String> = self.0.changes.iter().map(Assignment::to_string).collect();
+        format!("sysctl -w {}", all.join(" "))
     }
 
     pub(crate) fn risk(mut self, risk: impl Into<String>) -> Step {

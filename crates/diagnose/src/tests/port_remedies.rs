@@ -57,7 +57,7 @@ fn a_wider_range_is_reckoned_and_keeps_clear_of_services() {
     assert_eq!(
         wider.command.as_deref(),
         Some(
-            "sysctl -w net.ipv4.ip_local_reserved_ports=\"11211,33000-33009\" net.ipv4.ip_local_port_range=\"10240 65535\""
+            "sysctl -w net.ipv4.ip_local_reserved_ports=11211,33000-33009 net.ipv4.ip_local_port_range=\"10240 65535\""
         )
     );
     // Ten reserved before, and one port bound by the service that is now reserved.

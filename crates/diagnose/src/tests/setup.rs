@@ -20,7 +20,7 @@ fn a_service_in_the_port_range_is_to_be_reserved_beside_what_is_reserved_already
     assert!(finding.summary.contains("2 services"), "{}", finding.summary);
     assert_eq!(
         remedy(finding, "reserve-ports").command.as_deref(),
-        Some("sysctl -w net.ipv4.ip_local_reserved_ports=\"33000-33009,40000-40001,50000\"")
+        Some("sysctl -w net.ipv4.ip_local_reserved_ports=33000-33009,40000-40001,50000")
     );
     let mut outside = host();
     in_range(&mut outside, &[443, 8_080, 61_000]);

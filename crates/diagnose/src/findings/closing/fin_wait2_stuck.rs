@@ -210,7 +210,7 @@ fn shorter(view: &View<'_>, group: &Lingering) -> Option<Step> {
                 count(group.sockets)
             ),
         );
-        step.command(view.sysctl("net.ipv4.tcp_fin_timeout", SHORTER))
+        step.sets(view, [("net.ipv4.tcp_fin_timeout", SHORTER)])
             .risk("a peer that answers later than that gets a reset")
     })
 }

@@ -70,7 +70,7 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
         format!("raise net.ipv4.tcp_max_orphans to {more}"),
         format!("{} to {} orphans; {} are there now", count(most), count(more), count(orphans)),
     )
-    .command(Some(format!("sysctl -w net.ipv4.tcp_max_orphans={more}")))
+    .sets_on_host([("net.ipv4.tcp_max_orphans", more)])
     .risk("each may hold up to 64 KiB of memory that cannot be swapped out (ip-sysctl)");
     let find = Step::new(
         "find-the-silence",
@@ -120,7 +120,7 @@ fn fewer_retries(view: &View<'_>) -> Option<Step> {
             "give orphans up earlier: net.ipv4.tcp_orphan_retries = 5, in each namespace that has them",
             "a silent peer is given up after 13 s at the least (8 retries: 102 s)",
         )
-        .command(view.sysctl("net.ipv4.tcp_orphan_retries", 5))
+        .sets(view, [("net.ipv4.tcp_orphan_retries", 5)])
         .risk("on a path that fails for longer than that, the end of what was sent is lost")
     })
 }

@@ -175,7 +175,7 @@ fn fewer_retries(view: &View<'_>, group: &Lingering, windows: bool) -> Option<St
                 count(group.sockets)
             ),
         );
-        step.command(view.sysctl("net.ipv4.tcp_orphan_retries", FEWER))
+        step.sets(view, [("net.ipv4.tcp_orphan_retries", FEWER)])
             .risk("on a path that fails for longer than that, the end of what was sent is lost")
     })
 }

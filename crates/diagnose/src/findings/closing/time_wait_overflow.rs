@@ -85,7 +85,7 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
             figure(wanted as f64 * BYTES_WITH_PORT as f64 / 1e6)
         ),
     )
-    .command(view.sysctl("net.ipv4.tcp_max_tw_buckets", wanted))
+    .sets(view, [("net.ipv4.tcp_max_tw_buckets", wanted)])
     .risk("memory, as said; a dump of all sockets takes longer");
     let reuse = Step::new(
         "reuse-connections",

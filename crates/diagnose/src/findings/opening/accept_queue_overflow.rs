@@ -247,7 +247,7 @@ fn longer_queue(view: &View<'_>, listener: Option<&Listener>) -> Option<Step> {
         )
     };
     let binds = Limit::of(view, listener);
-    let (summary, command, to) = match binds {
+    let (summary, change, to) = match binds {
         Limit::Backlog(most) => (
             format!(
                 "raise the backlog that the program gives to listen(), at most to net.core.somaxconn = {most}"
@@ -262,18 +262,20 @@ fn longer_queue(view: &View<'_>, listener: Option<&Listener>) -> Option<Step> {
             format!(
                 "raise net.core.somaxconn to {wanted}, and the backlog of the program if that is shorter; then let it listen anew"
             ),
-            view.sysctl("net.core.somaxconn", wanted),
+            Some(("net.core.somaxconn", wanted)),
             wanted,
         ),
         Limit::Unknown => return None,
     };
     (to > now).then(|| {
-        Step::new("longer-queue", summary, effect(to))
-            .configuration_or_hint(listener.owners.first(), Need::LongerBacklog)
-            .command(command)
-            .risk(
-                "clients wait longer before they notice; takes effect when the program calls listen() again",
-            )
+        let step = Step::new("longer-queue", summary, effect(to));
+        let step = match change {
+            Some(change) => step.sets(view, [change]),
+            None => step,
+        };
+        step.configuration_or_hint(listener.owners.first(), Need::LongerBacklog).risk(
+            "clients wait longer before they notice; takes effect when the program calls listen() again",
+        )
     })
 }
 

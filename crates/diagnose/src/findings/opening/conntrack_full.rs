@@ -126,7 +126,7 @@ fn larger(most: u64) -> Step {
             figure(most as f64 * BYTES / 1e6)
         ),
     )
-    .command(Some(format!("sysctl -w net.netfilter.nf_conntrack_max={wanted}")))
+    .sets_on_host([("net.netfilter.nf_conntrack_max", wanted)])
     .risk("longer chains in the hash table: raise nf_conntrack_buckets too")
 }
 
@@ -138,6 +138,6 @@ fn shorter(view: &View<'_>, now: u64) -> Option<Step> {
             format!("forget closed connections earlier: {name} = {SHORTER}"),
             format!("entries of closed connections stay for {SHORTER} s instead of {now} s, so that at most {SHORTER} of {now} of those remain; how many of the entries are of closed ones was not seen"),
         );
-        step.command(view.sysctl(name, SHORTER)).risk("late segments of a closed connection count as invalid; it holds for new entries")
+        step.sets(view, [(name, SHORTER)]).risk("late segments of a closed connection count as invalid; it holds for new entries")
     })
 }

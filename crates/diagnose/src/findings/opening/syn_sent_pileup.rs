@@ -287,7 +287,7 @@ fn fewer_retries(view: &View<'_>, hang_now: f64) -> Option<Step> {
                 duration(hang_now)
             ),
         );
-        step.command(view.sysctl("net.ipv4.tcp_syn_retries", FEWER))
+        step.sets(view, [("net.ipv4.tcp_syn_retries", FEWER)])
             .risk("holds for every destination; a path that loses much gets fewer tries")
     })
 }

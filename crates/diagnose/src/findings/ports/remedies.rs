@@ -183,10 +183,11 @@ fn wider_range(case: &Case<'_>) -> Option<Step> {
         .filter(|port| added(port) && !reserved.contains(*port))
         .collect();
     let more = added_ports(case, wider, present)?;
-    let range = format!("net.ipv4.ip_local_port_range=\"{} {}\"", wider.low, wider.high);
-    let (command, risk) = match listening.iter().next() {
+    const RANGE: &str = "net.ipv4.ip_local_port_range";
+    let range = (RANGE, format!("{} {}", wider.low, wider.high));
+    let (changes, risk) = match listening.iter().next() {
         None => (
-            format!("sysctl -w {range}"),
+            vec![range],
             "nothing listens in the added ports now; a service that starts later on one of them may find it taken"
                 .to_owned(),
         ),
@@ -194,7 +195,7 @@ fn wider_range(case: &Case<'_>) -> Option<Step> {
             let mut merged = reserved;
             merged.union(&listening);
             (
-                format!("sysctl -w net.ipv4.ip_local_reserved_ports=\"{merged}\" {range}"),
+                vec![("net.ipv4.ip_local_reserved_ports", merged.to_string()), range],
                 format!(
                     "services listen on {} of the added ports (the first is {first}): the command reserves them first, so \
                      that they are free after a restart of the service",
@@ -212,7 +213,7 @@ fn wider_range(case: &Case<'_>) -> Option<Step> {
         against_tried(case)
     );
     let summary = format!("widen net.ipv4.ip_local_port_range to {} {}", wider.low, wider.high);
-    Some(Step::new("wider-range", summary, effect).command(case.view.inside(&command)).risk(risk))
+    Some(Step::new("wider-range", summary, effect).sets(case.view, changes).risk(risk))
 }
 
 /// Ports that a connection gains by the wider range: those that are neither reserved nor bound.
@@ -273,7 +274,7 @@ fn tw_reuse(case: &Case<'_>) -> Option<Step> {
         "let connect() take over sockets in TIME_WAIT: net.ipv4.tcp_tw_reuse = 1",
         effect,
     );
-    Some(step.command(case.view.sysctl("net.ipv4.tcp_tw_reuse", 1)).risk(risk))
+    Some(step.sets(case.view, [("net.ipv4.tcp_tw_reuse", 1)]).risk(risk))
 }
 
 /// A shorter TIME_WAIT, on the kernels that have a setting for it.
@@ -295,7 +296,7 @@ fn less_time(case: &Case<'_>) -> Option<Step> {
         effect,
     );
     Some(
-        step.command(case.view.sysctl("net.ipv4.tcp_tw_timeout", SHORTER))
+        step.sets(case.view, [("net.ipv4.tcp_tw_timeout", SHORTER)])
             .risk("late segments of an old connection can reach a new one; sockets already in TIME_WAIT keep their time"),
     )
 }

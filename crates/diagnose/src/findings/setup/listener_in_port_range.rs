@@ -66,7 +66,7 @@ pub(super) fn check(view: &View<'_>) -> Option<Found> {
         format!("reserve {}: net.ipv4.ip_local_reserved_ports = {merged}", if number == 1 { "the port" } else { "the ports" }),
         "connect() and bind(port 0) leave them out also while the service is down; they are lost to connect() already",
     )
-    .command(view.sysctl("net.ipv4.ip_local_reserved_ports", format!("\"{merged}\"")))
+    .sets(view, [("net.ipv4.ip_local_reserved_ports", merged.to_string())])
     .risk("the setting is one list: the command keeps what is in it now; a service that takes any free port needs none of this");
     let subject = if number == 1 { (*first).clone() } else { format!("{} listening ports", count(number)) };
     Some(

@@ -1,0 +1,381 @@
+//! Changes of settings under the journal: made, confirmed, undone.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+use tidewait_model::tune::{Deadline, Entry, NamespaceId, State, Undoing, Was};
+
+use crate::journal::{Journal, JournalError, Record, holds};
+use crate::kernel::Kernel;
+use crate::transition::{Cause, Failed, Step, carry_out, same};
+
+/// What is to be changed, where, and by whom.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The plan's id.
+    pub plan: String,
+    /// Where the plan came from.
+    pub from: String,
+    /// The namespace that the calling thread is in.
+    pub namespace: NamespaceId,
+    /// The boot, as /proc/sys/kernel/random/boot_id says.
+    pub boot: String,
+    /// Who it is for.
+    pub by: String,
+    /// Settings with the value that they have to have, and the one they are to get.
+    pub changes: Vec<Was>,
+    /// How long there is to confirm it; `None`: it need not be.
+    pub confirm_within: Option<Duration>,
+}
+
+/// Why a change was not made, or not undone.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A setting is not what it was when the change was planned.
+    #[error("{}; nothing was changed: make a new plan", list(.0))]
+    Moved(Vec<Cause>),
+    /// A setting is in the hands of a change that nobody has confirmed yet.
+    #[error(
+        "{setting} is part of change {number}, which waits to be confirmed: `tidewait tune confirm {number}` or `tidewait tune \
+         rollback {number}` first; nothing was changed"
+    )]
+    Waiting {
+        /// The setting.
+        setting: String,
+        /// The entry.
+        number: u64,
+    },
+    /// Whoever was to undo it in time could not be started.
+    #[error("nobody could be started to undo it in time: {0}; nothing was changed")]
+    Unguarded(String),
+    /// A setting could not be set, and all is as it was before.
+    #[error("{0}; all settings are as they were before")]
+    Failed(Cause),
+    /// A setting could not be set, and others could not be brought back.
+    #[error("{failed}; `tidewait tune rollback {number}` tries again")]
+    Between {
+        /// What failed.
+        failed: Failed,
+        /// The entry.
+        number: u64,
+    },
+    /// All was set, could not be noted, and was brought back.
+    #[error("{0}; so the settings were brought back to what they were before")]
+    Unnoted(JournalError),
+    /// Settings have been changed since.
+    #[error(
+        "{}; nothing was changed: --force restores what was before change {number} all the same",
+        list(causes)
+    )]
+    Drifted {
+        /// The settings.
+        causes: Vec<Cause>,
+        /// The entry.
+        number: u64,
+    },
+    /// Another change came after it.
+    #[error(
+        "{setting} was changed again by change {later}: roll that back first, or give --force; nothing was changed"
+    )]
+    Covered {
+        /// The setting.
+        setting: String,
+        /// The later entry.
+        later: u64,
+    },
+    /// It was undone before.
+    #[error("change {number} was {} at {at}: there is nothing to undo", why.words())]
+    Over {
+        /// The entry.
+        number: u64,
+        /// When.
+        at: String,
+        /// Why.
+        why: Undoing,
+    },
+    /// It was made before the machine was started anew.
+    #[error(
+        "change {number} was made before the machine was started anew, which ended it: what a file sets at boot is removed with \
+         `tidewait tune unpersist`"
+    )]
+    Restarted {
+        /// The entry.
+        number: u64,
+    },
+    /// There is no such entry.
+    #[error("there is no change {0}: `tidewait tune history` lists them")]
+    Unknown(u64),
+    /// It has been confirmed, or never had to be.
+    #[error("change {number} {}", if *was { "is confirmed already" } else { "needs no confirmation: it stays until it is rolled back" })]
+    NothingToConfirm {
+        /// The entry.
+        number: u64,
+        /// Whether it was confirmed before.
+        was: bool,
+    },
+    /// It was never finished.
+    #[error(
+        "change {0} was interrupted before all of it was written: `tidewait tune rollback {0}` restores what was before"
+    )]
+    Unfinished(u64),
+}
+
+fn list(causes: &[Cause]) -> String {
+    causes.iter().map(Cause::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Makes a change in the namespace that the calling thread is in. Its undo is in the journal, and on the disk, before the
+/// first write. `guard` is called between the two for a change that has to be confirmed; it has to see to it that the change is undone
+/// in time.
+///
+/// # Errors
+/// [`ChangeError`]: then every setting is as it was, but for [`ChangeError::Between`].
+pub fn apply(
+    kernel: &impl Kernel,
+    journal: &mut Journal,
+    order: &Order,
+    guard: impl FnOnce(&Entry) -> Result<(), String>,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Entry, ChangeError> {
+    journal.sound()?;
+    for was in &order.changes {
+        let waiting = journal.entries().iter().find(|entry| {
+            entry.boot == order.boot
+                && entry.namespace.is(&order.namespace)
+                && entry.is_unconfirmed()
+                && holds(entry, &was.setting)
+        });
+        if let Some(entry) = waiting {
+            return Err(ChangeError::Waiting { setting: was.setting.clone(), number: entry.number });
+        }
+    }
+    let mut changes = order.changes.clone();
+    let mut moved = Vec::new();
+    for was in &mut changes {
+        let setting = was.setting.clone();
+        match kernel.read(&setting) {
+            Ok(is) if same(&is, &was.before) => was.before = is,
+            Ok(is) => moved.push(Cause::Moved { setting, expected: was.before.clone(), is }),
+            Err(error) => return Err(ChangeError::Failed(Cause::Read { setting, error })),
+        }
+        if let Err(error) = kernel.may_write(&was.setting) {
+            let (setting, value) = (was.setting.clone(), was.wanted.clone());
+            return Err(ChangeError::Failed(Cause::Write { setting, value, error }));
+        }
+    }
+    if !moved.is_empty() {
+        return Err(ChangeError::Moved(moved));
+    }
+    if interrupted() {
+        return Err(ChangeError::Failed(Cause::Interrupted));
+    }
+    let number = journal.next();
+    let entry = Entry {
+        number,
+        plan: order.plan.clone(),
+        from: order.from.clone(),
+        begun_at: now(),
+        by: order.by.clone(),
+        pid: std::process::id(),
+        namespace: order.namespace.clone(),
+        boot: order.boot.clone(),
+        changes,
+        deadline: order.confirm_within.map(deadline),
+        state: State::Begun,
+    };
+    journal.reserve()?;
+    journal.append(&Record::Begin(Box::new(entry.clone())))?;
+    if entry.deadline.is_some()
+        && let Err(why) = guard(&entry)
+    {
+        // If it cannot be noted, it will be found that all is as it was.
+        let _ = undone(journal, number, Undoing::Failed, Vec::new());
+        return Err(ChangeError::Unguarded(why));
+    }
+    if let Err(failed) = carry_out(kernel, &forth(&entry), interrupted) {
+        if !failed.stuck.is_empty() {
+            return Err(ChangeError::Between { failed, number });
+        }
+        let why = match failed.cause {
+            Cause::Interrupted => Undoing::Interrupted,
+            _ => Undoing::Failed,
+        };
+        let _ = undone(journal, number, why, Vec::new());
+        return Err(ChangeError::Failed(failed.cause));
+    }
+    if let Err(error) = journal.append(&Record::Applied { number, at: now() }) {
+        return match carry_out(kernel, &back(&entry), &|| false) {
+            Ok(()) => Err(ChangeError::Unnoted(error)),
+            Err(failed) => Err(ChangeError::Between { failed, number }),
+        };
+    }
+    find(journal, number).cloned()
+}
+
+/// Confirms a change that was to be undone otherwise.
+///
+/// # Errors
+/// [`ChangeError`] where there is nothing to confirm.
+pub fn confirm(journal: &mut Journal, number: u64, boot: &str) -> Result<Entry, ChangeError> {
+    let entry = find(journal, number)?;
+    match &entry.state {
+        State::Undone { at, why, .. } => {
+            return Err(ChangeError::Over { number, at: at.clone(), why: *why });
+        }
+        _ if entry.boot != boot => return Err(ChangeError::Restarted { number }),
+        State::Begun => return Err(ChangeError::Unfinished(number)),
+        State::Confirmed { .. } => return Err(ChangeError::NothingToConfirm { number, was: true }),
+        State::Applied { .. } if entry.deadline.is_none() => {
+            return Err(ChangeError::NothingToConfirm { number, was: false });
+        }
+        State::Applied { .. } => {}
+    }
+    journal.append(&Record::Confirmed { number, at: now() })?;
+    find(journal, number).cloned()
+}
+
+/// What an undo came to.
+#[derive(Debug)]
+pub struct Undo {
+    /// The entry as it is now.
+    pub entry: Entry,
+    /// Settings that were left as they are, because somebody else had changed them.
+    pub left: Vec<String>,
+    /// All is undone, but the journal could not take it down.
+    pub unnoted: Option<JournalError>,
+}
+
+/// What to do with settings that somebody else has changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drifted {
+    /// Undo nothing.
+    Refuse,
+    /// Restore them too.
+    Restore,
+    /// Leave them, and restore the others: for an undo that nobody watches.
+    Leave,
+}
+
+/// Undoes a change in the namespace that the calling thread is in: all of it, or nothing. It needs no room on the disk: what is
+/// to be restored stands in the journal already, and where its end cannot be noted the values themselves tell.
+///
+/// # Errors
+/// [`ChangeError`].
+pub fn undo(
+    kernel: &impl Kernel,
+    journal: &mut Journal,
+    number: u64,
+    boot: &str,
+    why: Undoing,
+    drifted: Drifted,
+) -> Result<Undo, ChangeError> {
+    let entry = find(journal, number)?.clone();
+    if let State::Undone { at, why, .. } = &entry.state {
+        return Err(ChangeError::Over { number, at: at.clone(), why: *why });
+    }
+    if entry.boot != boot {
+        return Err(ChangeError::Restarted { number });
+    }
+    let mut steps = back(&entry);
+    let mut causes = Vec::new();
+    for step in &mut steps {
+        let setting = step.setting.clone();
+        match kernel.read(&setting) {
+            Ok(is) if same(&is, &step.from) || same(&is, &step.to) => {}
+            Ok(is) => {
+                causes.push(Cause::Moved { setting, expected: step.from.clone(), is: is.clone() });
+                step.from = is;
+            }
+            Err(error) => return Err(ChangeError::Failed(Cause::Read { setting, error })),
+        }
+    }
+    let mut left = Vec::new();
+    match drifted {
+        Drifted::Refuse => {
+            let later = journal.entries().iter().rev().find_map(|later| {
+                let newer =
+                    later.number > number && later.namespace.is(&entry.namespace) && later.boot == boot;
+                let covered = causes.iter().find_map(|cause| match cause {
+                    Cause::Moved { setting, .. } if holds(later, setting) => Some(setting.clone()),
+                    _ => None,
+                });
+                covered.filter(|_| newer).map(|setting| (setting, later.number))
+            });
+            if let Some((setting, later)) = later {
+                return Err(ChangeError::Covered { setting, later });
+            }
+            if !causes.is_empty() {
+                return Err(ChangeError::Drifted { causes, number });
+            }
+        }
+        Drifted::Restore => {}
+        Drifted::Leave => {
+            for cause in &causes {
+                if let Cause::Moved { setting, .. } = cause {
+                    steps.retain(|step| step.setting != *setting);
+                    left.push(setting.clone());
+                }
+            }
+        }
+    }
+    if let Err(failed) = carry_out(kernel, &steps, &|| false) {
+        return Err(if failed.stuck.is_empty() {
+            ChangeError::Failed(failed.cause)
+        } else {
+            ChangeError::Between { failed, number }
+        });
+    }
+    let unnoted = undone(journal, number, why, left.clone()).err();
+    let entry = find(journal, number)?.clone();
+    Ok(Undo { entry, left, unnoted })
+}
+
+/// Milliseconds since the machine was started, those it slept included.
+pub fn uptime_ms() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000
+}
+
+fn deadline(within: Duration) -> Deadline {
+    let at = Timestamp::now().checked_add(within).unwrap_or(Timestamp::MAX);
+    Deadline {
+        uptime_ms: uptime_ms() + u64::try_from(within.as_millis()).unwrap_or(u64::MAX / 2),
+        at: seconds(at),
+        seconds: within.as_secs_f64(),
+    }
+}
+
+fn find(journal: &Journal, number: u64) -> Result<&Entry, ChangeError> {
+    journal.entry(number).ok_or(ChangeError::Unknown(number))
+}
+
+fn undone(journal: &mut Journal, number: u64, why: Undoing, left: Vec<String>) -> Result<(), JournalError> {
+    journal.append(&Record::Undone { number, at: now(), why, left })
+}
+
+fn forth(entry: &Entry) -> Vec<Step> {
+    let step =
+        |was: &Was| Step { setting: was.setting.clone(), from: was.before.clone(), to: was.wanted.clone() };
+    entry.changes.iter().map(step).collect()
+}
+
+fn back(entry: &Entry) -> Vec<Step> {
+    let turn = |step: Step| Step { from: step.to, to: step.from, ..step };
+    forth(entry).into_iter().rev().map(turn).collect()
+}
+
+/// The time, to the second.
+pub(crate) fn now() -> String {
+    seconds(Timestamp::now())
+}
+
+fn seconds(time: Timestamp) -> String {
+    format!("{time:.0}")
+}
+
+#[cfg(test)]
+mod tests;
