@@ -88,7 +88,7 @@ pub enum ChangeError {
         later: u64,
     },
     /// It was undone before.
-    #[error("change {number} was {} at {at}: there is nothing to undo", why.words())]
+    #[error("change {number} was undone at {at} {}: nothing is left of it", why.words())]
     Over {
         /// The entry.
         number: u64,
@@ -332,6 +332,24 @@ pub fn undo(
     let unnoted = undone(journal, number, why, left.clone()).err();
     let entry = find(journal, number)?.clone();
     Ok(Undo { entry, left, unnoted })
+}
+
+/// Restores what was before a change whose journal is gone; settings that somebody else has changed are left.
+///
+/// # Errors
+/// [`ChangeError::Failed`] or [`ChangeError::Between`].
+pub fn restore(kernel: &impl Kernel, entry: &Entry) -> Result<(), ChangeError> {
+    let mut steps = back(entry);
+    steps.retain(|step| {
+        kernel.read(&step.setting).is_ok_and(|is| same(&is, &step.from) || same(&is, &step.to))
+    });
+    carry_out(kernel, &steps, &|| false).map_err(|failed| {
+        if failed.stuck.is_empty() {
+            ChangeError::Failed(failed.cause)
+        } else {
+            ChangeError::Between { failed, number: entry.number }
+        }
+    })
 }
 
 /// Milliseconds since the machine was started, those it slept included.

@@ -185,7 +185,12 @@ impl Draft<'_> {
             return Ok(());
         }
         let known = setting(name);
-        let (Some(row), Some(now)) = (known, now.clone()) else {
+        if known.is_some_and(|row| !self.place.initial && row.in_namespace != InNamespace::Own) {
+            let refused =
+                Unplannable::OfTheHost { name: name.clone(), namespace: self.place.facts.name.clone() };
+            return self.refuse(wish, explicit, now, refused);
+        }
+        let (Some(row), Some(now)) = (known, now) else {
             let why = self.why_not_here(name, known);
             return if !explicit {
                 self.leave(wish, None, Reason::NotHere, why);
@@ -196,17 +201,12 @@ impl Draft<'_> {
                 Err(Unplannable::NotHere { name: name.clone(), why })
             };
         };
-        if !self.place.initial && !matches!(row.in_namespace, InNamespace::Own) {
-            let refused =
-                Unplannable::OfTheHost { name: name.clone(), namespace: self.place.facts.name.clone() };
-            return self.refuse(wish, explicit, now, refused);
-        }
         if spaced(&wish.wanted) == now {
             self.leave(wish, Some(now), Reason::AlreadySo, "it has that value already".to_owned());
             return Ok(());
         }
         if let Err(refusal) = row.check_beside(&wish.wanted, &self.settings) {
-            return self.refuse(wish, explicit, now, Unplannable::Refused(refusal.to_string()));
+            return self.refuse(wish, explicit, Some(now), Unplannable::Refused(refusal.to_string()));
         }
         if name == RANGE {
             self.keep_services(wish, explicit && !manner.reserve);
@@ -295,13 +295,13 @@ impl Draft<'_> {
         &mut self,
         wish: &Wish,
         explicit: bool,
-        now: String,
+        now: Option<String>,
         why: Unplannable,
     ) -> Result<(), Unplannable> {
         if explicit {
             return Err(why);
         }
-        self.leave(wish, Some(now), Reason::Refused, why.to_string());
+        self.leave(wish, now, Reason::Refused, why.to_string());
         Ok(())
     }
 

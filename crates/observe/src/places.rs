@@ -7,6 +7,7 @@
 mod enter;
 mod error;
 mod find;
+mod identity;
 mod named;
 mod processes;
 
@@ -16,6 +17,7 @@ use tidewait_model::Limit;
 
 pub use error::PlaceError;
 pub use find::find;
+pub use identity::find_again;
 
 /// Which network namespaces are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod file;
 mod privilege;
 mod process;
 mod settings;
+mod udp;
 mod used;
 mod users;
 
@@ -17,6 +18,7 @@ pub use cgroup::{Membership, cgroup_of};
 pub use counters::counters;
 pub use process::Process;
 pub use settings::{open_files, settings};
+pub use udp::udp_ports;
 pub use users::Users;
 
 pub(crate) use file::link_inode;
@@ -32,4 +34,10 @@ pub fn hostname() -> String {
 /// The kernel's release, as `uname -r` gives it.
 pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// The boot, which the kernel calls by another random name each time it starts; empty where /proc does not tell.
+pub fn boot_id(root: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(root.join("proc/sys/kernel/random/boot_id")).unwrap_or_default();
+    text.trim().to_owned()
 }

@@ -7,6 +7,7 @@ use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabList, LabRun};
 use tidewait_model::trace::line::Line;
+use tidewait_model::tune::{Entry, Plan, Status};
 
 /// The schema of `tidewait report --json`.
 pub fn report() -> String {
@@ -48,6 +49,21 @@ pub fn trace() -> String {
     pretty::<Line>()
 }
 
+/// The schema of `tidewait tune plan --json`.
+pub fn plan() -> String {
+    pretty::<Plan>()
+}
+
+/// The schema of `tidewait tune apply --json`.
+pub fn change() -> String {
+    pretty::<Entry>()
+}
+
+/// The schema of `tidewait tune status --json` and `tidewait tune history --json`.
+pub fn tune() -> String {
+    pretty::<Status>()
+}
+
 /// Every schema with the name of the file that holds it under docs/schema.
 pub fn all() -> Vec<(&'static str, String)> {
     vec![
@@ -59,6 +75,9 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.explain-1.json", explain()),
         ("tidewait.topics-1.json", topics()),
         ("tidewait.trace-1.json", trace()),
+        ("tidewait.plan-1.json", plan()),
+        ("tidewait.change-1.json", change()),
+        ("tidewait.tune-1.json", tune()),
     ]
 }
 

@@ -19,12 +19,16 @@ mod namespaces;
 pub(crate) mod number;
 pub(crate) mod owner;
 mod page;
+mod plan;
 mod presets;
 mod processes;
 mod scenarios;
 mod trace;
 mod traced;
+mod tune;
 pub(crate) mod verdict;
+
+use std::path::Path;
 
 use tidewait_model::capacity::{Capacity, Preset};
 use tidewait_model::doctor::Checkup;
@@ -32,6 +36,7 @@ use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabRun, ScenarioResult};
 use tidewait_model::trace::line::{Counted, Line as TraceLine};
+use tidewait_model::tune::{Entry, Plan, Status};
 
 pub use page::Page;
 use page::Paper;
@@ -115,6 +120,28 @@ pub fn event(event: &TraceLine, time: &str, columns: Columns, page: &Page) -> St
 pub fn trace_summary(rows: &[Counted], page: &Page) -> String {
     let mut paper = Paper::new(page);
     trace::summary(&mut paper, rows);
+    paper.finish()
+}
+
+/// The page of `tidewait tune plan`: what would be set and what that is worth, what is left out, what is in the way.
+/// `file`: where the plan was written to.
+pub fn plan(plan: &Plan, file: Option<&Path>, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    plan::write(&mut paper, plan, file);
+    paper.finish()
+}
+
+/// The end of `tidewait tune apply`: what was set, and how it is kept or undone.
+pub fn applied(entry: &Entry, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    tune::applied(&mut paper, entry);
+    paper.finish()
+}
+
+/// The page of `tidewait tune status`, and with `all` that of `tidewait tune history`.
+pub fn tune_status(status: &Status, all: bool, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    tune::status(&mut paper, status, all);
     paper.finish()
 }
 

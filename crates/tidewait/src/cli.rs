@@ -1,5 +1,7 @@
 //! What can be typed: the one definition that parsing, help, man pages and completions are made from.
 
+mod tune;
+
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -8,6 +10,8 @@ use tidewait_diagnose::findings::KINDS;
 use tidewait_model::address::{AddressError, second_thought};
 use tidewait_model::{AddressFilter, State};
 use tidewait_surfaces::plugin::{self, Metric, Range};
+
+pub use tune::{Apply, Form, Persist, Plan, StateDir, Tune, TuneErrand, Unpersist, Wanted};
 
 /// Says why a Linux machine runs out of TCP connections, who causes it, what helps and what does not.
 ///
@@ -41,6 +45,9 @@ pub enum Command {
     /// Connections as they come and go: who opens them, who closes first, which connect() fails and why
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Trace),
+    /// Change settings without fear: planned, applied, confirmed, undone, kept across a restart
+    #[command(after_help = tune::EXAMPLES)]
+    Tune(Tune),
     /// What this kernel and these privileges allow, each thing tried in a namespace of its own
     Doctor(Doctor),
     /// Make each kind of trouble on the real kernel, in a machine of its own, and see what tidewait says of it

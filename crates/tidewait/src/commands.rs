@@ -8,6 +8,7 @@ mod generate;
 mod lab;
 mod report;
 mod trace;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,19 @@ use crate::exit;
 
 /// Runs what was typed; the exit code it ends with.
 pub fn run(cli: Cli) -> ExitCode {
+    #[cfg(feature = "act")]
+    if !matches!(
+        cli.command,
+        Some(
+            Command::Check(_)
+                | Command::Tune(_)
+                | Command::Completions { .. }
+                | Command::Man { .. }
+                | Command::Lab(_)
+        )
+    ) {
+        tune::notice::say();
+    }
     exit::code(match cli.command {
         Some(Command::Check(options)) => return check::run(&options),
         None => report::run(&cli.report),
@@ -23,6 +37,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Capacity(options)) => capacity::run(&options),
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Trace(options)) => trace::run(&options),
+        Some(Command::Tune(options)) => tune::run(&options),
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::Lab(options)) => lab::run(&options),
         Some(Command::Completions { shell }) => generate::completions(shell),

@@ -136,7 +136,11 @@ fn other(row: &Setting, before: &Settings, after: &Settings) -> String {
 fn rates(place: &Place<'_>, before: &Settings, after: &Settings, what: &str) -> String {
     match (capacity(place, before), capacity(place, after)) {
         (Some(was), Some(is)) => {
-            format!("{what}: {} to {} connections a second to one destination", figure(was), figure(is))
+            format!(
+                "{what}: at most {} to {} connections a second to one destination",
+                figure(was),
+                figure(is)
+            )
         }
         _ => what.to_owned(),
     }

@@ -1,10 +1,10 @@
 //! What is wanted of which setting, and who wants it: remedies of findings, lines of a profile, or somebody by name.
 
-use tidewait_model::PortRange;
 use tidewait_model::catalogue::SETTINGS;
-use tidewait_model::tune::{Wanted, spaced};
+use tidewait_model::tune::{Assignment, Wanted, spaced};
+use tidewait_model::{PortRange, PortSet};
 
-use super::{Asked, Place, RANGE, START, Unplannable, here};
+use super::{Asked, Place, RANGE, RESERVED, START, Unplannable, here};
 
 /// A wider range that keeps clear of the ports where services usually listen.
 const WIDER: PortRange = PortRange { low: 10_240, high: 65_535 };
@@ -62,7 +62,7 @@ pub(super) fn of(place: &Place<'_>, asked: Asked<'_>) -> Result<Vec<Wish>, Unpla
                 }
                 wishes.push(Wish {
                     setting: asked.setting.clone(),
-                    wanted: asked.value.clone(),
+                    wanted: as_listed(asked),
                     why: "asked for".to_owned(),
                     claimed: false,
                 });
@@ -70,6 +70,16 @@ pub(super) fn of(place: &Place<'_>, asked: Asked<'_>) -> Result<Vec<Wish>, Unpla
         }
     }
     Ok(wishes)
+}
+
+/// The value, a list of ports as the kernel spells it: in order, neighbours as a range. One that is no list is left for the check.
+fn as_listed(asked: &Assignment) -> String {
+    match PortSet::parse_list(&asked.value) {
+        (ports, 0) if asked.setting == RESERVED && !asked.value.contains(char::is_whitespace) => {
+            ports.to_string()
+        }
+        _ => asked.value.clone(),
+    }
 }
 
 /// The value that a line of a profile comes to here. What is better already stays.

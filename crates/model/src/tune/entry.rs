@@ -130,13 +130,13 @@ pub enum Undoing {
 }
 
 impl Undoing {
-    /// In a few words.
+    /// How, after `undone at ..`.
     pub fn words(self) -> &'static str {
         match self {
-            Undoing::Rollback => "rolled back",
-            Undoing::NotConfirmed => "undone, because nobody confirmed it in time",
-            Undoing::Interrupted => "undone, because it was interrupted",
-            Undoing::Failed => "undone, because one of its settings could not be written",
+            Undoing::Rollback => "by a rollback",
+            Undoing::NotConfirmed => "because nobody confirmed it in time",
+            Undoing::Interrupted => "because it was interrupted",
+            Undoing::Failed => "because it failed",
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum Paint {
     Warning,
     /// It is.
     Critical,
+    /// Not wanted, or of no use: struck out.
+    Struck,
 }
 
 impl Paint {
@@ -30,6 +32,7 @@ impl Paint {
             Paint::Good => colour(AnsiColor::Green),
             Paint::Warning => colour(AnsiColor::Yellow),
             Paint::Critical => colour(AnsiColor::Red).bold(),
+            Paint::Struck => Style::new().strikethrough(),
         }
     }
 }

@@ -63,6 +63,11 @@ impl<'a> Paper<'a> {
         if self.page.ascii { ", " } else { " \u{b7} " }
     }
 
+    /// What stands between a value and the one it becomes.
+    pub fn arrow(&self) -> &'static str {
+        if self.page.ascii { "->" } else { "\u{2192}" }
+    }
+
     /// An empty line, unless the page is empty.
     pub fn gap(&mut self) {
         if !self.out.is_empty() {

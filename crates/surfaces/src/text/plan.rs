@@ -1,0 +1,138 @@
+//! A plan of settings: what is to be set and what that is worth, what is left out and why, what is in the way.
+
+use std::path::Path;
+
+use tidewait_model::tune::{Change, LeftOut, Plan, Reason};
+
+use super::line::{Line, Paint};
+use super::number;
+use super::page::Paper;
+
+/// The whole plan. `file`: where it was written to.
+pub fn write(paper: &mut Paper<'_>, plan: &Plan, file: Option<&Path>) {
+    head(paper, plan);
+    for (index, change) in plan.changes.iter().enumerate() {
+        if index > 0 {
+            paper.gap();
+        }
+        one(paper, index + 1, change);
+    }
+    if !plan.left_out.is_empty() {
+        paper.heading("Left out");
+        for left in &plan.left_out {
+            left_out(paper, left);
+        }
+    }
+    for blocker in &plan.blockers {
+        paper.gap();
+        let lead = Line::of(Paint::Critical, "In the way  ");
+        paper.prose(lead, Paint::Plain, &format!("{}: {}", blocker.setting, blocker.why));
+        paper.prose(Line::plain("  "), Paint::Strong, &blocker.remedy);
+        if let Some(offer) = &blocker.offer {
+            paper.command(2, &format!("--setting '{}={}'", offer.setting, offer.value));
+        }
+    }
+    if !plan.notes.is_empty() {
+        paper.gap();
+        for note in &plan.notes {
+            paper.prose(Line::of(Paint::Faint, "- "), Paint::Faint, note);
+        }
+    }
+    if let Some(file) = file {
+        let file = file.display();
+        paper.gap();
+        paper.prose(
+            Line::new(),
+            Paint::Plain,
+            &format!("Written to {file}. To apply it, with a way back by itself:"),
+        );
+        paper.command(2, &format!("tidewait tune apply {file} --confirm-within 60s"));
+    }
+}
+
+fn head(paper: &mut Paper<'_>, plan: &Plan) {
+    let number = plan.changes.len();
+    let what = match (number, plan.from.as_str()) {
+        (0, "findings") => "Nothing to change: no finding asks for a setting".to_owned(),
+        (0, from) => format!("Nothing to change of {from}"),
+        (1, from) => format!("1 setting to change, from {from}"),
+        (number, from) => format!("{number} settings to change, from {from}"),
+    };
+    paper.prose(Line::new(), Paint::Strong, &what);
+    if let Some(capacity) = plan.capacity.filter(|_| number > 0) {
+        let to = plan
+            .subject
+            .as_ref()
+            .map_or_else(|| "one destination".to_owned(), |subject| format!("one destination ({subject})"));
+        let text = if capacity.before_per_second == capacity.after_per_second {
+            format!(
+                "the ports carry {} connections a second to {to}, before and after",
+                number::rate(capacity.before_per_second)
+            )
+        } else {
+            format!(
+                "together: {} to {} connections a second that the ports carry to {to}",
+                number::rate(capacity.before_per_second),
+                number::rate(capacity.after_per_second)
+            )
+        };
+        paper.prose(Line::new(), Paint::Plain, &text);
+    }
+    let about = format!("plan {}, network namespace {}, {}", plan.id, plan.namespace, plan.made_at);
+    paper.prose(Line::new(), Paint::Faint, &about);
+    if number > 0 {
+        paper.gap();
+    }
+}
+
+fn one(paper: &mut Paper<'_>, number: usize, change: &Change) {
+    let lead = Line::plain(format!("{number:>2}. ")).with(Paint::Strong, &change.setting);
+    let value = |value: &str| if value.is_empty() { "(empty)".to_owned() } else { value.to_owned() };
+    let values = [
+        Line::plain(value(&change.now)),
+        Line::of(Paint::Faint, paper.arrow()),
+        Line::of(Paint::Good, value(&change.wanted)),
+    ];
+    let values =
+        values.into_iter().fold(Line::plain(" "), |line, part| line.with(Paint::Plain, " ").join(part));
+    if lead.width() + values.width() <= paper.width() {
+        paper.line(lead.join(values));
+    } else {
+        paper.line(lead);
+        paper.flow(5, [values]);
+    }
+    let scope = match change.scope.as_str() {
+        "host" => "the whole machine",
+        _ => "this network namespace",
+    };
+    for (word, text) in [
+        ("effect  ", change.effect.as_str()),
+        ("risk    ", change.risk.as_str()),
+        ("undo    ", change.reversible.as_str()),
+        ("scope   ", scope),
+        ("why     ", change.why.as_str()),
+    ] {
+        if !text.is_empty() {
+            paper.prose(Line::plain("    ").with(Paint::Faint, word), Paint::Plain, text);
+        }
+    }
+}
+
+fn left_out(paper: &mut Paper<'_>, left: &LeftOut) {
+    let what = match &left.wanted {
+        Some(wanted) => format!("{} = {wanted}", left.setting),
+        None => left.setting.clone(),
+    };
+    let paint = match left.reason {
+        Reason::AlreadySo | Reason::Unwanted => Paint::Faint,
+        Reason::NoEffect | Reason::NotHere | Reason::Refused | Reason::Harmful => Paint::Struck,
+    };
+    // Where nothing can be struck out, the mark says it.
+    let mark = if paint == Paint::Struck { "x " } else { "= " };
+    let lead = Line::plain("  ").with(Paint::Faint, mark).with(paint, what);
+    let reason = left.reason.words();
+    paper.line(lead.with(Paint::Plain, "  ").with(Paint::Strong, reason));
+    if left.reason != Reason::AlreadySo && left.reason != Reason::Unwanted {
+        paper.prose(Line::plain("    "), Paint::Plain, &left.why);
+    }
+}

@@ -1,0 +1,170 @@
+//! What became of changes of settings: one that was just made, those in force, all there were.
+
+use tidewait_model::tune::{Entry, Holding, Situation, State, Status, Told, spaced};
+
+use super::line::{Line, Paint};
+use super::number;
+use super::page::Paper;
+
+/// A change that was made just now.
+pub fn applied(paper: &mut Paper<'_>, entry: &Entry) {
+    paper.gap();
+    let number = entry.number;
+    for was in &entry.changes {
+        let line = Line::of(Paint::Good, "set ").with(Paint::Strong, &was.setting).with(Paint::Plain, " = ");
+        paper.line(
+            line.with(Paint::Plain, spaced(&was.wanted))
+                .with(Paint::Faint, format!("  was {}", shown(&was.before))),
+        );
+    }
+    match &entry.deadline {
+        Some(deadline) => {
+            let text = format!(
+                "change {number} is undone by itself at {} (in {} s), unless this comes before:",
+                deadline.at,
+                number::seconds(deadline.seconds)
+            );
+            paper.prose(Line::new(), Paint::Warning, &text);
+            paper.command(2, "tidewait tune confirm");
+        }
+        None => {
+            paper.prose(
+                Line::new(),
+                Paint::Plain,
+                &format!("change {number} is in force. What was before comes back with"),
+            );
+            paper.command(2, &format!("tidewait tune rollback {number}"));
+        }
+    }
+}
+
+/// The changes and what is kept; `all`: also those that are over.
+pub fn status(paper: &mut Paper<'_>, status: &Status, all: bool) {
+    let journal = format!("journal {}", status.journal);
+    if status.changes.is_empty() {
+        let text = if all { "No setting was ever changed" } else { "No change of settings is in force" };
+        paper.prose(Line::new(), Paint::Strong, text);
+    }
+    for (index, told) in status.changes.iter().enumerate() {
+        if index > 0 {
+            paper.gap();
+        }
+        one(paper, told);
+    }
+    if !status.persisted.is_empty() {
+        paper.heading("Kept across a restart");
+        for held in &status.persisted {
+            let line = Line::plain("  ")
+                .with(Paint::Strong, &held.setting)
+                .with(Paint::Plain, format!(" = {}", shown(&held.value)));
+            let now = match &held.now {
+                Some(now) if spaced(now) == spaced(&held.value) => Line::of(Paint::Good, "  in force"),
+                Some(now) => Line::of(Paint::Warning, format!("  now {}", shown(now))),
+                None => Line::of(Paint::Faint, "  not on this kernel now"),
+            };
+            paper.line(line.join(now).with(Paint::Faint, format!("  plan {}", held.plan)));
+        }
+    }
+    for limit in &status.limits {
+        paper.gap();
+        let remedy = limit.remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}"));
+        paper.prose(
+            Line::of(Paint::Warning, "not seen  "),
+            Paint::Plain,
+            &format!("{}: {}{remedy}", limit.what, limit.why),
+        );
+    }
+    paper.gap();
+    paper.prose(Line::new(), Paint::Faint, &journal);
+}
+
+fn one(paper: &mut Paper<'_>, told: &Told) {
+    let entry = &told.entry;
+    let (paint, words) = situation(told);
+    let lead = Line::of(Paint::Strong, format!("change {}  ", entry.number));
+    paper.prose(lead, paint, &words);
+    let about = format!(
+        "{} by {}, from {}, plan {}, network namespace {}",
+        entry.begun_at, entry.by, entry.from, entry.plan, entry.namespace.name
+    );
+    paper.prose(Line::plain("  "), Paint::Faint, &about);
+    for was in &entry.changes {
+        let line = Line::plain("  ")
+            .with(Paint::Plain, &was.setting)
+            .with(Paint::Plain, format!(" {} ", shown(&was.before)));
+        let line =
+            line.with(Paint::Faint, paper.arrow()).with(Paint::Plain, format!(" {}", shown(&was.wanted)));
+        let now = told.now.iter().find(|now| now.setting == was.setting);
+        let mark = match now.map(|now| (now.held, now.value.as_deref().unwrap_or_default())) {
+            Some((Holding::Wanted, _)) => Line::of(Paint::Good, "  in force"),
+            Some((Holding::Before, _)) => Line::of(Paint::Plain, "  as before"),
+            Some((Holding::Other, value)) => {
+                Line::of(Paint::Warning, format!("  now {}: changed since", shown(value)))
+            }
+            Some((Holding::Unknown, _)) => Line::of(Paint::Warning, "  cannot be read"),
+            None => Line::new(),
+        };
+        paper.line(line.join(mark));
+    }
+    if let Some(command) = next(told) {
+        paper.command(2, &command);
+    }
+}
+
+fn situation(told: &Told) -> (Paint, String) {
+    let entry = &told.entry;
+    match told.situation {
+        Situation::AtWork => (Paint::Warning, "another tidewait is at work on it".to_owned()),
+        Situation::InForce => match &entry.state {
+            State::Confirmed { at } => (Paint::Good, format!("in force, confirmed at {at}")),
+            _ => (Paint::Good, "in force".to_owned()),
+        },
+        Situation::Unconfirmed => {
+            let left = told
+                .seconds_left
+                .map_or_else(|| "now".to_owned(), |left| format!("in {} s", number::seconds(left.ceil())));
+            (Paint::Warning, format!("in force, and undone by itself {left} unless it is confirmed"))
+        }
+        Situation::Stranded => match entry.state {
+            State::Begun => (Paint::Critical, "interrupted before all of it was written".to_owned()),
+            _ => (
+                Paint::Critical,
+                "was to be undone by now and was not: whoever was to do it is gone".to_owned(),
+            ),
+        },
+        Situation::Drifted => (Paint::Warning, "changed by somebody else since".to_owned()),
+        Situation::Undone => match &entry.state {
+            State::Undone { at, why, left } if left.is_empty() => {
+                (Paint::Plain, format!("undone at {at} {}", why.words()))
+            }
+            State::Undone { at, why, left } => (
+                Paint::Warning,
+                format!(
+                    "undone at {at} {}; left as somebody else had set them: {}",
+                    why.words(),
+                    left.join(", ")
+                ),
+            ),
+            _ => (Paint::Plain, "every setting is what it was before".to_owned()),
+        },
+        Situation::Restarted => (Paint::Plain, "over: the machine was started anew since".to_owned()),
+        Situation::NamespaceGone => {
+            (Paint::Plain, "over: its network namespace is gone, or out of sight from here".to_owned())
+        }
+    }
+}
+
+/// What to do about a change, where something is.
+fn next(told: &Told) -> Option<String> {
+    let number = told.entry.number;
+    match told.situation {
+        Situation::Unconfirmed => Some(format!("tidewait tune confirm {number}")),
+        Situation::Stranded => Some(format!("tidewait tune rollback {number}")),
+        _ => None,
+    }
+}
+
+fn shown(value: &str) -> String {
+    let value = spaced(value);
+    if value.is_empty() { "(empty)".to_owned() } else { value }
+}

@@ -1,0 +1,143 @@
+//! Whoever undoes a change that nobody confirms: a process of its own, which outlives the terminal and whoever made the change.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid};
+use tidewait_act::change::{self, ChangeError, Drifted, uptime_ms};
+use tidewait_act::journal::{self, Journal};
+use tidewait_act::kernel::Sysctl;
+use tidewait_model::tune::{Entry, State, Undoing};
+use tidewait_observe::procfs;
+
+use crate::{interrupt, output};
+
+/// What it says once it is ready.
+const READY: &str = "ready";
+
+/// How late a confirmation may be noticed; a change that is not confirmed is undone on time.
+const NAP: Duration = Duration::from_millis(200);
+
+/// How long to wait for the lock: whoever has it may be measuring.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often an undo is tried.
+const TRIES: u32 = 30;
+
+/// Starts a guard for a change that is about to be made, in the namespace that the calling thread is in, and waits until it
+/// is ready.
+///
+/// # Errors
+/// Why there is none.
+pub fn start(entry: &Entry, state: &Path) -> Result<(), String> {
+    // The file itself rather than its name: that may have been replaced by an upgrade.
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args(["tune", "guard", &entry.number.to_string(), "--pid", &std::process::id().to_string()])
+        .arg("--state")
+        .arg(std::path::absolute(state).map_err(|error| error.to_string())?)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let mut said = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut said).map_err(|error| error.to_string())?;
+    }
+    if said.trim() == READY {
+        return Ok(());
+    }
+    // It ended without a word, or says why it cannot.
+    let _ = child.kill();
+    let _ = child.wait();
+    let said = said.trim();
+    Err(if said.is_empty() { "it ended at once".to_owned() } else { said.to_owned() })
+}
+
+/// Runs the guard.
+pub fn run(number: u64, pid: i32, state: &Path) -> Result<()> {
+    // Out of the reach of the terminal: it may be closed, and Ctrl-C is not for this process.
+    setsid().context("cannot leave the terminal")?;
+    let over = interrupt::catch()?;
+    let maker = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let entry = find(state, number)?
+        .with_context(|| format!("there is no change {number} in {}", state.display()))?;
+    output::text(&format!("{READY}\n"))?;
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null").context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdout(&null).context("cannot let go of standard output")?;
+    let why = match wait(&entry, maker, state, &over) {
+        Some(why) => why,
+        None => return Ok(()),
+    };
+    for _ in 0..TRIES {
+        match undo(&entry, why, state) {
+            Ok(()) => return Ok(()),
+            Err(_) => std::thread::sleep(Duration::from_secs(1)),
+        }
+    }
+    anyhow::bail!("change {number} could not be undone")
+}
+
+/// Waits until the change has to be undone, and why; `None` if it has not.
+fn wait(entry: &Entry, maker: Option<OwnedFd>, state: &Path, over: &AtomicBool) -> Option<Undoing> {
+    let deadline = entry.deadline.as_ref()?.uptime_ms;
+    let mut maker = maker;
+    loop {
+        // A journal that cannot be read any more confirms nothing.
+        let now = find(state, entry.number).ok().flatten().unwrap_or_else(|| entry.clone());
+        match now.state {
+            State::Confirmed { .. } | State::Undone { .. } => return None,
+            State::Begun if maker.as_ref().is_none_or(has_ended) => return Some(Undoing::Interrupted),
+            State::Begun => {}
+            State::Applied { .. } => maker = None,
+        }
+        let left = Duration::from_millis(deadline.saturating_sub(uptime_ms()));
+        // Whoever ends this process ends what it was to wait for.
+        if left.is_zero() || over.load(Ordering::Relaxed) {
+            return Some(Undoing::NotConfirmed);
+        }
+        sleep(left.min(NAP), maker.as_ref());
+    }
+}
+
+/// Sleeps for so long, or until the process ends.
+fn sleep(time: Duration, process: Option<&OwnedFd>) {
+    let Ok(timeout) = Timespec::try_from(time) else { return };
+    let mut events: Vec<PollFd<'_>> = process.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
+    // A signal ends it early, which does no harm.
+    let _ = poll(&mut events, Some(&timeout));
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut events = [PollFd::new(process, PollFlags::IN)];
+    let timeout = Timespec::default();
+    poll(&mut events, Some(&timeout)).is_ok_and(|ready| ready > 0)
+}
+
+/// Undoes the change; where its journal is gone, from what is known of it.
+fn undo(entry: &Entry, why: Undoing, state: &Path) -> Result<(), ChangeError> {
+    let boot = procfs::boot_id(Path::new("/"));
+    let mut journal = match Journal::open(state, PATIENCE) {
+        Ok(journal) => journal,
+        Err(_) => return change::restore(&Sysctl, entry),
+    };
+    match journal.entry(entry.number).map(|entry| &entry.state) {
+        // Confirmed or undone while the lock was waited for.
+        Some(State::Confirmed { .. } | State::Undone { .. }) => return Ok(()),
+        Some(_) => {}
+        None => return change::restore(&Sysctl, entry),
+    }
+    change::undo(&Sysctl, &mut journal, entry.number, &boot, why, Drifted::Leave).map(|_| ())
+}
+
+fn find(state: &Path, number: u64) -> Result<Option<Entry>> {
+    let reading = journal::read(state)?;
+    Ok(reading.and_then(|reading| reading.entries.into_iter().find(|entry| entry.number == number)))
+}

@@ -1,0 +1,92 @@
+//! The one network namespace that is to be changed, looked into, and the plan for it.
+
+use std::path::{Path, PathBuf};
+
+use tidewait_diagnose::tune::{self, Asked, Manner};
+use tidewait_diagnose::{Options, assess};
+use tidewait_model::Observation;
+use tidewait_model::PortSet;
+use tidewait_model::report::Report;
+use tidewait_model::tune::Plan;
+use tidewait_observe::places::{self, Kind, Place, PlaceError, Scope};
+use tidewait_observe::procfs;
+use tidewait_observe::survey::{Owners, Question, survey};
+
+use crate::exit::Usage;
+
+/// A namespace and what was seen of it.
+pub struct Scene {
+    /// Where it is.
+    pub place: Place,
+    observation: Observation,
+    report: Report,
+    udp: PortSet,
+}
+
+impl Scene {
+    /// Looks into the namespace that `netns` names, or the own one.
+    pub fn look(netns: Option<&str>) -> anyhow::Result<Scene> {
+        let place = one(netns)?;
+        let scope = if place.own && place.inode == 0 {
+            Scope::Auto
+        } else {
+            Scope::One(format!("net:[{}]", place.inode))
+        };
+        let observation = survey(&Question {
+            root: PathBuf::from("/"),
+            scope,
+            to: None,
+            keep: usize::MAX,
+            owners: Owners::Always,
+            watch_for: None,
+        })?;
+        let report = assess(&observation, &Options { top: 0, timings: false });
+        let udp = place.enter(|| procfs::udp_ports(Path::new("/")))?;
+        Ok(Scene { place, observation, report, udp })
+    }
+
+    /// The plan for what is asked.
+    pub fn plan(&self, asked: Asked<'_>, manner: Manner<'_>) -> anyhow::Result<Plan> {
+        let [facts] = &self.observation.namespaces[..] else {
+            anyhow::bail!("network namespace {} could not be looked into", self.place.name);
+        };
+        let place = tune::Place {
+            observation: &self.observation,
+            facts,
+            namespace: &self.report.namespaces[0],
+            findings: &self.report.findings,
+            udp: &self.udp,
+            initial: self.place.kind == Kind::Host,
+        };
+        tune::plan(&place, asked, manner).map_err(|error| Usage(error.to_string()).into())
+    }
+
+    /// The settings as they are there.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.observation.namespaces.first()?.settings.text(name)
+    }
+}
+
+/// The one namespace that `netns` names, or the own one.
+fn one(netns: Option<&str>) -> anyhow::Result<Place> {
+    let scope = match netns {
+        Some("all") => {
+            return Err(Usage(
+                "a change is made in one network namespace at a time: give its name or a process in it"
+                    .to_owned(),
+            )
+            .into());
+        }
+        Some(name) => Scope::One(name.to_owned()),
+        None => Scope::Auto,
+    };
+    let found = places::find(Path::new("/"), &scope)?.places;
+    let chosen = match netns {
+        Some(_) => found.into_iter().next(),
+        None => found.into_iter().find(|place| place.own),
+    };
+    // The own namespace is always among those that are found.
+    chosen.ok_or_else(|| {
+        PlaceError::Unknown { name: netns.unwrap_or("own").to_owned(), known: Vec::new() }.into()
+    })
+}
