@@ -1,0 +1,5 @@
+//! `tidewait tune` on the running kernel, in namespaces of its own.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+mod bench;
+mod walk;
