@@ -26,6 +26,8 @@ const REUSE: &str = "net.ipv4.tcp_tw_reuse";
 pub struct Place<'a> {
     /// All that was seen.
     pub observation: &'a Observation,
+    /// What the namespace is called in the plan.
+    pub name: &'a str,
     /// The namespace.
     pub facts: &'a NamespaceFacts,
     /// The same as the report has it.
@@ -139,7 +141,7 @@ pub fn plan(place: &Place<'_>, asked: Asked<'_>, manner: Manner<'_>) -> Result<P
         id: String::new(),
         made_at: place.observation.generated_at.clone(),
         host: Host { hostname: place.observation.hostname.clone(), kernel: place.observation.kernel.clone() },
-        namespace: place.facts.name.clone(),
+        namespace: place.name.to_owned(),
         from,
         subject: judge::subject(place)
             .map(|destination| format!("{} -> {}", destination.source, destination.destination)),
@@ -187,7 +189,7 @@ impl Draft<'_> {
         let known = setting(name);
         if known.is_some_and(|row| !self.place.initial && row.in_namespace != InNamespace::Own) {
             let refused =
-                Unplannable::OfTheHost { name: name.clone(), namespace: self.place.facts.name.clone() };
+                Unplannable::OfTheHost { name: name.clone(), namespace: self.place.name.to_owned() };
             return self.refuse(wish, explicit, now, refused);
         }
         let (Some(row), Some(now)) = (known, now) else {

@@ -8,9 +8,13 @@ use super::line::{Line, Paint};
 use super::number;
 use super::page::Paper;
 
+/// Columns that a cell of the table takes at most: a list of reserved ports may be long.
+const LONGEST_CELL: usize = 28;
+
 /// The whole plan. `file`: where it was written to.
 pub fn write(paper: &mut Paper<'_>, plan: &Plan, file: Option<&Path>) {
     head(paper, plan);
+    table(paper, plan);
     for (index, change) in plan.changes.iter().enumerate() {
         if index > 0 {
             paper.gap();
@@ -19,8 +23,10 @@ pub fn write(paper: &mut Paper<'_>, plan: &Plan, file: Option<&Path>) {
     }
     if !plan.left_out.is_empty() {
         paper.heading("Left out");
+        let mut said: Vec<&str> = Vec::new();
         for left in &plan.left_out {
-            left_out(paper, left);
+            left_out(paper, left, said.contains(&left.why.as_str()));
+            said.push(&left.why);
         }
     }
     for blocker in &plan.blockers {
@@ -85,6 +91,60 @@ fn head(paper: &mut Paper<'_>, plan: &Plan) {
     }
 }
 
+/// All of it at a glance, where there is room for that: a row for each setting, those that are left out struck.
+fn table(paper: &mut Paper<'_>, plan: &Plan) {
+    const ROOM: usize = 72;
+    if plan.changes.is_empty() || paper.width() < ROOM {
+        return;
+    }
+    let short = |name: &str| name.strip_prefix("net.ipv4.").unwrap_or(name).to_owned();
+    let dash = |value: Option<&str>| value.filter(|value| !value.is_empty()).unwrap_or("-").to_owned();
+    let mut rows: Vec<[Line; 5]> =
+        vec![["setting", "now", "wanted", "connects/s", "scope"].map(|word| Line::of(Paint::Faint, word))];
+    for change in &plan.changes {
+        let capacity = change.capacity.map_or_else(
+            || "as now".to_owned(),
+            |capacity| {
+                let rate = |value: f64| number::count(value as u64);
+                format!(
+                    "{} {} {}",
+                    rate(capacity.before_per_second),
+                    paper.arrow(),
+                    rate(capacity.after_per_second)
+                )
+            },
+        );
+        rows.push([
+            Line::of(Paint::Strong, short(&change.setting)),
+            Line::plain(dash(Some(&change.now))),
+            Line::of(Paint::Good, dash(Some(&change.wanted))),
+            Line::plain(capacity),
+            Line::plain(&change.scope),
+        ]);
+    }
+    for left in plan.left_out.iter().filter(|left| left.wanted.is_some() && left.reason != Reason::AlreadySo)
+    {
+        rows.push([
+            Line::of(Paint::Struck, short(&left.setting)),
+            Line::plain(dash(left.now.as_deref())),
+            Line::of(Paint::Struck, dash(left.wanted.as_deref())),
+            Line::of(Paint::Faint, left.reason.words()),
+            Line::new(),
+        ]);
+    }
+    let widths: Vec<usize> = (0..5)
+        .map(|column| rows.iter().map(|row| row[column].width()).max().unwrap_or(0).min(LONGEST_CELL))
+        .collect();
+    for row in rows {
+        let cells = row.into_iter().zip(&widths);
+        let line = cells.fold(Line::plain(" "), |line, (cell, width)| {
+            line.with(Paint::Plain, " ").join(cell.clip(*width, paper.ellipsis()).pad(width + 1))
+        });
+        paper.line(line);
+    }
+    paper.gap();
+}
+
 fn one(paper: &mut Paper<'_>, number: usize, change: &Change) {
     let lead = Line::plain(format!("{number:>2}. ")).with(Paint::Strong, &change.setting);
     let value = |value: &str| if value.is_empty() { "(empty)".to_owned() } else { value.to_owned() };
@@ -118,7 +178,7 @@ fn one(paper: &mut Paper<'_>, number: usize, change: &Change) {
     }
 }
 
-fn left_out(paper: &mut Paper<'_>, left: &LeftOut) {
+fn left_out(paper: &mut Paper<'_>, left: &LeftOut, again: bool) {
     let what = match &left.wanted {
         Some(wanted) => format!("{} = {wanted}", left.setting),
         None => left.setting.clone(),
@@ -133,6 +193,6 @@ fn left_out(paper: &mut Paper<'_>, left: &LeftOut) {
     let reason = left.reason.words();
     paper.line(lead.with(Paint::Plain, "  ").with(Paint::Strong, reason));
     if left.reason != Reason::AlreadySo && left.reason != Reason::Unwanted {
-        paper.prose(Line::plain("    "), Paint::Plain, &left.why);
+        paper.prose(Line::plain("    "), Paint::Plain, if again { "as above" } else { &left.why });
     }
 }

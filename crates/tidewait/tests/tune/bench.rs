@@ -1,5 +1,7 @@
 //! What the tests of `tune` share: a namespace, a state directory, the command, the values as they are.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};

@@ -2,4 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 mod bench;
+mod journal;
+mod ports;
+mod trouble;
+mod undo;
 mod walk;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tidewait_lab::faults::{self, Plan, Walked};
 
-use crate::bench::{Bench, guards, said};
+use crate::bench::{BEFORE, Bench, CHANGES, guards, said};
 
 /// Errors that a disk, a mount or the kernel may answer with.
 const ERRORS: [(i32, &str); 3] = [(libc::ENOSPC, "ENOSPC"), (libc::EIO, "EIO"), (libc::EROFS, "EROFS")];
@@ -30,6 +30,9 @@ struct Tally {
 impl Tally {
     fn count(&mut self, bench: &Bench) {
         self.points += 1;
+        for ((value, before), (name, wanted)) in bench.values().iter().zip(BEFORE).zip(CHANGES) {
+            assert!(*value == before || *value == wanted, "{name} is {value:?}");
+        }
         if bench.is_before() {
             self.before += 1;
         } else if bench.is_wanted() {

@@ -26,7 +26,11 @@ pub struct Scene {
 impl Scene {
     /// Looks into the namespace that `netns` names, or the own one.
     pub fn look(netns: Option<&str>) -> anyhow::Result<Scene> {
-        let place = one(netns)?;
+        let mut place = one(netns)?;
+        // It may have its name from this very process, which is another one next time.
+        if place.own && place.leader == Some(std::process::id()) {
+            "own".clone_into(&mut place.name);
+        }
         let scope = if place.own && place.inode == 0 {
             Scope::Auto
         } else {
@@ -52,6 +56,7 @@ impl Scene {
         };
         let place = tune::Place {
             observation: &self.observation,
+            name: &self.place.name,
             facts,
             namespace: &self.report.namespaces[0],
             findings: &self.report.findings,

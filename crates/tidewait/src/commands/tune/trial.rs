@@ -1,5 +1,7 @@
 //! Values tried in a network namespace of their own before they are written where they matter.
 
+use std::io;
+
 use tidewait_act::kernel::{Kernel as _, Sysctl};
 use tidewait_lab::{Error, NetNs};
 use tidewait_model::PortSet;
@@ -40,12 +42,16 @@ pub fn attempt(scene: &Scene, changes: &mut [Was]) -> anyhow::Result<Option<Stri
                 continue;
             }
             let (name, wanted) = (&was.setting, &was.wanted);
-            Sysctl.write(name, wanted).map_err(|error| {
-                anyhow::anyhow!(
+            if let Err(error) = Sysctl.write(name, wanted) {
+                // Anything else is about the place and not the value, and will be met there too.
+                if error.kind() != io::ErrorKind::InvalidInput {
+                    return Ok(Some(format!("{name} was not tried in a namespace of its own beforehand: {error}")));
+                }
+                anyhow::bail!(
                     "{name} = {wanted:?}: the kernel refuses it, as a trial in a namespace of its own showed: {error}; nothing was \
                      changed"
-                )
-            })?;
+                );
+            }
             let is = Sysctl.read(name)?;
             if !same(name, &is, wanted) {
                 anyhow::bail!(

@@ -1,0 +1,178 @@
+//! What is undone, by whom, and what somebody else has changed meanwhile.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tidewait_lab::NetNs;
+
+use crate::bench::{Bench, guards, said};
+
+const REUSE: &str = "net.ipv4.tcp_tw_reuse";
+
+fn status(bench: &Bench) -> Value {
+    let output = bench.tune(&["status", "--json"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let schema: Value =
+        serde_json::from_str(include_str!("../../../../docs/schema/tidewait.tune-1.json")).unwrap();
+    assert!(jsonschema::is_valid(&schema, &status), "{status:#}");
+    status
+}
+
+fn situation(bench: &Bench) -> String {
+    status(bench)["changes"][0]["situation"].as_str().unwrap_or("none").to_owned()
+}
+
+#[test]
+fn a_change_that_nobody_confirms_is_undone_though_the_shell_that_made_it_is_gone() {
+    let bench = Bench::new();
+    // A session of its own, as of a terminal; its whole group is told that the terminal is gone.
+    let script =
+        "\"$0\" tune apply -s net.ipv4.tcp_tw_reuse=1 --confirm-within 3s >/dev/null; kill -HUP 0; sleep 9";
+    let mut shell = bench.netns.command("setsid");
+    shell.args(["sh", "-c", script, crate::bench::TIDEWAIT]).env("TIDEWAIT_STATE", bench.state.path());
+    let begin = Instant::now();
+    assert!(!shell.status().unwrap().success());
+    assert_eq!(bench.netns.get(REUSE).unwrap(), "1");
+    assert_eq!(situation(&bench), "unconfirmed");
+    bench.wait_until_before();
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_secs(3), "{took:?}");
+    let history = String::from_utf8(bench.tune(&["history"]).stdout).unwrap();
+    assert!(history.contains("because nobody confirmed it in time"), "{history}");
+    let late = bench.tune(&["confirm", "1"]);
+    assert_eq!(late.status.code(), Some(1));
+    assert!(said(&late).contains("was undone at"), "{}", said(&late));
+}
+
+#[test]
+fn a_confirmed_change_stays_and_its_guard_goes() {
+    let bench = Bench::new();
+    assert!(bench.apply(&["--confirm-within", "2s"]).output().unwrap().status.success());
+    assert_eq!(guards(&bench).len(), 1);
+    assert!(bench.tune(&["confirm"]).status.success());
+    let begin = Instant::now();
+    while !guards(&bench).is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_secs(2).saturating_sub(begin.elapsed()));
+    assert!(bench.is_wanted());
+    assert_eq!(situation(&bench), "in_force");
+    let again = bench.tune(&["confirm", "1"]);
+    assert!(said(&again).contains("is confirmed already"), "{}", said(&again));
+}
+
+#[test]
+fn where_the_guard_was_killed_every_command_says_so() {
+    let bench = Bench::new();
+    assert!(bench.apply(&["--confirm-within", "1s"]).output().unwrap().status.success());
+    bench.kill_guards();
+    std::thread::sleep(Duration::from_millis(3_200));
+    assert!(bench.is_wanted());
+    assert_eq!(situation(&bench), "stranded");
+    let notice = said(&bench.command(&["capacity", "--ports", "10"]).output().unwrap());
+    assert!(notice.contains("was to be undone at") && notice.contains("tune rollback 1"), "{notice}");
+    assert!(bench.tune(&["rollback"]).status.success());
+    assert!(bench.is_before());
+}
+
+#[test]
+fn what_waits_to_be_confirmed_is_not_changed_again() {
+    let bench = Bench::new();
+    assert!(bench.apply(&["--confirm-within", "20s"]).output().unwrap().status.success());
+    let second = bench.tune(&["apply", "-s", "net.ipv4.tcp_tw_reuse=0"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(said(&second).contains("change 1, which waits to be confirmed"), "{}", said(&second));
+    // Another setting is nobody's.
+    assert!(bench.tune(&["apply", "-s", "net.ipv4.tcp_syn_retries=3"]).status.success());
+    assert!(bench.tune(&["rollback", "1"]).status.success());
+    assert!(bench.is_before());
+    assert_eq!(bench.netns.get("net.ipv4.tcp_syn_retries").unwrap(), "3");
+}
+
+#[test]
+fn what_somebody_else_changed_is_left_unless_force_says_otherwise() {
+    let bench = Bench::new();
+    assert!(bench.apply(&[]).output().unwrap().status.success());
+    bench.netns.set(REUSE, "0").unwrap();
+    assert_eq!(situation(&bench), "drifted");
+    let refused = bench.tune(&["rollback"]);
+    let words = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{words}");
+    assert!(words.contains(REUSE) && words.contains("\"0\"") && words.contains("--force"), "{words}");
+    assert_eq!(bench.netns.get("net.ipv4.ip_local_port_range").unwrap(), "10240\t60999");
+    assert!(bench.tune(&["rollback", "--force"]).status.success());
+    assert!(bench.is_before());
+}
+
+#[test]
+fn an_undo_that_nobody_watches_leaves_what_somebody_else_changed_and_says_so() {
+    let bench = Bench::new();
+    assert!(bench.apply(&["--confirm-within", "1s"]).output().unwrap().status.success());
+    bench.netns.set(REUSE, "0").unwrap();
+    let begin = Instant::now();
+    while bench.netns.get("net.ipv4.ip_local_port_range").unwrap() != "32768\t60999" {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(bench.netns.get(REUSE).unwrap(), "0");
+    let begin = Instant::now();
+    let history = loop {
+        let history = String::from_utf8(bench.tune(&["history"]).stdout).unwrap();
+        if history.contains("undone at") || begin.elapsed() > Duration::from_secs(10) {
+            break history;
+        }
+    };
+    assert!(history.contains("left as somebody else had set them") && history.contains(REUSE), "{history}");
+}
+
+#[test]
+fn changes_on_top_of_each_other_come_off_from_the_top() {
+    let bench = Bench::new();
+    assert!(bench.apply(&[]).output().unwrap().status.success());
+    assert!(bench.tune(&["apply", "-s", "net.ipv4.tcp_tw_reuse=0"]).status.success());
+    let lower = bench.tune(&["rollback", "1"]);
+    assert_eq!(lower.status.code(), Some(1));
+    assert!(said(&lower).contains("changed again by change 2"), "{}", said(&lower));
+    assert!(bench.tune(&["rollback"]).status.success());
+    assert!(bench.is_wanted());
+    assert!(bench.tune(&["rollback"]).status.success());
+    assert!(bench.is_before());
+    let none = bench.tune(&["rollback"]);
+    assert!(said(&none).contains("no change is in force"), "{}", said(&none));
+}
+
+#[test]
+fn the_settings_of_a_namespace_that_has_gone_went_with_it() {
+    let bench = Bench::new();
+    let name = format!("tidewait-gone-{}", std::process::id());
+    let named = NetNs::named(&name).unwrap();
+    let applied =
+        bench.tune(&["apply", "-s", "net.ipv4.tcp_tw_reuse=1", "--netns", &name, "--confirm-within", "1s"]);
+    assert!(applied.status.success(), "{}", said(&applied));
+    assert_eq!(named.get(REUSE).unwrap(), "1");
+    bench.kill_guards();
+    drop(named);
+    let rollback = bench.tune(&["rollback"]);
+    assert!(said(&rollback).contains("is gone"), "{}", said(&rollback));
+    let history = String::from_utf8(bench.tune(&["history"]).stdout).unwrap();
+    assert!(history.contains("its network namespace is gone"), "{history}");
+    // Another that has its name, and perhaps its number, is not the one that was changed.
+    let other = NetNs::named(&name).unwrap();
+    other.set(REUSE, "1").unwrap();
+    assert!(said(&bench.tune(&["rollback"])).contains("is gone"));
+    assert_eq!(other.get(REUSE).unwrap(), "1");
+}
+
+#[test]
+fn another_namespace_is_changed_and_changed_back_by_its_name() {
+    let bench = Bench::new();
+    let name = format!("tidewait-blue-{}", std::process::id());
+    let blue = NetNs::named(&name).unwrap();
+    assert!(bench.tune(&["apply", "-s", "net.ipv4.tcp_tw_reuse=1", "--netns", &name]).status.success());
+    assert_eq!(blue.get(REUSE).unwrap(), "1");
+    assert_eq!(bench.netns.get(REUSE).unwrap(), "2");
+    assert!(bench.tune(&["rollback"]).status.success());
+    assert_eq!(blue.get(REUSE).unwrap(), "2");
+}
