@@ -16,7 +16,14 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("tidewait-lab", &["tidewait-model"], &[]),
     (
         "tidewait",
-        &["tidewait-model", "tidewait-observe", "tidewait-diagnose", "tidewait-surfaces", "tidewait-lab", "tidewait-act"],
+        &[
+            "tidewait-model",
+            "tidewait-observe",
+            "tidewait-diagnose",
+            "tidewait-surfaces",
+            "tidewait-lab",
+            "tidewait-act",
+        ],
         &[],
     ),
     ("xtask", &["tidewait-model", "tidewait-surfaces", "tidewait-diagnose", "tidewait-lab"], &[]),
