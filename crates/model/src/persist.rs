@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::Configured;
 use crate::observation::Limit;
+use crate::ports::PortSet;
 
 /// The file that settings are kept in, as it is seen from the root of the system.
 pub const FILE: &str = "/etc/sysctl.d/80-tidewait.conf";
@@ -133,4 +134,13 @@ pub struct Outlook {
     pub modules: Vec<ModuleHint>,
     /// What could not be read.
     pub limits: Vec<Limit>,
+}
+
+/// Whether two texts mean the same value of the setting `name`: white space, and the order of lists of ports, do not
+/// matter.
+pub fn same_value(name: &str, one: &str, other: &str) -> bool {
+    if name == "net.ipv4.ip_local_reserved_ports" {
+        return PortSet::parse_list(one).0 == PortSet::parse_list(other).0;
+    }
+    one.split_whitespace().eq(other.split_whitespace())
 }
