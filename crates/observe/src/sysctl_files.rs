@@ -90,6 +90,9 @@ fn read(tree: &Tree<'_>, path: &Path, manners: Manners, lines: &mut Vec<Placed>,
         Err(error) if is_absent(&error) => return,
         Err(error) => return limits.push(unreadable(&shown(path), &error)),
     };
+    // `while read` takes whole lines only.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let text = if manners.first_word { whole } else { text.as_str() };
     for (line, number) in text.lines().zip(1..) {
         // `sed 's/ = /=/' | while read var comments`: what comes after the first word is lost.
         let cut = manners.first_word.then(|| line.replacen(" = ", "=", 1));
@@ -125,6 +128,33 @@ fn is_of_interest(name: &str) -> bool {
     name == ALIAS.0 || setting(name).is_some() || obsolete(name).is_some()
 }
 
+/// Whether one of the lines that follow says `-key` (src/sysctl/sysctl.c `parse_file`: one entry a key).
+fn is_taken_back(key: &str, following: &[Placed]) -> bool {
+    following.iter().any(|placed| matches!(&placed.line, Line::Exclusion(excluded) if excluded == key))
+}
+
+/// Whether the line has wildcards and says what the last line with the same key said: it stays where that is.
+fn is_repeated(line: &Line, before: &[Placed]) -> bool {
+    let Line::Assignment { key, value, .. } = line else { return false };
+    let earlier = before.iter().rev().find_map(|placed| match &placed.line {
+        Line::Assignment { key: earlier, value, .. } if earlier == key => Some(Some(value)),
+        Line::Exclusion(earlier) if earlier == key => Some(None),
+        _ => None,
+    });
+    is_pattern(key) && earlier == Some(Some(value))
+}
+
+/// Where the last line that says `-name` is.
+fn excluded_at(tree: &Tree<'_>, files: &[PathBuf], name: &str, manners: Manners) -> Option<(String, u32)> {
+    let mut lines = Vec::new();
+    for path in files {
+        read(tree, path, manners, &mut lines, &mut Vec::new());
+    }
+    let key = line::key_of(name);
+    let excluded = |placed: &&Placed| matches!(&placed.line, Line::Exclusion(excluded) if *excluded == key);
+    lines.iter().rev().find(excluded).map(|placed| (shown(&placed.file), placed.number))
+}
+
 /// What the lines set of what is of interest, in the order in which it is applied.
 fn settings(lines: &[Placed], manners: Manners) -> Vec<Configured> {
     let named: BTreeSet<&str> = lines
@@ -134,8 +164,11 @@ fn settings(lines: &[Placed], manners: Manners) -> Vec<Configured> {
         })
         .collect();
     let mut configured = Vec::new();
-    for Placed { file, number, line } in lines {
+    for (at, Placed { file, number, line }) in lines.iter().enumerate() {
         let Line::Assignment { key, value, dash } = line else { continue };
+        if manners.by_name && (is_taken_back(key, &lines[at + 1..]) || is_repeated(line, &lines[..at])) {
+            continue;
+        }
         let unknown = *dash && !manners.dash || is_pattern(key) && !manners.wildcards;
         if unknown || value.is_empty() && !manners.empty {
             continue;

@@ -44,6 +44,7 @@ mount --bind "$D/etc" /etc
 mount -t tmpfs none /run
 mount -t tmpfs none /usr/local/lib
 mount -t tmpfs none /usr/lib/sysctl.d
+if [ -d /lib/sysctl.d ]; then mount -t tmpfs none /lib/sysctl.d; fi
 mkdir /etc/sysctl.d /run/sysctl.d /usr/local/lib/sysctl.d
 "#;
 
@@ -268,7 +269,7 @@ fn any_files_end_as_foretold() {
     if !inside(TEST) {
         return;
     }
-    let config = Config { cases: scaled(96) as u32, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: scaled(128) as u32, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&files(), |files| {
         compare(TEST, &files);
         Ok(())

@@ -257,8 +257,8 @@ fn two_runs_at_once_lose_nothing() {
     assert!(matches!(error, PersistError::Busy { .. }), "{error}");
 }
 
-/// Whether this is the test in the mount namespace made for it; else runs it there. `setup` is for a shell, with the
-/// directory of the test in `$D`.
+/// The directory of the test, if this is the test in the mount and network namespace made for it; else runs it there. `setup` is for a shell, with the
+/// directory in `$D`.
 fn inside(test: &str, setup: &str) -> Option<PathBuf> {
     const INSIDE: &str = "TIDEWAIT_ACT_TEST_DIRECTORY";
     if let Some(directory) = std::env::var_os(INSIDE) {
@@ -268,7 +268,7 @@ fn inside(test: &str, setup: &str) -> Option<PathBuf> {
     let script =
         format!("set -e; D=$1; {setup}; shift; exec \"$0\" --exact \"$@\" --nocapture --test-threads 1");
     let output = Command::new("unshare")
-        .args(["--mount", "--map-root-user", "--propagation", "private", "sh", "-c", &script])
+        .args(["--mount", "--net", "--map-root-user", "--propagation", "private", "sh", "-c", &script])
         .arg(std::env::current_exe().unwrap())
         .arg(directory.path())
         .arg(format!("persist::tests::{test}"))
@@ -337,6 +337,53 @@ fn a_read_only_disk_changes_nothing() {
         assert!(error.to_string().contains("mounted read-only"), "{error}");
     }
     assert!(read(&root).unwrap().is_some());
+}
+
+#[test]
+fn programs_read_what_is_kept_as_it_is_meant() {
+    const TEST: &str = "programs_read_what_is_kept_as_it_is_meant";
+    // Nothing of the machine's own files is left.
+    let setup = "mkdir \"$D/etc\"; for f in ld.so.cache passwd nsswitch.conf; do
+        if [ -e \"/etc/$f\" ]; then cp \"/etc/$f\" \"$D/etc/\"; fi; done
+        mount --bind \"$D/etc\" /etc; mount -t tmpfs none /run
+        for d in /usr/local/lib /usr/lib/sysctl.d /lib/sysctl.d; do
+        if [ -d \"$d\" ]; then mount -t tmpfs none \"$d\"; fi; done";
+    if inside(TEST, setup).is_none() {
+        return;
+    }
+    let settings = [
+        (RANGE, "10240 65535"),
+        (REUSE, "0"),
+        (RESERVED, "8080,9000-9009"),
+        ("net.ipv4.tcp_syncookies", "1"),
+    ];
+    write(Path::new("/"), &kept("p1", &settings)).unwrap();
+    write(Path::new("/"), &kept("p2", &[(REUSE, "1"), (RESERVED, "")])).unwrap();
+    let path = |name: &str| format!("/proc/sys/{}", name.replace('.', "/"));
+    let programs: [(&[&str], &str); 4] = [
+        (&["/usr/lib/systemd/systemd-sysctl"], ""),
+        (&["/lib/systemd/systemd-sysctl"], ""),
+        (&["sysctl", "--system"], ""),
+        // busybox leaves an empty value as it was.
+        (&["busybox", "sysctl", "-p", FILE], "7777"),
+    ];
+    let mut ran = 0;
+    for (program, reserved) in programs {
+        for (name, before) in [(RANGE, "32768 60999"), (REUSE, "2"), (RESERVED, "7777")] {
+            fs::write(path(name), format!("{before}\n")).unwrap();
+        }
+        match Command::new(program[0]).args(&program[1..]).output() {
+            Ok(output) if output.status.success() => {}
+            _ => continue,
+        }
+        ran += 1;
+        let now =
+            [RANGE, REUSE, RESERVED].map(|name| fs::read_to_string(path(name)).unwrap().trim().to_owned());
+        assert_eq!(now, ["10240\t65535", "1", reserved], "{program:?}");
+    }
+    if ran == 0 {
+        skip(TEST, "neither systemd-sysctl nor a sysctl is installed");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tidewait_model::persist::{
 
 use super::reader::{self, files, manners};
 use super::tree::Tree;
-use super::{applied, later};
+use super::{applied, excluded_at, later};
 
 /// The directories of modules-load.d(5), and the older file of Debian.
 const MODULES: [&str; 5] = [
@@ -202,6 +202,14 @@ fn unread(tree: &Tree<'_>, reader: Reader, name: &str, value: &str) -> (String, 
     let by_hand = format!("run `sysctl -w {name}='{value}'` from a script at the end of the boot");
     if matches!(reader, Reader::OpenrcAlpine | Reader::Procps3Old) && tree.there(run) {
         return (format!("/{run} hides {FILE} from {reader}"), format!("remove /{run}"));
+    }
+    let paths = files(tree, reader, &mut Vec::new());
+    let excluded = excluded_at(tree, &paths, name, manners(reader)).filter(|_| manners(reader).by_name);
+    if let Some((file, line)) = excluded {
+        return (
+            format!("{file}:{line} takes it back with -{name}"),
+            format!("delete line {line} of {file}"),
+        );
     }
     if reader == Reader::OpenrcBusybox && !tree.there(super::LAST) {
         return (

@@ -15,7 +15,8 @@ use super::tree::{Tree, is_absent};
 use super::{ALIAS, applied, is_of_interest, shown, shown_value, unreadable};
 
 /// The manners of `sysctl -p` of procps, which ufw calls.
-const OF_UFW: Manners = Manners { wildcards: true, dash: true, empty: true, first_word: false };
+const OF_UFW: Manners =
+    Manners { wildcards: true, dash: true, empty: true, first_word: false, by_name: false };
 /// Where tuned has its profiles, those that count most first.
 const PROFILES: [&str; 4] = ["etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned"];
 /// More profiles than this include each other by mistake.
@@ -129,7 +130,11 @@ fn modified(value: &str, now: Option<&str>) -> Option<String> {
 /// An option of a file without sections, or of any section.
 fn option(tree: &Tree<'_>, path: &str, name: &str) -> Option<String> {
     let text = tree.text(Path::new(path)).ok()?;
-    text.lines().filter_map(ini).filter(|(key, _)| *key == name).last().map(|(_, value)| value.to_owned())
+    text.lines()
+        .filter_map(ini)
+        .filter(|(key, _)| *key == name)
+        .next_back()
+        .map(|(_, value)| value.to_owned())
 }
 
 /// `key = value` of a profile, without the comment that may follow.

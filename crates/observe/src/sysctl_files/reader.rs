@@ -7,6 +7,7 @@
 //! | of one name counts | /etc, /run, /usr | the same | the same; before 3.3.17 /run first | /run, /etc, /usr | /etc only |
 //! | `.name.conf` | no | yes | yes | no | no |
 //! | wildcards | yes | yes | no | no | no |
+//! | `-name` takes back | earlier values too | wildcards only | nothing | nothing | nothing |
 //! | `name =`, nothing after it | empties | empties | passed over | as it was | as it was |
 //!
 //! Sources: systemd 252 src/sysctl/sysctl.c and sysctl.d(5); procps 3.3.17 sysctl.c and its NEWS (order of directories,
@@ -42,6 +43,9 @@ pub(super) struct Manners {
     pub(super) empty: bool,
     /// Whether only the first word of a value is taken.
     pub(super) first_word: bool,
+    /// Whether the lines are kept by name, so that `-name` takes an earlier value back, and a pattern that comes again
+    /// with the same value stays where it was first.
+    pub(super) by_name: bool,
 }
 
 pub(super) fn manners(reader: Reader) -> Manners {
@@ -51,12 +55,12 @@ pub(super) fn manners(reader: Reader) -> Manners {
         Reader::OpenrcAlpine => (false, false, false, false),
         Reader::OpenrcBusybox => (false, false, false, true),
     };
-    Manners { wildcards, dash, empty, first_word }
+    Manners { wildcards, dash, empty, first_word, by_name: reader == Reader::SystemdSysctl }
 }
 
 /// What tuned makes of lines when it applies files again.
 pub(super) const OF_TUNED: Manners =
-    Manners { wildcards: false, dash: false, empty: false, first_word: false };
+    Manners { wildcards: false, dash: false, empty: false, first_word: false, by_name: false };
 
 /// The files that a reader takes, in order.
 pub(super) fn files(tree: &Tree<'_>, reader: Reader, limits: &mut Vec<Limit>) -> Vec<PathBuf> {

@@ -152,6 +152,12 @@ fn readers_that_do_not_take_the_line_as_it_is_meant_are_told_of() {
     assert!(told.contains("passes over a line with an empty value") && told.contains("sysctl -w"), "{told}");
     let told = one(&[ALPINE, ("run/sysctl.d/80-tidewait.conf", "")], (FIN, "30"));
     assert!(told.contains("hides") && told.ends_with("remove /run/sysctl.d/80-tidewait.conf"), "{told}");
+    let back =
+        [SYSTEMD.as_slice(), &[("etc/sysctl.d/90-x.conf", "# x\n-net.ipv4.tcp_fin_timeout\n")]].concat();
+    let told = one(&back, (FIN, "30"));
+    let expected = "net.ipv4.tcp_fin_timeout = 30 will not be set at boot: /etc/sysctl.d/90-x.conf:2 takes it back with \
+                    -net.ipv4.tcp_fin_timeout | delete line 2 of /etc/sysctl.d/90-x.conf";
+    assert_eq!(told, expected);
     let busybox = [OPENRC, ("bin/busybox", "x")];
     let told = one(&busybox, (FIN, "30"));
     assert!(told.ends_with("create an empty file /etc/sysctl.conf"), "{told}");
