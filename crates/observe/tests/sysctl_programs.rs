@@ -46,6 +46,7 @@ mount -t tmpfs none /usr/local/lib
 mount -t tmpfs none /usr/lib/sysctl.d
 if [ -d /lib/sysctl.d ]; then mount -t tmpfs none /lib/sysctl.d; fi
 mkdir /etc/sysctl.d /run/sysctl.d /usr/local/lib/sysctl.d
+touch /run/of-the-test
 "#;
 
 /// A service like that of Alpine (aports main/openrc/sysctl.initd), in short, with busybox.
@@ -77,6 +78,7 @@ true
 /// Whether this is the test in namespaces of its own; else runs it there, or says why that cannot be.
 fn inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
+        assert!(Path::new("/run/of-the-test").exists(), "{INSIDE} is not for the machine itself");
         return true;
     }
     let directory = tempfile::tempdir().unwrap();

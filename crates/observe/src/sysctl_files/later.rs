@@ -130,11 +130,7 @@ fn modified(value: &str, now: Option<&str>) -> Option<String> {
 /// An option of a file without sections, or of any section.
 fn option(tree: &Tree<'_>, path: &str, name: &str) -> Option<String> {
     let text = tree.text(Path::new(path)).ok()?;
-    text.lines()
-        .filter_map(ini)
-        .filter(|(key, _)| *key == name)
-        .next_back()
-        .map(|(_, value)| value.to_owned())
+    text.lines().filter_map(ini).rfind(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
 }
 
 /// `key = value` of a profile, without the comment that may follow.
