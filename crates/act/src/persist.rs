@@ -94,8 +94,9 @@ pub enum PersistError {
         /// How it failed.
         source: std::io::Error,
     },
-    /// The file is replaced, but whether that is on the disk is not known.
-    #[error("{} is written, but syncing its directory failed: {source}; after a loss of power the old file may be back: try again", .path.display())]
+    /// The file is replaced or removed, but whether that is on the disk is not known.
+    #[error("{} is written or removed as asked, but syncing its directory failed: {source}; after a loss of power the old file may be \
+        back: try again", .path.display())]
     NotSynced {
         /// The file.
         path: PathBuf,

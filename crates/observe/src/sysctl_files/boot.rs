@@ -1,4 +1,6 @@
 //! Who wins at boot: for each setting everything that sets it, in order, and what stands against the file of `tune persist`.
+//!
+//! Not followed: the credential `sysctl.extra` of systemd-sysctl, and programs that set values by themselves.
 
 use std::path::Path;
 
@@ -11,7 +13,7 @@ use tidewait_model::persist::{
 
 use super::reader::{self, files, manners};
 use super::tree::Tree;
-use super::{applied, excluded_at, later};
+use super::{LAST, applied, excluded_at, is_same_file, later};
 
 /// The directories of modules-load.d(5), and the older file of Debian.
 const MODULES: [&str; 5] = [
@@ -161,11 +163,11 @@ fn conflict(tree: &Tree<'_>, boot: &Boot, name: &str, value: &str) -> Option<Con
             format!("{name} will be {new} after boot: {} sets it later ({})", place(at), boot.reader)
         }
     };
-    told(summary, mend(boot.reader, winner))
+    told(summary, mend(tree, boot.reader, winner))
 }
 
 /// What mends that another line wins.
-fn mend(reader: Reader, winner: &Assignment) -> String {
+fn mend(tree: &Tree<'_>, reader: Reader, winner: &Assignment) -> String {
     let at = &winner.at;
     let line = format!("delete line {} of {}", at.line, at.file);
     let name = at.file.rsplit('/').next().unwrap_or(&at.file);
@@ -180,6 +182,9 @@ fn mend(reader: Reader, winner: &Assignment) -> String {
         ),
         Stage::KernelCommandLine | Stage::Files | Stage::TunedReapplies => match at.file.as_str() {
             "/etc/sysctl.conf" => line,
+            file if is_same_file(tree, Path::new(file.trim_start_matches('/')), LAST) => {
+                format!("delete line {} of /etc/sysctl.conf, which {file} is a link to", at.line)
+            }
             file if file.starts_with("/etc/") => {
                 format!("{line}, or give it a name that sorts before 80-tidewait.conf")
             }
@@ -211,7 +216,7 @@ fn unread(tree: &Tree<'_>, reader: Reader, name: &str, value: &str) -> (String, 
             format!("delete line {line} of {file}"),
         );
     }
-    if reader == Reader::OpenrcBusybox && !tree.there(super::LAST) {
+    if reader == Reader::OpenrcBusybox && !tree.there(LAST) {
         return (
             format!("without /etc/sysctl.conf {reader} reads nothing"),
             "create an empty file /etc/sysctl.conf".to_owned(),

@@ -98,6 +98,14 @@ fn a_later_file_wins_and_what_mends_it_depends_on_where_it_is() {
             .ends_with("without line 2 into /etc/sysctl.d/99-foo.conf, which hides it")
     );
     assert!(mended("run/sysctl.d/99-foo.conf").contains("find the program that writes"));
+    // As Debian has it.
+    let tree = systemd(&[("etc/sysctl.conf", "net.ipv4.tcp_fin_timeout = 60\n")]);
+    tree.link("etc/sysctl.d/99-sysctl.conf", "../sysctl.conf");
+    let conflicts = outlook_of(&tree, &[(FIN, "30")]).conflicts;
+    assert_eq!(
+        conflicts[0].mend,
+        "delete line 1 of /etc/sysctl.conf, which /etc/sysctl.d/99-sysctl.conf is a link to"
+    );
 }
 
 #[test]
