@@ -102,7 +102,9 @@ fn inside(test: &str) -> bool {
             });
             assert!(status.success(), "{}{told}", String::from_utf8_lossy(&stdout));
         }
-        Ok(output) => skip(test, String::from_utf8_lossy(&output.stderr).trim()),
+        Ok(output) => {
+            skip(test, String::from_utf8_lossy(&output.stderr).trim().lines().next().unwrap_or_default());
+        }
         Err(error) => skip(test, format_args!("unshare: {error}")),
     }
     false

@@ -286,7 +286,8 @@ fn inside(test: &str, setup: &str) -> Option<PathBuf> {
 
 fn skip(test: &str, reason: &str) {
     // Not eprintln: the harness would hide it in a test that passes.
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {}", reason.trim());
+    let _ =
+        writeln!(std::io::stderr(), "SKIPPED {test}: {}", reason.trim().lines().next().unwrap_or_default());
 }
 
 /// Before and after a failure: the file's text and the names beside it.
