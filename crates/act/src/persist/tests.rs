@@ -329,7 +329,7 @@ fn a_read_only_disk_changes_nothing() {
     let setup = "mount -t tmpfs none \"$D\"; mkdir \"$D/etc\"";
     let Some(root) = inside("a_read_only_disk_changes_nothing", setup) else { return };
     write(&root, &kept("p1", &[(REUSE, "1")])).unwrap();
-    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&root).status().unwrap();
+    let remounted = Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&root).status().unwrap();
     assert!(remounted.success());
     for error in [
         unchanged(&root, || write(&root, &kept("p2", &[(RANGE, "10240 65535")])).unwrap_err()),
