@@ -11,6 +11,8 @@ pub(super) enum Line {
         key: String,
         /// The value.
         value: String,
+        /// Whether a dash stands before it: that it cannot be set is no error.
+        dash: bool,
     },
     /// `-name`: no wildcard sets it.
     Exclusion(String),
@@ -27,7 +29,7 @@ pub(super) fn parse(line: &str) -> Option<Line> {
     // A leading dash before an assignment: failure to set it is no error.
     let (dash, rest) = line.strip_prefix('-').map_or((false, line), |rest| (true, rest));
     Some(match rest.split_once('=') {
-        Some((key, value)) => Line::Assignment { key: key_of(key), value: value.trim().to_owned() },
+        Some((key, value)) => Line::Assignment { key: key_of(key), value: value.trim().to_owned(), dash },
         None if dash => Line::Exclusion(key_of(rest)),
         None => Line::Broken(line.to_owned()),
     })
@@ -67,7 +69,7 @@ mod tests {
     use super::*;
 
     fn assignment(key: &str, value: &str) -> Option<Line> {
-        Some(Line::Assignment { key: key.to_owned(), value: value.to_owned() })
+        Some(Line::Assignment { key: key.to_owned(), value: value.to_owned(), dash: false })
     }
 
     #[test]
@@ -80,7 +82,9 @@ mod tests {
             parse("\tnet/ipv4/ip_local_port_range = 1024\t65535 "),
             assignment("net/ipv4/ip_local_port_range", "1024\t65535")
         );
-        assert_eq!(parse("-net.core.somaxconn = 9"), assignment("net/core/somaxconn", "9"));
+        let lenient =
+            Line::Assignment { key: "net/core/somaxconn".to_owned(), value: "9".to_owned(), dash: true };
+        assert_eq!(parse("-net.core.somaxconn = 9"), Some(lenient));
         assert_eq!(parse("-net.core.somaxconn"), Some(Line::Exclusion("net/core/somaxconn".to_owned())));
         assert_eq!(parse("net.core.somaxconn 9"), Some(Line::Broken("net.core.somaxconn 9".to_owned())));
         assert_eq!(parse("a = b = c"), assignment("a", "b = c"));
