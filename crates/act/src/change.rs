@@ -19,6 +19,8 @@ pub struct Order {
     pub from: String,
     /// The namespace that the calling thread is in.
     pub namespace: NamespaceId,
+    /// Whether that is the namespace that the files of /etc/sysctl.d are applied to at boot.
+    pub configured: bool,
     /// The boot, as /proc/sys/kernel/random/boot_id says.
     pub boot: String,
     /// Who it is for.
@@ -182,6 +184,7 @@ pub fn apply(
         by: order.by.clone(),
         pid: std::process::id(),
         namespace: order.namespace.clone(),
+        configured: order.configured,
         boot: order.boot.clone(),
         changes,
         deadline: order.confirm_within.map(deadline),
@@ -386,8 +389,21 @@ fn back(entry: &Entry) -> Vec<Step> {
     forth(entry).into_iter().rev().map(turn).collect()
 }
 
-/// The time, to the second.
-pub(crate) fn now() -> String {
+/// Takes down that settings are kept in a file, or are not any more.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub fn note_kept(
+    journal: &mut Journal,
+    file: &str,
+    settings: &[(String, String)],
+) -> Result<(), JournalError> {
+    let settings = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    journal.append(&Record::Kept { at: now(), file: file.to_owned(), settings })
+}
+
+/// The time, to the second, RFC 3339 in UTC.
+pub fn now() -> String {
     seconds(Timestamp::now())
 }
 

@@ -7,7 +7,7 @@ use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabList, LabRun};
 use tidewait_model::trace::line::Line;
-use tidewait_model::tune::{Entry, Plan, Status};
+use tidewait_model::tune::{Entry, KeptReport, Plan, Status};
 
 /// The schema of `tidewait report --json`.
 pub fn report() -> String {
@@ -64,6 +64,11 @@ pub fn tune() -> String {
     pretty::<Status>()
 }
 
+/// The schema of `tidewait tune persist --json`.
+pub fn kept() -> String {
+    pretty::<KeptReport>()
+}
+
 /// Every schema with the name of the file that holds it under docs/schema.
 pub fn all() -> Vec<(&'static str, String)> {
     vec![
@@ -78,6 +83,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.plan-1.json", plan()),
         ("tidewait.change-1.json", change()),
         ("tidewait.tune-1.json", tune()),
+        ("tidewait.kept-1.json", kept()),
     ]
 }
 

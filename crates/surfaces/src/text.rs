@@ -36,7 +36,7 @@ use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabRun, ScenarioResult};
 use tidewait_model::trace::line::{Counted, Line as TraceLine};
-use tidewait_model::tune::{Entry, Plan, Status};
+use tidewait_model::tune::{Entry, KeptReport, Plan, Status};
 
 pub use page::Page;
 use page::Paper;
@@ -142,6 +142,13 @@ pub fn applied(entry: &Entry, page: &Page) -> String {
 pub fn tune_status(status: &Status, all: bool, page: &Page) -> String {
     let mut paper = Paper::new(page);
     tune::status(&mut paper, status, all);
+    paper.finish()
+}
+
+/// The page of `tidewait tune persist`: what is kept, and what a boot would make of it.
+pub fn kept(report: &KeptReport, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    tune::kept(&mut paper, report);
     paper.finish()
 }
 

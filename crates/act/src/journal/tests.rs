@@ -16,6 +16,7 @@ fn entry(number: u64) -> Entry {
         by: "root".to_owned(),
         pid: 7,
         namespace: NamespaceId { name: "host".to_owned(), inode: 1, cookie: Some(2) },
+        configured: true,
         boot: "3231df93".to_owned(),
         changes: vec![Was {
             setting: "net.ipv4.ip_local_port_range".to_owned(),

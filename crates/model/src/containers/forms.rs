@@ -137,7 +137,7 @@ fn podman(sorted: &Sorted<'_>) -> String {
 fn ansible(settings: &[(String, String)]) -> String {
     let mut text = format!(
         "# For hosts; containers have values of their own. Where tidewait itself has written {FILE},\n\
-         # remove that first with: tidewait tune unpersist --all. It does not write into a file that is not its own.\n"
+         # remove that first with: tidewait tune unpersist. It does not write into a file that is not its own.\n"
     );
     let (filled, empty): (Vec<_>, Vec<_>) = settings.iter().partition(|(_, value)| !value.is_empty());
     if !filled.is_empty() {

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The name of the JSON contract of `tune persist`.
+pub const KEPT_SCHEMA: &str = "tidewait.kept/1";
+
 /// The name of the JSON contract of `tune status` and `tune history`.
 pub const STATUS_SCHEMA: &str = "tidewait.tune/1";
 
@@ -66,6 +69,8 @@ pub struct Entry {
     pub pid: u32,
     /// Where.
     pub namespace: NamespaceId,
+    /// Whether that is the namespace that the files of /etc/sysctl.d are applied to at boot.
+    pub configured: bool,
     /// The boot (/proc/sys/kernel/random/boot_id): values do not outlive it.
     pub boot: String,
     /// The settings, in the order in which they are written.
@@ -229,4 +234,20 @@ pub struct Held {
     pub plan: String,
     /// Its value now; null where it could not be read.
     pub now: Option<String>,
+}
+
+/// What `tune persist` prints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "tidewait.kept/1")]
+pub struct KeptReport {
+    /// Always `tidewait.kept/1`.
+    pub schema: String,
+    /// The file that was written.
+    pub file: String,
+    /// All that it keeps now.
+    pub kept: Vec<Held>,
+    /// Lines of a file that was edited by hand, which were not taken over.
+    pub dropped: Vec<String>,
+    /// What will be at boot.
+    pub outlook: crate::persist::Outlook,
 }

@@ -1,6 +1,7 @@
 //! What became of changes of settings: one that was just made, those in force, all there were.
 
-use tidewait_model::tune::{Entry, Holding, Situation, State, Status, Told, spaced};
+use tidewait_model::Limit;
+use tidewait_model::tune::{Entry, Held, Holding, KeptReport, Situation, State, Status, Told, spaced};
 
 use super::line::{Line, Paint};
 use super::number;
@@ -54,28 +55,73 @@ pub fn status(paper: &mut Paper<'_>, status: &Status, all: bool) {
     if !status.persisted.is_empty() {
         paper.heading("Kept across a restart");
         for held in &status.persisted {
-            let line = Line::plain("  ")
-                .with(Paint::Strong, &held.setting)
-                .with(Paint::Plain, format!(" = {}", shown(&held.value)));
-            let now = match &held.now {
-                Some(now) if spaced(now) == spaced(&held.value) => Line::of(Paint::Good, "  in force"),
-                Some(now) => Line::of(Paint::Warning, format!("  now {}", shown(now))),
-                None => Line::of(Paint::Faint, "  not on this kernel now"),
-            };
-            paper.line(line.join(now).with(Paint::Faint, format!("  plan {}", held.plan)));
+            held_line(paper, held);
         }
     }
     for limit in &status.limits {
         paper.gap();
-        let remedy = limit.remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}"));
-        paper.prose(
-            Line::of(Paint::Warning, "not seen  "),
-            Paint::Plain,
-            &format!("{}: {}{remedy}", limit.what, limit.why),
-        );
+        not_seen(paper, limit);
     }
     paper.gap();
     paper.prose(Line::new(), Paint::Faint, &journal);
+}
+
+/// What is kept now, and what a boot would make of it.
+pub fn kept(paper: &mut Paper<'_>, report: &KeptReport) {
+    paper.prose(Line::new(), Paint::Strong, &format!("{} keeps", report.file));
+    for held in &report.kept {
+        held_line(paper, held);
+    }
+    for line in &report.dropped {
+        paper.prose(Line::of(Paint::Warning, "dropped  "), Paint::Plain, line);
+    }
+    let outlook = &report.outlook;
+    if outlook.conflicts.is_empty() {
+        paper.prose(Line::of(Paint::Good, "at boot  "), Paint::Plain, "nothing that was found overrules it");
+    } else {
+        paper.heading("At boot it would be otherwise");
+        for conflict in &outlook.conflicts {
+            paper.prose(Line::of(Paint::Critical, "  x "), Paint::Plain, &conflict.summary);
+            paper.prose(Line::plain("    ").with(Paint::Strong, "mend  "), Paint::Plain, &conflict.mend);
+        }
+    }
+    for module in &outlook.modules {
+        paper.gap();
+        let lead = Line::of(Paint::Warning, "module   ");
+        paper.prose(lead, Paint::Plain, &format!("{}: {}", module.settings.join(", "), module.mend));
+        paper.command(2, &format!("echo {} > {}", module.line, module.file));
+    }
+    for note in &outlook.notes {
+        paper.prose(Line::of(Paint::Faint, "- "), Paint::Faint, note);
+    }
+    for limit in &outlook.limits {
+        not_seen(paper, limit);
+    }
+    paper.gap();
+    let text = "Containers that run keep what they have, and new ones do not get these: each network namespace begins with the kernel's own \
+                values. --as kubernetes, docker, compose or podman prints the lines for them.";
+    paper.prose(Line::new(), Paint::Faint, text);
+}
+
+fn held_line(paper: &mut Paper<'_>, held: &Held) {
+    let line = Line::plain("  ")
+        .with(Paint::Strong, &held.setting)
+        .with(Paint::Plain, format!(" = {}", shown(&held.value)));
+    let now = match &held.now {
+        Some(now) if spaced(now) == spaced(&held.value) => Line::of(Paint::Good, "  in force"),
+        Some(now) => Line::of(Paint::Warning, format!("  now {}", shown(now))),
+        None => Line::new(),
+    };
+    paper.line(line.join(now).with(Paint::Faint, format!("  plan {}", held.plan)));
+}
+
+fn not_seen(paper: &mut Paper<'_>, limit: &Limit) {
+    let remedy = limit.remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}"));
+    paper.prose(
+        Line::of(Paint::Warning, "not seen "),
+        Paint::Plain,
+        &format!("{}: {}{remedy}", limit.what, limit.why),
+    );
 }
 
 fn one(paper: &mut Paper<'_>, told: &Told) {

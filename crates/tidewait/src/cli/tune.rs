@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use tidewait_model::containers::Form;
 use tidewait_model::tune::{self, Assignment, Profile};
 
 use super::{Format, named};
@@ -137,7 +138,7 @@ pub struct Plan {
     /// Write the plan into this file too, for `tidewait tune apply`
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Print the settings as they are given to something else: kubernetes, docker, compose, podman, ansible or sysctl
+    /// Print the settings as they are given to something else: kubernetes, docker, compose, podman, ansible or sysctl-conf
     #[arg(long = "as", value_name = "FORM", value_parser = form, conflicts_with = "json")]
     pub form: Option<Form>,
 }
@@ -189,7 +190,7 @@ pub struct Persist {
     /// Write the file though it was edited by hand
     #[arg(long)]
     pub force: bool,
-    /// Only print it, as it is given to something else: kubernetes, docker, compose, podman, ansible or sysctl
+    /// Only print it, as it is given to something else: kubernetes, docker, compose, podman, ansible or sysctl-conf
     #[arg(long = "as", value_name = "FORM", value_parser = form, conflicts_with = "json")]
     pub form: Option<Form>,
     /// How to print it.
@@ -220,26 +221,16 @@ pub struct Unpersist {
     pub state: StateDir,
 }
 
-/// What else takes settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    Kubernetes,
-    Docker,
-    Compose,
-    Podman,
-    Ansible,
-    Sysctl,
-}
-
 fn form(name: &str) -> Result<Form, String> {
-    Ok(match name {
-        "kubernetes" | "k8s" => Form::Kubernetes,
-        "docker" => Form::Docker,
-        "compose" => Form::Compose,
-        "podman" | "quadlet" => Form::Podman,
-        "ansible" => Form::Ansible,
-        "sysctl" => Form::Sysctl,
-        _ => return Err("known forms are kubernetes, docker, compose, podman, ansible, sysctl".to_owned()),
+    let name = match name {
+        "k8s" => "kubernetes",
+        "quadlet" => "podman",
+        "sysctl" => "sysctl-conf",
+        name => name,
+    };
+    Form::ALL.into_iter().find(|form| form.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = Form::ALL.iter().map(|form| form.name()).collect();
+        format!("known forms are {}", names.join(", "))
     })
 }
 

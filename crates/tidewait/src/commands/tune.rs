@@ -5,6 +5,8 @@ mod apply;
 #[cfg(feature = "act")]
 mod guard;
 #[cfg(feature = "act")]
+mod keep;
+#[cfg(feature = "act")]
 pub mod notice;
 mod plan;
 mod scene;
@@ -34,7 +36,9 @@ pub fn run(options: &Tune) -> anyhow::Result<()> {
         #[cfg(feature = "act")]
         TuneErrand::Guard { number, pid, state } => guard::run(*number, *pid, &state.path()),
         #[cfg(feature = "act")]
-        TuneErrand::Persist(_) | TuneErrand::Unpersist(_) => anyhow::bail!("not yet"),
+        TuneErrand::Persist(options) => keep::persist(options),
+        #[cfg(feature = "act")]
+        TuneErrand::Unpersist(options) => keep::unpersist(options),
         #[cfg(not(feature = "act"))]
         _ => anyhow::bail!(
             "this tidewait was built without the feature `act`: it only reads, and `tune plan` is all of `tune` that it has"

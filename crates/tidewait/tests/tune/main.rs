@@ -3,6 +3,7 @@
 
 mod bench;
 mod journal;
+mod keep;
 mod ports;
 mod trouble;
 mod undo;

@@ -28,7 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub fn run(options: &cli::Apply) -> Result<()> {
     // From here on a signal ends the command between two steps and not in one; a second one does as ever.
     let over = interrupt::catch()?;
-    let given = options.plan.as_deref().map(read).transpose()?;
+    let given = options.plan.as_deref().map(read_plan).transpose()?;
     let (scene, plan) = match &given {
         Some(given) => replan(given, options)?,
         None => {
@@ -89,6 +89,7 @@ fn make(
         plan: plan.id.clone(),
         from: plan.from.clone(),
         namespace: scene.place.identity()?,
+        configured: scene.is_configured(),
         boot: procfs::boot_id(Path::new("/")),
         by: by(),
         changes,
@@ -153,8 +154,8 @@ fn replan(given: &Plan, options: &cli::Apply) -> Result<(Scene, Plan)> {
     Ok((scene, plan))
 }
 
-/// Reads a plan.
-fn read(path: &Path) -> Result<Plan> {
+/// Reads a plan from a file, or from standard input where that is `-`.
+pub fn read_plan(path: &Path) -> Result<Plan> {
     /// More than any plan has.
     const LONGEST: u64 = 4 << 20;
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };

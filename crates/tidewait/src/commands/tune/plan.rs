@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use tidewait_diagnose::tune::{Asked, Manner};
+use tidewait_model::containers::render;
 use tidewait_model::tune::Plan;
 use tidewait_surfaces::text;
 
@@ -18,6 +19,11 @@ pub fn run(options: &cli::Plan) -> anyhow::Result<()> {
     let plan = of(&scene, &options.wanted)?;
     if let Some(path) = &options.out {
         write(path, &plan)?;
+    }
+    if let Some(form) = options.form {
+        let settings: Vec<(String, String)> =
+            plan.changes.iter().map(|change| (change.setting.clone(), change.wanted.clone())).collect();
+        return output::text(&render(form, &settings));
     }
     if options.format.json {
         output::json(&plan, false)

@@ -66,6 +66,11 @@ impl Scene {
         tune::plan(&place, asked, manner).map_err(|error| Usage(error.to_string()).into())
     }
 
+    /// Whether it is the namespace that the files of /etc/sysctl.d are applied to at boot.
+    pub fn is_configured(&self) -> bool {
+        self.observation.namespaces.first().is_some_and(|facts| facts.configured)
+    }
+
     /// The settings as they are there.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.observation.namespaces.first()?.settings.text(name)

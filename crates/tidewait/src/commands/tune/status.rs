@@ -6,13 +6,15 @@ use anyhow::Result;
 use tidewait_act::change::uptime_ms;
 use tidewait_act::journal;
 use tidewait_act::kernel::{Kernel as _, Sysctl};
+use tidewait_act::persist;
 use tidewait_act::transition::same;
 use tidewait_model::Limit;
-use tidewait_model::tune::{Entry, Holding, Now, STATUS_SCHEMA, Situation, State, Status, Told, Was};
+use tidewait_model::tune::{Entry, Held, Holding, Now, STATUS_SCHEMA, Situation, State, Status, Told, Was};
 use tidewait_observe::places::find_again;
 use tidewait_observe::procfs;
 use tidewait_surfaces::text;
 
+use super::keep;
 use crate::cli::Format;
 use crate::output;
 
@@ -55,13 +57,36 @@ fn status(state: &Path, all: bool) -> Result<Status> {
             )
         })
         .collect();
+    let persisted = persisted(&mut limits);
     Ok(Status {
         schema: STATUS_SCHEMA.to_owned(),
         journal: reading.path.display().to_string(),
         changes,
-        persisted: Vec::new(),
+        persisted,
         limits,
     })
+}
+
+/// What is kept across a restart.
+fn persisted(limits: &mut Vec<Limit>) -> Vec<Held> {
+    let root = Path::new("/");
+    match persist::read(root) {
+        Ok(Some(file)) => {
+            if file.edited {
+                let what = format!("what {} keeps", persist::FILE);
+                limits.push(
+                    Limit::new(what, "the file was edited by hand")
+                        .remedy("tidewait tune persist --force takes it over"),
+                );
+            }
+            keep::held(&file.blocks, root)
+        }
+        Ok(None) => Vec::new(),
+        Err(error) => {
+            limits.push(Limit::new(format!("what {} keeps", persist::FILE), error.to_string()));
+            Vec::new()
+        }
+    }
 }
 
 /// An entry and how things stand with it.

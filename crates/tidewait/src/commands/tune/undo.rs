@@ -43,7 +43,7 @@ pub fn confirm(id: Option<&str>, state: &Path) -> Result<()> {
     anstream::println!(
         "change {number} is confirmed; `tidewait tune rollback {number}` would restore what was before"
     );
-    if entry.namespace.name == "host" {
+    if entry.configured {
         anstream::println!(
             "it lasts until the machine is started anew; `tidewait tune persist {number}` keeps it beyond that"
         );
