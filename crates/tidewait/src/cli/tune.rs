@@ -84,6 +84,9 @@ pub enum TuneErrand {
         /// The process that makes it.
         #[arg(long)]
         pid: i32,
+        /// The network namespace, where it is not the own one.
+        #[arg(long)]
+        netns: Option<String>,
         /// Where the journal is.
         #[command(flatten)]
         state: StateDir,

@@ -5,6 +5,7 @@ mod bench;
 mod journal;
 mod keep;
 mod ports;
+mod systemd;
 mod trouble;
 mod undo;
 mod walk;

@@ -14,6 +14,7 @@ use tidewait_act::change::{self, ChangeError, Drifted, uptime_ms};
 use tidewait_act::journal::{self, Journal};
 use tidewait_act::kernel::Sysctl;
 use tidewait_model::tune::{Entry, State, Undoing};
+use tidewait_observe::places::{PlaceError, find_again};
 use tidewait_observe::procfs;
 
 use crate::{interrupt, output};
@@ -31,21 +32,27 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const TRIES: u32 = 30;
 
 /// Starts a guard for a change that is about to be made, in the namespace that the calling thread is in, and waits until it
-/// is ready.
+/// is ready. Where systemd runs the machine the guard is a unit of its own: not even the end of a login session ends
+/// it, and it is started again if it is killed. Elsewhere it is a process in a session of its own.
 ///
 /// # Errors
 /// Why there is none.
 pub fn start(entry: &Entry, state: &Path) -> Result<(), String> {
+    let state = std::path::absolute(state).map_err(|error| error.to_string())?;
+    let words = |netns: Option<String>| {
+        let pid = std::process::id().to_string();
+        let mut words = vec!["tune".into(), "guard".into(), entry.number.to_string(), "--pid".into(), pid];
+        words.extend(netns.into_iter().flat_map(|netns| ["--netns".to_owned(), netns]));
+        words.extend(["--state".to_owned(), state.display().to_string()]);
+        words
+    };
+    if unit(entry, &words(Some(format!("net:[{}]", entry.namespace.inode)))) {
+        return Ok(());
+    }
     // The file itself rather than its name: that may have been replaced by an upgrade.
     let mut command = Command::new("/proc/self/exe");
-    command
-        .args(["tune", "guard", &entry.number.to_string(), "--pid", &std::process::id().to_string()])
-        .arg("--state")
-        .arg(std::path::absolute(state).map_err(|error| error.to_string())?)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    command.args(words(None)).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let mut said = String::new();
     if let Some(stdout) = child.stdout.take() {
@@ -61,26 +68,68 @@ pub fn start(entry: &Entry, state: &Path) -> Result<(), String> {
     Err(if said.is_empty() { "it ended at once".to_owned() } else { said.to_owned() })
 }
 
-/// Runs the guard.
-pub fn run(number: u64, pid: i32, state: &Path) -> Result<()> {
-    // Out of the reach of the terminal: it may be closed, and Ctrl-C is not for this process.
-    setsid().context("cannot leave the terminal")?;
+/// Starts the guard as a transient unit of systemd; whether that came about.
+fn unit(entry: &Entry, words: &[String]) -> bool {
+    // sd_booted(3).
+    if !Path::new("/run/systemd/system").is_dir() || !rustix::process::geteuid().is_root() {
+        return false;
+    }
+    let Ok(program) = std::env::current_exe().and_then(std::fs::canonicalize) else { return false };
+    let name = format!("tidewait-guard-{}-{}", entry.number, std::process::id());
+    let mut command = Command::new("systemd-run");
+    command
+        .args(["--quiet", "--collect", "--service-type=notify", "--unit", &name])
+        .arg(format!("--description=Undoes change {} of settings unless it is confirmed", entry.number))
+        .args([
+            "--property=Restart=on-failure",
+            "--property=RestartSec=100ms",
+            "--property=TimeoutStartSec=10s",
+            "--",
+        ])
+        .arg(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // It returns once the guard has said that it is ready.
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Runs the guard. `netns`: in which namespace, where that is not the one it was started in.
+pub fn run(number: u64, pid: i32, netns: Option<&str>, state: &Path) -> Result<()> {
+    // Out of the reach of the terminal: it may be closed, and Ctrl-C is not for this process. A unit of systemd leads a
+    // session already.
+    let _ = setsid();
     let over = interrupt::catch()?;
     let maker = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let entry = find(state, number)?
         .with_context(|| format!("there is no change {number} in {}", state.display()))?;
+    let root = Path::new("/");
+    if netns.is_some() {
+        find_again(root, &entry.namespace)?.context("its network namespace is not found")?;
+    }
     output::text(&format!("{READY}\n"))?;
+    // Not started by systemd: then there is nobody to tell.
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     let null = std::fs::OpenOptions::new().write(true).open("/dev/null").context("cannot open /dev/null")?;
     rustix::stdio::dup2_stdout(&null).context("cannot let go of standard output")?;
-    let why = match wait(&entry, maker, state, &over) {
-        Some(why) => why,
-        None => return Ok(()),
-    };
+    let Some(why) = wait(&entry, maker, state, &over) else { return Ok(()) };
     for _ in 0..TRIES {
-        match undo(&entry, why, state) {
-            Ok(()) => return Ok(()),
-            Err(_) => std::thread::sleep(Duration::from_secs(1)),
+        let undone = if netns.is_none() {
+            undo(&entry, why, state).map_err(anyhow::Error::from)
+        } else {
+            // Found anew: the process that led there may have ended, and the namespace not.
+            match find_again(root, &entry.namespace)?.map(|place| place.enter(|| undo(&entry, why, state))) {
+                Some(Ok(undone)) => undone.map_err(anyhow::Error::from),
+                // Its settings went with it.
+                None | Some(Err(PlaceError::Vanished { .. })) => return Ok(()),
+                Some(Err(error)) => Err(error.into()),
+            }
+        };
+        if undone.is_ok() {
+            return Ok(());
         }
+        std::thread::sleep(Duration::from_secs(1));
     }
     anyhow::bail!("change {number} could not be undone")
 }
