@@ -8,6 +8,7 @@ pub mod capacity;
 pub mod catalogue;
 pub mod census;
 pub mod doctor;
+pub mod experiment;
 pub mod explain;
 pub mod kernel;
 pub mod lingering;
