@@ -114,6 +114,8 @@ pub enum Metric {
     SurviveReset,
     /// The timer of an orphaned FIN_WAIT2 that has just begun, in seconds.
     FinWait2Seconds,
+    /// Of 20 orphaned FIN_WAIT2 those that /proc/net/sockstat counts under `tw`, as it does TIME_WAIT, after 3 s.
+    FinWait2Counted,
     /// Sockets in CLOSE_WAIT, of 20, after 3 s in which the program did not close them.
     CloseWaitKept,
     /// Sockets in SYN_SENT, of 20, after 5 s in which the peer said nothing.
@@ -258,7 +260,7 @@ impl Figure {
 
 impl Metric {
     /// Every metric.
-    pub const ALL: [Metric; 14] = [
+    pub const ALL: [Metric; 15] = [
         Metric::ConnectsUntilRefused,
         Metric::BindsUntilRefused,
         Metric::RateWhenFull,
@@ -268,6 +270,7 @@ impl Metric {
         Metric::TimeWaitKept,
         Metric::SurviveReset,
         Metric::FinWait2Seconds,
+        Metric::FinWait2Counted,
         Metric::CloseWaitKept,
         Metric::SynSentKept,
         Metric::ProbeAfter,
@@ -287,6 +290,7 @@ impl Metric {
             Metric::TimeWaitKept => "TIME_WAIT kept",
             Metric::SurviveReset => "TIME_WAIT survive a reset",
             Metric::FinWait2Seconds => "orphaned FIN_WAIT2 lasts",
+            Metric::FinWait2Counted => "FIN_WAIT2 left after 3 s",
             Metric::CloseWaitKept => "CLOSE_WAIT left after 3 s",
             Metric::SynSentKept => "SYN_SENT left after 5 s",
             Metric::ProbeAfter => "first keepalive probe after",
@@ -309,6 +313,7 @@ impl Metric {
             | Metric::BindsUntilRefused
             | Metric::TimeWaitKept
             | Metric::SurviveReset
+            | Metric::FinWait2Counted
             | Metric::CloseWaitKept
             | Metric::SynSentKept => Unit::Count,
         }
@@ -325,9 +330,11 @@ impl Metric {
             | Metric::CloseWaitKept
             | Metric::SynSentKept => Sense::Less,
             Metric::TimeWaitKept | Metric::SurviveReset => Sense::Guard,
-            Metric::FinWait2Seconds | Metric::ProbeAfter | Metric::NextProbeAfter | Metric::DroppedAfter => {
-                Sense::Neither
-            }
+            Metric::FinWait2Seconds
+            | Metric::FinWait2Counted
+            | Metric::ProbeAfter
+            | Metric::NextProbeAfter
+            | Metric::DroppedAfter => Sense::Neither,
         }
     }
 
@@ -385,7 +392,7 @@ impl Judgement {
             Judgement::Right => "right",
             Judgement::Half => "half right",
             Judgement::Wrong => "WRONG",
-            Judgement::NotHere => "not on this kernel",
+            Judgement::NotHere => "not here",
             Judgement::Untested => "untested",
         }
     }

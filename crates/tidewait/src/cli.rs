@@ -322,8 +322,8 @@ pub struct LabRun {
     /// How to print it.
     #[command(flatten)]
     pub format: Format,
-    /// Names from `tidewait lab list`, or 'all'
-    #[arg(required = true, value_name = "NAME|all")]
+    /// Names from `tidewait lab list`, 'all', or 'settings' with names of settings for a part of it
+    #[arg(required = true, value_name = "NAME|all|settings")]
     pub names: Vec<String>,
     /// Print the whole report of each scenario
     #[arg(long, conflicts_with = "json")]

@@ -1,9 +1,9 @@
 //! The experiments: what is said to bear on TIME_WAIT or on ports, and what is known of it.
 
 use tidewait_model::experiment::Metric::{
-    BindRateWhenFull, BindsUntilRefused, CloseWaitKept, ConnectsUntilRefused, DroppedAfter, FinWait2Seconds,
-    NextProbeAfter, ProbeAfter, RateWhenFull, SurviveReset, SynSentKept, TakenOverAfter, TimeWaitKept,
-    TimeWaitSeconds,
+    BindRateWhenFull, BindsUntilRefused, CloseWaitKept, ConnectsUntilRefused, DroppedAfter, FinWait2Counted,
+    FinWait2Seconds, NextProbeAfter, ProbeAfter, RateWhenFull, SurviveReset, SynSentKept, TakenOverAfter,
+    TimeWaitKept, TimeWaitSeconds,
 };
 use tidewait_model::experiment::Verdict::{Changes, Helps, NoEffect, Protects, Worse};
 
@@ -78,7 +78,7 @@ pub(super) const EXPERIMENTS: &[Experiment] = &[
     },
     Experiment {
         name: "ip_autobind_reuse-plain",
-        about: "the same for a program that does not set SO_REUSEADDR",
+        about: "bind(port 0) may share ports; the program does not set SO_REUSEADDR",
         changes: &[("net.ipv4.ip_autobind_reuse", "1")],
         expects: &[(BindsUntilRefused, NoEffect)],
         ..COMMON
@@ -113,7 +113,7 @@ pub(super) const EXPERIMENTS: &[Experiment] = &[
     },
     Experiment {
         name: "tcp_tw_reuse-2-loopback",
-        about: "the same, and the server is at 127.0.0.1",
+        about: "connect() may take TIME_WAIT over on loopback; the server is at 127.0.0.1",
         given: &[("net.ipv4.tcp_tw_reuse", "0")],
         changes: &[("net.ipv4.tcp_tw_reuse", "2")],
         place: Place::Loopback,
@@ -130,7 +130,7 @@ pub(super) const EXPERIMENTS: &[Experiment] = &[
     },
     Experiment {
         name: "tcp_tw_reuse_delay-alone",
-        about: "the same with tcp_tw_reuse off",
+        about: "TIME_WAIT may be taken over at a tenth of the age, with tcp_tw_reuse off",
         given: &[("net.ipv4.tcp_tw_reuse", "0")],
         changes: &[("net.ipv4.tcp_tw_reuse_delay", "100")],
         expects: &[(RateWhenFull, NoEffect)],
@@ -204,7 +204,7 @@ pub(super) const EXPERIMENTS: &[Experiment] = &[
         name: "tcp_fin_timeout-1",
         about: "the least: the peer of a leak forgets the connection after a second",
         changes: &[("net.ipv4.tcp_fin_timeout", "1")],
-        expects: &[(CloseWaitKept, NoEffect), (TimeWaitSeconds, NoEffect)],
+        expects: &[(CloseWaitKept, NoEffect), (TimeWaitSeconds, NoEffect), (FinWait2Counted, Changes)],
         ..COMMON
     },
     Experiment {
@@ -222,7 +222,7 @@ pub(super) const EXPERIMENTS: &[Experiment] = &[
     Experiment {
         name: "tcp_keepalive_intvl",
         about: "probes follow each other every 30 s instead of 75 s",
-        given: &[("net.ipv4.tcp_keepalive_time", "1")],
+        given: &[("net.ipv4.tcp_keepalive_time", "2")],
         changes: &[("net.ipv4.tcp_keepalive_intvl", "30")],
         expects: &[
             (TimeWaitSeconds, NoEffect),
@@ -309,7 +309,7 @@ pub(super) const EXPERIMENTS: &[Experiment] = &[
     },
     Experiment {
         name: "tcp_max_orphans",
-        about: "more closed connections may be unfinished",
+        about: "more closed connections may be unfinished; TIME_WAIT does not count as one",
         changes: &[("net.ipv4.tcp_max_orphans", "1000000")],
         not_measured: Some("the machine has one for all, and a namespace none"),
         expects: &[(TimeWaitKept, NoEffect)],
@@ -326,7 +326,7 @@ pub(super) const EXPERIMENTS: &[Experiment] = &[
     Experiment {
         name: "second-address",
         about: "the service has two addresses instead of one",
-        changes: &[("addresses", "2")],
+        changes: &[("addresses of the service", "2")],
         destinations: (1, 2),
         expects: &[(ConnectsUntilRefused, Helps), (BindsUntilRefused, NoEffect)],
         ..COMMON

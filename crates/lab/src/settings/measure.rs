@@ -19,16 +19,19 @@ use crate::socket;
 /// Older than the second from which TIME_WAIT may be taken over.
 const OLD: Duration = Duration::from_millis(1_100);
 
-/// How long connections are counted when every port is in TIME_WAIT: longer than a TIME_WAIT has to be old, so that the
-/// ports come round more than once where that is possible.
-const WINDOW: Duration = Duration::from_millis(1_200);
+/// How long connections are counted when every port is in TIME_WAIT. Where they are taken over after a second, all ports
+/// come round three times in this.
+const WINDOW: Duration = Duration::from_millis(2_900);
 
 /// Sockets of the measurements that count a few.
 const FEW: u64 = 20;
 
 /// The longest that a TIME_WAIT may take to be taken over, or a silent peer to be dropped.
-const NEVER: Duration = Duration::from_secs(3);
+const NEVER: Duration = Duration::from_secs(5);
 const DROPPED: Duration = Duration::from_secs(20);
+
+/// How long resets may be under way.
+const RESETS: Duration = Duration::from_secs(2);
 
 /// What has to be there before it can be measured at a site.
 pub(super) struct Bench {
@@ -115,6 +118,11 @@ impl Bench {
                 thread::sleep(Duration::from_millis(100));
                 self.timer(&self.site, State::FinWait2)
             }
+            Metric::FinWait2Counted => {
+                let _held = self.site.path().orphan_fin_wait2(FEW)?;
+                thread::sleep(Duration::from_secs(3));
+                Ok(Figure::exact(self.site.client.sockstat()?.time_wait as f64))
+            }
             Metric::CloseWaitKept => {
                 let _leak = self.site.path().leak_close_wait(Side::Client, FEW)?;
                 thread::sleep(Duration::from_secs(3));
@@ -133,8 +141,8 @@ impl Bench {
             Metric::NextProbeAfter => {
                 let _open = self.open()?;
                 self.site.silence()?;
-                // The first probe goes out after the second that the experiment gives.
-                thread::sleep(Duration::from_millis(1_600));
+                // The first probe goes out after the two seconds that the experiment gives.
+                thread::sleep(Duration::from_millis(2_600));
                 self.timer(&self.site, State::Established)
             }
             Metric::DroppedAfter => {
@@ -212,8 +220,14 @@ impl Bench {
             };
             ours.iter().map(stray).collect::<std::io::Result<Vec<_>>>().context("connect from", from)
         })??;
-        thread::sleep(Duration::from_millis(300));
-        self.count(State::TimeWait)
+        let begin = Instant::now();
+        loop {
+            let left = self.count(State::TimeWait)?;
+            if left.value == 0.0 || begin.elapsed() > RESETS {
+                return Ok(left);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn count(&self, state: State) -> Result<Figure> {
