@@ -39,6 +39,15 @@ pub fn claims() -> &'static [Claim] {
 const CLAIMS: &[Claim] = &[
     Claim {
         source: CORE_ADMIN,
+        says: "when the range is exhausted, no more connections can be created",
+        foretells: &[
+            ("second-address", ConnectsUntilRefused, NoEffect),
+            ("second-address", BindsUntilRefused, NoEffect),
+        ],
+        why: "to the same address and port; others can still be reached, unless bind() chose the ports",
+    },
+    Claim {
+        source: CORE_ADMIN,
         says: "a wider port range helps",
         foretells: &[
             ("ip_local_port_range", ConnectsUntilRefused, Helps),
