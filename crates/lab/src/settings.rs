@@ -231,13 +231,15 @@ fn absent(setting: &Setting) -> (Verdict, String) {
     if setting.in_namespace == InNamespace::Absent {
         return (Verdict::NotMeasured, "the machine has one, and a namespace none".to_owned());
     }
-    let why = match (setting.removed_in, setting.vendor, setting.since, setting.module) {
+    if let (None, Some(module)) = (setting.removed_in, setting.module) {
+        return (Verdict::NotMeasured, format!("the module {module} is not loaded"));
+    }
+    let why = match (setting.removed_in, setting.vendor, setting.since) {
         (Some(removed), ..) => format!("removed in Linux {removed}"),
         (_, Some(_), ..) => {
             "only in kernels of some vendors; in mainline the 60 s are compiled in".to_owned()
         }
-        (.., Some(since), _) => format!("new in Linux {since}"),
-        (.., Some(module)) => format!("the module {module} is not loaded"),
+        (.., Some(since)) => format!("new in Linux {since}"),
         _ => "this kernel was built without it".to_owned(),
     };
     (Verdict::NotHere, why)

@@ -92,6 +92,13 @@ pub fn scenario_list<'a>(list: impl IntoIterator<Item = (&'a str, &'a str)>, pag
     paper.finish()
 }
 
+/// The head of `tidewait lab run settings`: the kernel that is measured, and the ports that are used for it.
+pub fn settings_head(kernel: &str, ports: u64, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    experiments::head(&mut paper, kernel, ports);
+    paper.finish()
+}
+
 /// The rows of one experiment that has ended: each figure before and after the change, and what they say.
 pub fn experiment(result: &ExperimentResult, page: &Page) -> String {
     let mut paper = Paper::new(page);

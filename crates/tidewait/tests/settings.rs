@@ -1,7 +1,7 @@
 //! Every experiment on settings, as `tidewait lab run settings` runs them: each figure is as it is known to be.
 //!
 //! A test program of its own, since other tests would disturb it, and it them.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::process::{Command, Output};
 

@@ -15,6 +15,15 @@ const FIGURE: usize = 11;
 /// The narrowest page on which figures stand in columns: indent, metric, two figures with an arrow, verdict.
 const TABLE: usize = 4 + METRIC + FIGURE + 4 + FIGURE + 2 + 10;
 
+/// What is measured, and where.
+pub fn head(paper: &mut Paper<'_>, kernel: &str, ports: u64) {
+    let text = format!(
+        "Linux {kernel}, a range of {}; each figure before and after the change, in private namespaces",
+        number::of(ports, "port", "ports")
+    );
+    paper.prose(Line::new(), Paint::Faint, &text);
+}
+
 /// One experiment that has ended.
 pub fn one(paper: &mut Paper<'_>, result: &ExperimentResult) {
     let ascii = paper.page().ascii;
@@ -171,7 +180,7 @@ pub(crate) mod tests {
     use tidewait_model::experiment::{SCHEMA, Tested};
     use tidewait_model::report::Host;
 
-    use super::super::{Page, experiment, settings_run};
+    use super::super::{Page, experiment, settings_head, settings_run};
     use super::*;
 
     fn result(name: &str, effects: Vec<Effect>, reason: Option<&str>) -> ExperimentResult {
@@ -288,6 +297,7 @@ pub(crate) mod tests {
                 let page = Page { width, ascii, ..Page::default() };
                 let run = sample();
                 let mut text = settings_run(&run, &page);
+                text.push_str(&settings_head("6.18.44", 2_000, &page));
                 run.experiments.iter().for_each(|result| text.push_str(&experiment(result, &page)));
                 let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
                 assert!(widest <= width, "{width}:\n{text}");

@@ -48,11 +48,14 @@ pub fn run(names: &[String], options: &Options) -> Result<()> {
         return Err(NotPermitted(error.to_string()).into());
     }
     let page = output::page(options.format, usize::MAX);
-    let begin = Instant::now();
+    let (host, begin) = (this_host(), Instant::now());
+    if !options.format.json {
+        output::text(&text::settings_head(&host.kernel, settings::ports(), &page))?;
+    }
     let experiments = run_all(&chosen, options, &page)?;
     let mut run = SettingsRun {
         schema: SCHEMA.to_owned(),
-        host: this_host(),
+        host,
         ports: settings::ports(),
         experiments,
         claims: Vec::new(),
