@@ -1,5 +1,5 @@
 //! What a change does to ports and TIME_WAIT is measured, in time, and as it is known to be.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+#![expect(clippy::panic, reason = "a test may fail")]
 
 use std::time::{Duration, Instant};
 
@@ -69,5 +69,23 @@ fn a_change_that_a_namespace_cannot_have_is_refused_with_its_name() {
             let error = prove(&case).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    });
+}
+
+#[test]
+fn settings_that_depend_on_each_other_may_come_in_any_order() {
+    isolated("settings_that_depend_on_each_other_may_come_in_any_order", || {
+        let proof = prove(&Case {
+            settings_before: &[("net.ipv4.ip_local_port_range", "1024\t1423")],
+            changes: &[
+                ("net.ipv4.ip_local_port_range", "624 1423"),
+                ("net.ipv4.ip_unprivileged_port_start", "0"),
+            ],
+            pool: Pool::Connect,
+        })
+        .unwrap();
+        let measured = of(&proof, Metric::ConnectsUntilRefused);
+        assert!((measured.before.value - 400.0).abs() <= 4.0, "{measured:?}");
+        assert!((measured.after.value - 800.0).abs() <= 8.0, "{measured:?}");
     });
 }

@@ -398,7 +398,12 @@ impl Judgement {
     }
 
     /// What comes of the predictions of a claim.
+    ///
+    /// One whose experiments were left out of the run, even in part, is untested.
     pub fn of(tested: &[Tested]) -> Judgement {
+        if tested.iter().any(|tested| tested.measured.is_none()) {
+            return Judgement::Untested;
+        }
         let known: Vec<bool> = tested
             .iter()
             .filter_map(|tested| tested.measured.map(|measured| (tested.foretold, measured)))
@@ -509,7 +514,8 @@ mod tests {
         assert_eq!(of(&[(Helps, Some(NotHere))]), Judgement::NotHere);
         assert_eq!(of(&[(NotHere, Some(NotHere)), (NoEffect, Some(NoEffect))]), Judgement::Right);
         assert_eq!(of(&[(Helps, Some(NotHere)), (Helps, Some(Helps))]), Judgement::Right);
-        assert_eq!(of(&[(Helps, Some(NotMeasured)), (Helps, None)]), Judgement::Untested);
+        assert_eq!(of(&[(Helps, Some(NotMeasured))]), Judgement::Untested);
+        assert_eq!(of(&[(Helps, Some(Helps)), (Helps, None)]), Judgement::Untested);
     }
 
     #[test]

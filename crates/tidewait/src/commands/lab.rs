@@ -240,7 +240,7 @@ fn choose(names: &[String]) -> Result<Vec<Scenario>> {
 
 /// The names that are most like an unknown one.
 fn near<'a>(unknown: &str, all: &'a [Scenario]) -> Vec<&'a str> {
-    let mut names: Vec<&str> = all.iter().map(|scenario| scenario.name).collect();
+    let mut names: Vec<&str> = all.iter().map(|scenario| scenario.name).chain([settings::NAME]).collect();
     let likeness = |name: &str| {
         let contains = if name.contains(unknown) { 1.0 } else { 0.0 };
         contains + strsim::jaro_winkler(unknown, name)
@@ -284,5 +284,7 @@ mod tests {
         assert!(!said.contains("near are") && said.contains("lab list"), "{said}");
         let said = choose(&["squid".to_owned()]).unwrap_err().to_string();
         assert!(said.contains("near are bind-pool-squid"), "{said}");
+        let said = choose(&["setings".to_owned()]).unwrap_err().to_string();
+        assert!(said.contains("near are settings"), "{said}");
     }
 }

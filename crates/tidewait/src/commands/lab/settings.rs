@@ -45,7 +45,7 @@ pub fn run(names: &[String], options: &Options) -> Result<()> {
     let chosen = choose(names)?;
     // Before there are threads.
     if let Err(error) = enter() {
-        return Err(NotPermitted(error.to_string()).into());
+        return Err(NotPermitted(format!("not permitted to {error}")).into());
     }
     let page = output::page(options.format, usize::MAX);
     let (host, begin) = (this_host(), Instant::now());
