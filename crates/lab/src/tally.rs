@@ -70,6 +70,18 @@ impl NetNs {
         Ok(rows.iter().filter(|line| state(line) == Some(state_wanted)).filter_map(|line| timer(line)).max())
     }
 
+    /// How many connections of the namespace have ended without TIME_WAIT because there were too many (TCPTimeWaitOverflow of
+    /// /proc/net/netstat).
+    ///
+    /// # Errors
+    /// When /proc is not mounted or the counter is not there.
+    pub(crate) fn time_wait_overflow(&self) -> Result<u64> {
+        let path = "/proc/thread-self/net/netstat";
+        let text = self.run(|| fs::read_to_string(path))?.context("read", path)?;
+        let missing = || Error::Refused(format!("{path}: no TCPTimeWaitOverflow"));
+        parse_counter(&text, "TCPTimeWaitOverflow").ok_or_else(missing)
+    }
+
     /// The rows of /proc/net/tcp and tcp6.
     fn rows(&self) -> Result<Vec<String>> {
         let mut rows = Vec::new();
@@ -101,6 +113,17 @@ fn timer(row: &str) -> Option<Duration> {
     let (kind, when) = row.split_whitespace().nth(5)?.split_once(':')?;
     let when = u64::from_str_radix(when, 16).ok()?;
     (kind != "00").then(|| Duration::from_millis(when * 10))
+}
+
+/// A counter of /proc/net/netstat: a line of names, and one of numbers below it.
+fn parse_counter(text: &str, name: &str) -> Option<u64> {
+    let lines: Vec<&str> = text.lines().collect();
+    let (names, numbers) = lines.chunks(2).find_map(|pair| {
+        let [names, numbers] = pair else { return None };
+        names.split_whitespace().any(|found| found == name).then_some((names, numbers))
+    })?;
+    let place = names.split_whitespace().position(|found| found == name)?;
+    numbers.split_whitespace().nth(place)?.parse().ok()
 }
 
 fn parse_sockstat(text: &str) -> Option<Sockstat> {
@@ -135,6 +158,15 @@ mod tests {
         assert_eq!((state(row), timer(row)), (Some(State::TimeWait), Some(Duration::from_millis(59_990))));
         assert_eq!(timer(&row.replace("03:0000176F", "00:00000000")), None);
         assert_eq!(timer("x"), None);
+    }
+
+    #[test]
+    fn a_counter_is_the_number_below_its_name() {
+        let text =
+            "TcpExt: SyncookiesSent TW TCPTimeWaitOverflow\nTcpExt: 0 12 7\nIpExt: InOctets\nIpExt: 9\n";
+        assert_eq!(parse_counter(text, "TCPTimeWaitOverflow"), Some(7));
+        assert_eq!(parse_counter(text, "InOctets"), Some(9));
+        assert_eq!(parse_counter(text, "InMcastOctets"), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ fn a_wider_range_is_proved_port_by_port() {
             settings_before: &[
                 ("net.ipv4.ip_local_port_range", &narrow),
                 ("net.ipv4.tcp_tw_reuse", "0"),
+                ("net.ipv4.tcp_max_tw_buckets", "262144"),
                 ("net.ipv4.tcp_max_orphans", "4096"),
             ],
             changes: &[("net.ipv4.ip_local_port_range", &wide)],
@@ -58,6 +59,21 @@ fn taking_over_is_proved_for_connect_and_not_for_bind() {
         .unwrap();
         assert_eq!(of(&proof, Metric::RateWhenFull).verdict, Verdict::Helps, "{proof:?}");
         assert_eq!(of(&proof, Metric::BindRateWhenFull).verdict, Verdict::NoEffect, "{proof:?}");
+    });
+}
+
+#[test]
+fn what_loses_its_time_wait_is_counted() {
+    isolated("what_loses_its_time_wait_is_counted", || {
+        let proof = prove(&Case {
+            settings_before: &[("net.ipv4.ip_local_port_range", "1024 1423")],
+            changes: &[("net.ipv4.tcp_max_tw_buckets", "100")],
+            pool: Pool::Connect,
+        })
+        .unwrap();
+        assert_eq!(of(&proof, Metric::ConnectsUntilRefused).verdict, Verdict::Helps, "{proof:?}");
+        assert_eq!(proof.unprotected_before, 0, "{proof:?}");
+        assert!(proof.unprotected_after >= 300, "{proof:?}");
     });
 }
 

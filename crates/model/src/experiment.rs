@@ -227,6 +227,10 @@ pub enum Judgement {
 pub struct Proof {
     /// What was measured.
     pub measured: Vec<Measured>,
+    /// Connections that ended without TIME_WAIT because tcp_max_tw_buckets was reached: before the change, all pools together.
+    pub unprotected_before: u64,
+    /// The same after it. Their ports are free at once, and late segments may reach a new connection.
+    pub unprotected_after: u64,
     /// Settings of the machine that a namespace cannot have, and that were left at its own value.
     pub left_out: Vec<String>,
     /// How long it took, in seconds.

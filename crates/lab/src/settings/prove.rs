@@ -62,9 +62,10 @@ pub fn prove(case: &Case<'_>) -> Result<Proof> {
         Pool::Bind => &[true],
         Pool::Both => &[false, true],
     };
-    let left_out = write_all(&Site::new(Place::Wire, 1)?, case.settings_before);
-    let left_out: Vec<String> = left_out.into_iter().map(|(name, _)| name).collect();
+    // Before anything takes time.
+    let left_out = write(&Site::new(Place::Wire, 1)?, case, true)?;
     let mut measured = Vec::new();
+    let mut unprotected = [0, 0];
     for bind in pools {
         let client = Client { bind: *bind, ..Client::default() };
         let figures = |changed: bool| figures(case, changed, client);
@@ -83,11 +84,33 @@ pub fn prove(case: &Case<'_>) -> Result<Proof> {
         } else {
             [Metric::ConnectsUntilRefused, Metric::RateWhenFull]
         };
-        for ((metric, before), after) in metrics.into_iter().zip(before?).zip(after?) {
+        let ((before, lost_before), (after, lost_after)) = (before?, after?);
+        unprotected[0] += lost_before;
+        unprotected[1] += lost_after;
+        for ((metric, before), after) in metrics.into_iter().zip(before).zip(after) {
             measured.push(Measured::new(metric, before, after));
         }
     }
-    Ok(Proof { measured, left_out, seconds: begin.elapsed().as_secs_f64() })
+    let [unprotected_before, unprotected_after] = unprotected;
+    Ok(Proof {
+        measured,
+        unprotected_before,
+        unprotected_after,
+        left_out,
+        seconds: begin.elapsed().as_secs_f64(),
+    })
+}
+
+/// Writes a machine's settings, and the changes to them; which of the first a namespace cannot have.
+fn write(site: &Site, case: &Case<'_>, changed: bool) -> Result<Vec<String>> {
+    let left_out = write_all(site, case.settings_before).into_iter().map(|(name, _)| name).collect();
+    let changes = if changed { case.changes } else { &[] };
+    match write_all(site, changes).into_iter().next() {
+        None => Ok(left_out),
+        Some((name, error)) => {
+            Err(Error::Unavailable(format!("{name} cannot be tried in a namespace: {error}")))
+        }
+    }
 }
 
 /// Writes settings, and names those that were refused, with the reason. What depends on another setting is tried again after it.
@@ -100,14 +123,11 @@ fn write_all(site: &Site, settings: &[(&str, &str)]) -> Vec<(String, Error)> {
     write(&again).into_iter().map(|(index, error)| (again[index].0.to_owned(), error)).collect()
 }
 
-/// Connections until refused, and connections a second when every port is in TIME_WAIT.
-fn figures(case: &Case<'_>, changed: bool, client: Client) -> Result<[Figure; 2]> {
+/// Connections until refused, connections a second when every port is in TIME_WAIT, and how many connections of the first ended
+/// without TIME_WAIT.
+fn figures(case: &Case<'_>, changed: bool, client: Client) -> Result<([Figure; 2], u64)> {
     let mut site = Site::new(Place::Wire, 1)?;
-    write_all(&site, case.settings_before);
-    let changes = if changed { case.changes } else { &[] };
-    if let Some((name, error)) = write_all(&site, changes).into_iter().next() {
-        return Err(Error::Unavailable(format!("{name} cannot be tried in a namespace: {error}")));
-    }
+    write(&site, case, changed)?;
     let whole = site.client.get(RANGE)?;
     let range =
         PortRange::parse(&whole).ok_or_else(|| Error::Refused(format!("{RANGE} {whole:?}: not a range")))?;
@@ -126,5 +146,6 @@ fn figures(case: &Case<'_>, changed: bool, client: Client) -> Result<[Figure; 2]
     made += last.made;
     let count = if last.refused { Figure::exact(made as f64) } else { Figure::at_least(made as f64) };
     thread::sleep(OLD);
-    Ok([count, Figure::exact(site.rate(client, WINDOW)?)])
+    let unprotected = site.client.time_wait_overflow()?;
+    Ok(([count, Figure::exact(site.rate(client, WINDOW)?)], unprotected))
 }
