@@ -39,6 +39,7 @@ mod race;
 mod repeat;
 mod scenario;
 mod server;
+pub mod settings;
 mod socket;
 mod sprint;
 mod tally;

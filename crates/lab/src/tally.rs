@@ -1,6 +1,7 @@
 //! The kernel's own count of the sockets in a namespace: what a load is checked against.
 
 use std::fs;
+use std::time::Duration;
 
 use tidewait_model::{State, StateCounts};
 
@@ -60,6 +61,27 @@ impl NetNs {
             .sum())
     }
 
+    /// The longest time that a timer of the namespace's sockets in `state` has still to run; `None` where none runs.
+    ///
+    /// # Errors
+    /// When /proc is not mounted.
+    pub(crate) fn longest_timer(&self, state_wanted: State) -> Result<Option<Duration>> {
+        let rows = self.rows()?;
+        Ok(rows.iter().filter(|line| state(line) == Some(state_wanted)).filter_map(|line| timer(line)).max())
+    }
+
+    /// How many connections of the namespace have ended without TIME_WAIT because there were too many (TCPTimeWaitOverflow of
+    /// /proc/net/netstat).
+    ///
+    /// # Errors
+    /// When /proc is not mounted or the counter is not there.
+    pub(crate) fn time_wait_overflow(&self) -> Result<u64> {
+        let path = "/proc/thread-self/net/netstat";
+        let text = self.run(|| fs::read_to_string(path))?.context("read", path)?;
+        let missing = || Error::Refused(format!("{path}: no TCPTimeWaitOverflow"));
+        parse_counter(&text, "TCPTimeWaitOverflow").ok_or_else(missing)
+    }
+
     /// The rows of /proc/net/tcp and tcp6.
     fn rows(&self) -> Result<Vec<String>> {
         let mut rows = Vec::new();
@@ -83,6 +105,25 @@ fn state(row: &str) -> Option<State> {
 /// The receive queue of a row of /proc/net/tcp: of a listener, its accept queue (`tx_queue:rx_queue`).
 fn received(row: &str) -> Option<u64> {
     u64::from_str_radix(row.split_whitespace().nth(4)?.split_once(':')?.1, 16).ok()
+}
+
+/// The time that the timer of a row of /proc/net/tcp has still to run (`tr:tm->when`, in hundredths of a second: USER_HZ of
+/// asm-generic/param.h). `None` where none runs.
+fn timer(row: &str) -> Option<Duration> {
+    let (kind, when) = row.split_whitespace().nth(5)?.split_once(':')?;
+    let when = u64::from_str_radix(when, 16).ok()?;
+    (kind != "00").then(|| Duration::from_millis(when * 10))
+}
+
+/// A counter of /proc/net/netstat: a line of names, and one of numbers below it.
+fn parse_counter(text: &str, name: &str) -> Option<u64> {
+    let lines: Vec<&str> = text.lines().collect();
+    let (names, numbers) = lines.chunks(2).find_map(|pair| {
+        let [names, numbers] = pair else { return None };
+        names.split_whitespace().any(|found| found == name).then_some((names, numbers))
+    })?;
+    let place = names.split_whitespace().position(|found| found == name)?;
+    numbers.split_whitespace().nth(place)?.parse().ok()
 }
 
 fn parse_sockstat(text: &str) -> Option<Sockstat> {
@@ -109,6 +150,23 @@ mod tests {
         let row = "   0: 00000000:1F90 00000000:0000 0A 00000000:00000011 00:00000000 00000000     0        0 8086 1 0 100";
         assert_eq!((state(row), received(row)), (Some(State::Listen), Some(17)));
         assert_eq!((state("x"), received("x")), (None, None));
+    }
+
+    #[test]
+    fn a_row_tells_how_long_its_timer_runs() {
+        let row = "  15: 01004D0A:8000 02004D0A:01BB 06 00000000:00000000 03:0000176F 00000000     0        0 0 3 000000000";
+        assert_eq!((state(row), timer(row)), (Some(State::TimeWait), Some(Duration::from_millis(59_990))));
+        assert_eq!(timer(&row.replace("03:0000176F", "00:00000000")), None);
+        assert_eq!(timer("x"), None);
+    }
+
+    #[test]
+    fn a_counter_is_the_number_below_its_name() {
+        let text =
+            "TcpExt: SyncookiesSent TW TCPTimeWaitOverflow\nTcpExt: 0 12 7\nIpExt: InOctets\nIpExt: 9\n";
+        assert_eq!(parse_counter(text, "TCPTimeWaitOverflow"), Some(7));
+        assert_eq!(parse_counter(text, "InOctets"), Some(9));
+        assert_eq!(parse_counter(text, "InMcastOctets"), None);
     }
 
     #[test]

@@ -19,6 +19,17 @@ pub struct LabList {
     pub schema: String,
     /// Every scenario.
     pub scenarios: Vec<ListedScenario>,
+    /// Every experiment of `tidewait lab run settings`.
+    pub experiments: Vec<ListedExperiment>,
+}
+
+/// An experiment that can be run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListedExperiment {
+    /// Its name.
+    pub experiment: String,
+    /// What is measured in it.
+    pub about: String,
 }
 
 /// A scenario that can be run.

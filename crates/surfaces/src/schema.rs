@@ -3,6 +3,7 @@
 use schemars::{JsonSchema, schema_for};
 use tidewait_model::capacity::Capacity;
 use tidewait_model::doctor::Checkup;
+use tidewait_model::experiment::SettingsRun;
 use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabList, LabRun};
@@ -32,6 +33,11 @@ pub fn lab() -> String {
 /// The schema of `tidewait lab list --json`.
 pub fn lab_list() -> String {
     pretty::<LabList>()
+}
+
+/// The schema of `tidewait lab run settings --json`.
+pub fn lab_settings() -> String {
+    pretty::<SettingsRun>()
 }
 
 /// The schema of `tidewait explain TOPIC --json`.
@@ -77,6 +83,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.capacity-1.json", capacity()),
         ("tidewait.lab-1.json", lab()),
         ("tidewait.lab-list-1.json", lab_list()),
+        ("tidewait.lab-settings-1.json", lab_settings()),
         ("tidewait.explain-1.json", explain()),
         ("tidewait.topics-1.json", topics()),
         ("tidewait.trace-1.json", trace()),
@@ -122,6 +129,7 @@ mod tests {
         }
         assert_valid(&doctor(), &samples::checkup());
         assert_valid(&lab(), &crate::text::lab_sample());
+        assert_valid(&lab_settings(), &crate::text::experiments_sample());
         assert_valid(&explain(), &crate::text::explain_sample());
         assert_valid(&topics(), &crate::text::sample_topics());
         let wanted = Quantities { rate_per_second: Some(2_000.0), ..Quantities::default() };

@@ -9,6 +9,7 @@ mod capacity;
 mod checkup;
 mod counters;
 mod destinations;
+mod experiments;
 mod explain;
 mod findings;
 pub(crate) mod limits;
@@ -32,6 +33,7 @@ use std::path::Path;
 
 use tidewait_model::capacity::{Capacity, Preset};
 use tidewait_model::doctor::Checkup;
+use tidewait_model::experiment::{ExperimentResult, Figure, Metric, SettingsRun};
 use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabRun, ScenarioResult};
@@ -95,6 +97,32 @@ pub fn scenario_list<'a>(list: impl IntoIterator<Item = (&'a str, &'a str)>, pag
     paper.finish()
 }
 
+/// The head of `tidewait lab run settings`: the kernel that is measured, and the ports that are used for it.
+pub fn settings_head(kernel: &str, ports: u64, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    experiments::head(&mut paper, kernel, ports);
+    paper.finish()
+}
+
+/// The rows of one experiment that has ended: each figure before and after the change, and what they say.
+pub fn experiment(result: &ExperimentResult, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    experiments::one(&mut paper, result);
+    paper.finish()
+}
+
+/// A figure of an experiment with its unit.
+pub fn figure(metric: Metric, figure: Figure, ascii: bool) -> String {
+    experiments::figure_text(metric, figure, ascii)
+}
+
+/// The close of `tidewait lab run settings`: who was right about the settings, and how many figures were as expected.
+pub fn settings_run(run: &SettingsRun, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    experiments::write(&mut paper, run);
+    paper.finish()
+}
+
 /// The page of `tidewait explain TOPIC`: the answer, how it is here, what to do, what is often said.
 pub fn explanation(explanation: &Explanation, page: &Page) -> String {
     let mut paper = Paper::new(page);
@@ -152,6 +180,8 @@ pub fn kept(report: &KeptReport, page: &Page) -> String {
     paper.finish()
 }
 
+#[cfg(test)]
+pub(crate) use experiments::tests::sample as experiments_sample;
 #[cfg(test)]
 pub(crate) use explain::tests::{sample as explain_sample, sample_topics};
 #[cfg(test)]

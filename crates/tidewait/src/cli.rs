@@ -301,13 +301,14 @@ pub struct Lab {
 /// What `lab` does.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LabErrand {
-    /// List the scenarios
+    /// List what can be run
     List {
         /// How to print it.
         #[command(flatten)]
         format: Format,
     },
-    /// Run scenarios and compare what tidewait says with what it has to say. Exit code 1: something is wrong
+    /// Run scenarios and compare what tidewait says with what it has to say; or measure what settings do. Exit code 1: something
+    /// is not as expected
     Run(LabRun),
     /// Make one scenario and look at it: what `run` starts for each.
     #[command(hide = true)]
@@ -329,8 +330,8 @@ pub struct LabRun {
     /// How to print it.
     #[command(flatten)]
     pub format: Format,
-    /// Names from `tidewait lab list`, or 'all'
-    #[arg(required = true, value_name = "NAME|all")]
+    /// Names from `tidewait lab list`, 'all', or 'settings' with names of settings for a part of it
+    #[arg(required = true, value_name = "NAME|all|settings")]
     pub names: Vec<String>,
     /// Print the whole report of each scenario
     #[arg(long, conflicts_with = "json")]

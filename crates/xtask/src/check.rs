@@ -7,6 +7,7 @@ use crate::workspace::Workspace;
 pub mod diagnosis;
 mod edges;
 pub mod map;
+pub mod measured;
 mod readme;
 mod sources;
 
@@ -21,6 +22,7 @@ pub fn complaints(workspace: &Workspace) -> Result<Vec<String>> {
         }
     }
     complaints.extend(diagnosis::complaints(&workspace.read(diagnosis::PAGE)?));
+    complaints.extend(measured::complaints(&workspace.read(measured::PAGE)?));
     complaints.extend(map::complaints(workspace)?);
     complaints.extend(readme::complaints(&workspace.read("README.md")?));
     Ok(complaints)

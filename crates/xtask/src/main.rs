@@ -13,6 +13,7 @@ mod check;
 mod diagnosis;
 mod gate;
 mod generate;
+mod measured;
 mod policy;
 mod vm;
 mod workspace;
@@ -45,6 +46,8 @@ enum Chore {
     Bench(bench::Options),
     /// Run every scenario of the lab and write docs/diagnosis.md: each finding, what proves it, and the measured matrix
     Diagnosis,
+    /// Run every experiment on settings and write docs/settings-measured.md: what each does, and who was right about it
+    SettingsMeasured,
     /// Run the workspace's kernel tests in emulated machines
     VmTest(vm::suite::Options),
 }
@@ -64,6 +67,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
     let complaints = match chore {
         Chore::Gate(options) => return gate::run(&workspace, &options),
         Chore::Bench(options) => return bench::run(&workspace, &options),
+        Chore::SettingsMeasured => return measured::run(&workspace),
         Chore::Diagnosis => return diagnosis::run(&workspace),
         Chore::Vm(options) => return vm::run(&workspace, &options),
         Chore::VmTest(options) => return vm::suite::run(&workspace, &options),

@@ -1,6 +1,7 @@
 //! `tidewait lab`: makes trouble on purpose, each kind in a machine of its own, and compares what tidewait says of it.
 
 mod progress;
+mod settings;
 mod stage;
 
 use std::collections::VecDeque;
@@ -11,7 +12,8 @@ use anyhow::{Result, bail};
 use tidewait_lab::{Actor, Judgement, Scenario};
 use tidewait_model::report::{Host, Report};
 use tidewait_model::scenario::{
-    Expected, Given, LIST_SCHEMA, LabList, LabRun, ListedScenario, SCHEMA, ScenarioResult, ScenarioVerdict,
+    Expected, Given, LIST_SCHEMA, LabList, LabRun, ListedExperiment, ListedScenario, SCHEMA, ScenarioResult,
+    ScenarioVerdict,
 };
 use tidewait_surfaces::text::{self, Page};
 
@@ -31,7 +33,10 @@ const LIKE: f64 = 0.7;
 pub fn run(options: &Lab) -> Result<()> {
     match &options.errand {
         LabErrand::List { format } => list(*format),
-        LabErrand::Run(options) => run_scenarios(options),
+        LabErrand::Run(options) => match options.names.split_first() {
+            Some((first, experiments)) if first == settings::NAME => settings::run(experiments, options),
+            _ => run_scenarios(options),
+        },
         LabErrand::Stage { scenario } => stage::play(scenario),
         LabErrand::Actor { words } => match Actor::play(words)? {},
     }
@@ -45,10 +50,20 @@ fn list(format: Format) -> Result<()> {
             about: scenario.about.to_owned(),
             expected: expected(scenario),
         });
-        return output::json(&LabList { schema: LIST_SCHEMA.to_owned(), scenarios: listed.collect() }, false);
+        let experiments = tidewait_lab::settings::all().iter().map(|experiment| ListedExperiment {
+            experiment: experiment.name.to_owned(),
+            about: experiment.about.to_owned(),
+        });
+        let list = LabList {
+            schema: LIST_SCHEMA.to_owned(),
+            scenarios: listed.collect(),
+            experiments: experiments.collect(),
+        };
+        return output::json(&list, false);
     }
     let page = output::page(format, usize::MAX);
     let names = scenarios.iter().map(|scenario| (scenario.name, scenario.about));
+    let names = names.chain([(settings::NAME, settings::ABOUT)]);
     output::text(&text::scenario_list(names, &page))?;
     Ok(())
 }
@@ -198,6 +213,13 @@ fn expected(scenario: &Scenario) -> Vec<Expected> {
 /// The scenarios of these names, in the order of the list, each once.
 fn choose(names: &[String]) -> Result<Vec<Scenario>> {
     let all = Scenario::all();
+    if names.iter().any(|name| name == settings::NAME) {
+        let name = settings::NAME;
+        return Err(Usage(format!(
+            "{name} is no scenario: it runs by itself, `tidewait lab run {name}`, with names of settings after it for a part"
+        ))
+        .into());
+    }
     if let Some(unknown) =
         names.iter().find(|name| *name != "all" && !all.iter().any(|scenario| scenario.name == **name))
     {
@@ -218,7 +240,7 @@ fn choose(names: &[String]) -> Result<Vec<Scenario>> {
 
 /// The names that are most like an unknown one.
 fn near<'a>(unknown: &str, all: &'a [Scenario]) -> Vec<&'a str> {
-    let mut names: Vec<&str> = all.iter().map(|scenario| scenario.name).collect();
+    let mut names: Vec<&str> = all.iter().map(|scenario| scenario.name).chain([settings::NAME]).collect();
     let likeness = |name: &str| {
         let contains = if name.contains(unknown) { 1.0 } else { 0.0 };
         contains + strsim::jaro_winkler(unknown, name)
@@ -262,5 +284,7 @@ mod tests {
         assert!(!said.contains("near are") && said.contains("lab list"), "{said}");
         let said = choose(&["squid".to_owned()]).unwrap_err().to_string();
         assert!(said.contains("near are bind-pool-squid"), "{said}");
+        let said = choose(&["setings".to_owned()]).unwrap_err().to_string();
+        assert!(said.contains("near are settings"), "{said}");
     }
 }
