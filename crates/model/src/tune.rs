@@ -5,8 +5,8 @@ mod plan;
 mod profile;
 
 pub use entry::{
-    Deadline, Entry, Held, Holding, KEPT_SCHEMA, KeptReport, NamespaceId, Now, STATUS_SCHEMA, Situation,
-    State, Status, Told, Undoing, Was,
+    Applied, CHANGE_SCHEMA, Deadline, Entry, Held, Holding, KEPT_SCHEMA, KeptReport, NamespaceId, Now,
+    STATUS_SCHEMA, Situation, State, Status, Told, Undoing, Was,
 };
 pub use plan::{Blocker, Capacity, Change, Edited, LeftOut, PLAN_SCHEMA, Plan, Reason};
 pub use profile::{PROFILES, Profile, ProfileLine, Wanted, profile};

@@ -8,7 +8,7 @@ use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabList, LabRun};
 use tidewait_model::trace::line::Line;
-use tidewait_model::tune::{Entry, KeptReport, Plan, Status};
+use tidewait_model::tune::{Applied, KeptReport, Plan, Status};
 
 /// The schema of `tidewait report --json`.
 pub fn report() -> String {
@@ -62,7 +62,7 @@ pub fn plan() -> String {
 
 /// The schema of `tidewait tune apply --json`.
 pub fn change() -> String {
-    pretty::<Entry>()
+    pretty::<Applied>()
 }
 
 /// The schema of `tidewait tune status --json` and `tidewait tune history --json`.

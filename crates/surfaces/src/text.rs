@@ -33,7 +33,7 @@ use std::path::Path;
 
 use tidewait_model::capacity::{Capacity, Preset};
 use tidewait_model::doctor::Checkup;
-use tidewait_model::experiment::{ExperimentResult, Figure, Metric, SettingsRun};
+use tidewait_model::experiment::{ExperimentResult, Figure, Metric, Proof, SettingsRun};
 use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabRun, ScenarioResult};
@@ -156,6 +156,13 @@ pub fn trace_summary(rows: &[Counted], page: &Page) -> String {
 pub fn plan(plan: &Plan, file: Option<&Path>, page: &Page) -> String {
     let mut paper = Paper::new(page);
     plan::write(&mut paper, plan, file);
+    paper.finish()
+}
+
+/// What `tidewait tune apply --prove` measured. `time_wait`: seconds of TIME_WAIT on this machine.
+pub fn proof(proof: &Proof, time_wait: u32, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    experiments::proof(&mut paper, proof, time_wait);
     paper.finish()
 }
 

@@ -3,6 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Plan;
+use crate::experiment::Proof;
+
+/// The name of the JSON contract of `tune apply`.
+pub const CHANGE_SCHEMA: &str = "tidewait.change/1";
+
 /// The name of the JSON contract of `tune persist`.
 pub const KEPT_SCHEMA: &str = "tidewait.kept/1";
 
@@ -234,6 +240,22 @@ pub struct Held {
     pub plan: String,
     /// Its value now; null where it could not be read.
     pub now: Option<String>,
+}
+
+/// What `tune apply` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "tidewait.change/1")]
+pub struct Applied {
+    /// Always `tidewait.change/1`.
+    pub schema: String,
+    /// What was to be changed, as things were just before.
+    pub plan: Plan,
+    /// Why the values were not tried in a namespace of their own beforehand; null where they were.
+    pub not_tried: Option<String>,
+    /// What was measured beforehand; null where that was not asked for.
+    pub proof: Option<Proof>,
+    /// The change; null where nothing was changed.
+    pub change: Option<Entry>,
 }
 
 /// What `tune persist` prints.

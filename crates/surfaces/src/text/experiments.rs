@@ -1,7 +1,8 @@
 //! Settings put to the test: the figures before and after each change, and who was right about them.
 
 use tidewait_model::experiment::{
-    Change, ClaimResult, Effect, ExperimentResult, Figure, Judgement, Metric, SettingsRun, Unit, Verdict,
+    Change, ClaimResult, Effect, ExperimentResult, Figure, Judgement, Measured, Metric, Proof, SettingsRun,
+    Unit, Verdict,
 };
 
 use super::line::{Line, Paint};
@@ -47,6 +48,63 @@ pub fn one(paper: &mut Paper<'_>, result: &ExperimentResult) {
     }
     for effect in &result.effects {
         row(paper, effect);
+    }
+}
+
+/// A change that was proved before it is made. `time_wait`: seconds of TIME_WAIT on this machine.
+pub fn proof(paper: &mut Paper<'_>, proof: &Proof, time_wait: u32) {
+    paper.gap();
+    let text = format!(
+        "Measured in private namespaces with the settings of this one, in {}",
+        number::duration(proof.seconds)
+    );
+    paper.prose(Line::new(), Paint::Strong, &text);
+    for Measured { metric, before, after, verdict } in &proof.measured {
+        row(
+            paper,
+            &Effect {
+                metric: *metric,
+                before: Some(*before),
+                after: Some(*after),
+                verdict: *verdict,
+                expected: *verdict,
+            },
+        );
+    }
+    for (metric, full) in [
+        (Metric::ConnectsUntilRefused, Metric::RateWhenFull),
+        (Metric::BindsUntilRefused, Metric::BindRateWhenFull),
+    ] {
+        let figure = |metric| proof.measured.iter().find(|measured| measured.metric == metric);
+        if let (Some(ports), Some(full)) = (figure(metric), figure(full)) {
+            // What goes on without end: a port each TIME_WAIT, or what is taken over once all are in use.
+            let rate =
+                |ports: Figure, full: Figure| (ports.value / f64::from(time_wait.max(1))).max(full.value);
+            let who = if metric == Metric::BindsUntilRefused {
+                "with ports of bind()"
+            } else {
+                "with ports of connect()"
+            };
+            let text = format!(
+                "{} connections a second to one destination {} {} for as long as they come {who}, each closed here first",
+                number::count(rate(ports.before, full.before) as u64),
+                paper.arrow(),
+                number::count(rate(ports.after, full.after) as u64),
+            );
+            paper.prose(Line::plain("    "), Paint::Plain, &text);
+        }
+    }
+    if proof.unprotected_after > proof.unprotected_before {
+        let text = format!(
+            "{} of the connections closed without TIME_WAIT after the change, {} before it: tcp_max_tw_buckets",
+            number::count(proof.unprotected_after),
+            number::count(proof.unprotected_before)
+        );
+        paper.prose(Line::plain("    "), Paint::Warning, &text);
+    }
+    if !proof.left_out.is_empty() {
+        let text = format!("not in it, because a namespace cannot have them: {}", proof.left_out.join(", "));
+        paper.prose(Line::plain("    "), Paint::Faint, &text);
     }
 }
 

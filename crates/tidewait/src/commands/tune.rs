@@ -9,6 +9,8 @@ mod keep;
 #[cfg(feature = "act")]
 pub mod notice;
 mod plan;
+#[cfg(feature = "act")]
+mod proof;
 mod scene;
 #[cfg(feature = "act")]
 mod status;

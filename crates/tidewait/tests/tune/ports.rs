@@ -51,7 +51,11 @@ fn reserve_reserves_in_the_same_change_and_an_undo_takes_both_back() {
     let _service = listener(&bench.netns, 20_000);
     let applied = bench.tune(&["apply", "--setting", WIDER, "--reserve", "--json"]);
     assert!(applied.status.success(), "{}", said(&applied));
-    let entry: Value = serde_json::from_slice(&applied.stdout).unwrap();
+    let applied: Value = serde_json::from_slice(&applied.stdout).unwrap();
+    let schema: Value =
+        serde_json::from_str(include_str!("../../../../docs/schema/tidewait.change-1.json")).unwrap();
+    assert!(jsonschema::is_valid(&schema, &applied), "{applied:#}");
+    let entry = &applied["change"];
     // The ports are reserved before the range begins to give them away.
     assert_eq!(entry["changes"][0]["setting"], RESERVED);
     assert_eq!(entry["changes"][1]["setting"], RANGE);

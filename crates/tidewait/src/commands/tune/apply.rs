@@ -11,12 +11,14 @@ use tidewait_act::change::{self, ChangeError, Order};
 use tidewait_act::journal::Journal;
 use tidewait_act::kernel::Sysctl;
 use tidewait_diagnose::tune::{Asked, Manner};
-use tidewait_model::tune::{Assignment, Entry, PLAN_SCHEMA, Plan, Reason, Was, spaced};
+use tidewait_model::tune::{
+    Applied, Assignment, CHANGE_SCHEMA, Change, Entry, PLAN_SCHEMA, Plan, Reason, Was, spaced,
+};
 use tidewait_observe::procfs::{self, Users};
 use tidewait_surfaces::text;
 
 use super::scene::Scene;
-use super::{guard, plan, trial};
+use super::{guard, plan, proof, trial};
 use crate::cli;
 use crate::exit::{NotPermitted, Usage};
 use crate::{interrupt, output};
@@ -38,41 +40,54 @@ pub fn run(options: &cli::Apply) -> Result<()> {
         }
     };
     let page = output::page(options.format, usize::MAX);
-    if !options.format.json {
+    let json = options.format.json;
+    if !json {
         output::text(&text::plan(&plan, None, &page))?;
     }
     if !plan.blockers.is_empty() && !options.force {
         bail!(refusal(&plan));
     }
+    let mut applied =
+        Applied { schema: CHANGE_SCHEMA.to_owned(), plan, not_tried: None, proof: None, change: None };
+    let plan = &applied.plan;
     if plan.changes.is_empty() {
-        if options.format.json {
-            output::json(&plan, false)?;
-        }
         anstream::eprintln!("tidewait: nothing is to be changed");
-        return Ok(());
+        return if json { output::json(&applied, false) } else { Ok(()) };
     }
-    let mut changes: Vec<Was> = plan
-        .changes
-        .iter()
-        .map(|change| Was {
-            setting: change.setting.clone(),
-            before: change.now.clone(),
-            wanted: change.wanted.clone(),
-        })
-        .collect();
-    if let Some(word) = trial::attempt(&scene, &mut changes)? {
+    let was = |change: &Change| Was {
+        setting: change.setting.clone(),
+        before: change.now.clone(),
+        wanted: change.wanted.clone(),
+    };
+    let mut changes: Vec<Was> = plan.changes.iter().map(was).collect();
+    let not_tried = trial::attempt(&scene, &mut changes)?;
+    if let Some(word) = &not_tried {
         anstream::eprintln!("tidewait: {word}");
     }
     stop_if(&over)?;
-    if options.dry_run {
-        anstream::eprintln!("tidewait: all checks passed, nothing was changed (--dry-run)");
-        return Ok(());
+    let proof = options.prove.then(|| proof::of(&scene, plan)).transpose()?;
+    if let Some(proof) = &proof {
+        if !json {
+            output::text(&text::proof(proof, scene.time_wait_seconds(), &page))?;
+        }
+        if !options.force {
+            proof::bears_out(proof, plan)?;
+        }
+        stop_if(&over)?;
     }
-    let entry = make(&scene, &plan, changes, options, &over)?;
-    if options.format.json {
-        output::json(&entry, false)
+    let change = if options.dry_run {
+        anstream::eprintln!("tidewait: all checks passed, nothing was changed (--dry-run)");
+        None
     } else {
-        output::text(&text::applied(&entry, &page))
+        Some(make(&scene, plan, changes, options, &over)?)
+    };
+    if json {
+        (applied.not_tried, applied.proof, applied.change) = (not_tried, proof, change);
+        return output::json(&applied, false);
+    }
+    match change {
+        Some(entry) => output::text(&text::applied(&entry, &page)),
+        None => Ok(()),
     }
 }
 

@@ -6,7 +6,8 @@ use tidewait_diagnose::tune::{self, Asked, Manner};
 use tidewait_diagnose::{Options, assess};
 use tidewait_model::Observation;
 use tidewait_model::PortSet;
-use tidewait_model::report::Report;
+use tidewait_model::catalogue::{Accepts, InNamespace, setting};
+use tidewait_model::report::{Pool, Report};
 use tidewait_model::tune::Plan;
 use tidewait_observe::places::{self, Kind, Place, PlaceError, Scope};
 use tidewait_observe::procfs;
@@ -71,10 +72,38 @@ impl Scene {
         self.observation.namespaces.first().is_some_and(|facts| facts.configured)
     }
 
-    /// The settings as they are there.
+    /// Every setting that a network namespace has for itself and that can be written, as it is there.
+    pub fn own_settings(&self) -> Vec<(&str, &str)> {
+        let Some(facts) = self.observation.namespaces.first() else { return Vec::new() };
+        let all = facts.settings.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        all.filter(|(name, _)| is_own(name)).collect()
+    }
+
+    /// How the ports of the connections that a plan is about were chosen; `None` where nothing connects.
+    pub fn pool(&self, plan: &Plan) -> Option<Pool> {
+        let rows = &self.report.namespaces.first()?.destinations;
+        let subject = plan.subject.as_ref()?;
+        rows.iter()
+            .find(|row| *subject == format!("{} -> {}", row.source, row.destination))
+            .map(|row| row.pool)
+    }
+
+    /// Seconds that a socket stays in TIME_WAIT there.
+    pub fn time_wait_seconds(&self) -> u32 {
+        self.report.namespaces.first().map_or(60, |namespace| namespace.time_wait_seconds)
+    }
+
+    /// A setting as it is there.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.observation.namespaces.first()?.settings.text(name)
     }
+}
+
+/// Whether a network namespace has a setting for itself that can be written, whatever is loaded.
+pub fn is_own(name: &str) -> bool {
+    setting(name).is_some_and(|row| {
+        row.in_namespace == InNamespace::Own && row.module.is_none() && row.accepts != Accepts::Nothing
+    })
 }
 
 /// The one namespace that `netns` names, or the own one.
