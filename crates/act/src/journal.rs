@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock, fsync};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use tidewait_model::tune::{Entry, State};
 
 pub use record::Record;
@@ -130,7 +130,7 @@ pub fn read(directory: &Path) -> Result<Option<Reading>, JournalError> {
         }
         Err(error) => return Err(failed("read", error)),
     };
-    let busy = match flock(&file, FlockOperation::NonBlockingLockShared) {
+    let busy = match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockShared)) {
         Ok(()) => false,
         Err(Errno::WOULDBLOCK) => true,
         Err(error) => return Err(failed("locked", error.into())),
@@ -185,7 +185,7 @@ impl Journal {
         if journal.lines == 0 {
             journal.append(&Record::Journal { version: VERSION })?;
             let parent = File::open(directory).map_err(|error| journal.failed("synced", error))?;
-            fsync(&parent).map_err(|error| journal.failed("synced", error.into()))?;
+            retry_on_intr(|| fsync(&parent)).map_err(|error| journal.failed("synced", error.into()))?;
         }
         Ok(journal)
     }
@@ -241,7 +241,8 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Io`] where there is no room.
     pub fn reserve(&self) -> Result<(), JournalError> {
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.whole, RESERVE) {
+        let reserve = || fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.whole, RESERVE);
+        match retry_on_intr(reserve) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(error) => Err(self.failed("given room on the disk", error.into())),
         }
@@ -253,7 +254,8 @@ impl Journal {
     /// [`JournalError::Io`]; then nothing of it is in the journal.
     pub fn append(&mut self, record: &Record) -> Result<(), JournalError> {
         let line = write_line(self.lines + 1, record);
-        let written = self.file.write_all(line.as_bytes()).and_then(|()| Ok(fsync(&self.file)?));
+        let written =
+            self.file.write_all(line.as_bytes()).and_then(|()| Ok(retry_on_intr(|| fsync(&self.file))?));
         if let Err(error) = written {
             // If this fails too, the next that opens it finds a line without its end, or one that is whole and says what
             // was to be.

@@ -80,13 +80,9 @@ pub fn proof(paper: &mut Paper<'_>, proof: &Proof, time_wait: u32) {
             // What goes on without end: a port each TIME_WAIT, or what is taken over once all are in use.
             let rate =
                 |ports: Figure, full: Figure| (ports.value / f64::from(time_wait.max(1))).max(full.value);
-            let who = if metric == Metric::BindsUntilRefused {
-                "with ports of bind()"
-            } else {
-                "with ports of connect()"
-            };
+            let who = if metric == Metric::BindsUntilRefused { "bind()" } else { "connect()" };
             let text = format!(
-                "{} connections a second to one destination {} {} for as long as they come {who}, each closed here first",
+                "for good, to one destination: {} {} {} connections a second, ports chosen by {who}, each closed here first",
                 number::count(rate(ports.before, full.before) as u64),
                 paper.arrow(),
                 number::count(rate(ports.after, full.after) as u64),

@@ -5,6 +5,7 @@ mod bench;
 mod journal;
 mod keep;
 mod ports;
+mod proof;
 mod systemd;
 mod trouble;
 mod undo;

@@ -1,5 +1,7 @@
 //! Places where nothing can be changed, or nothing written down: read-only /proc/sys, a full disk, no privileges.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
 use crate::bench::{Bench, TIDEWAIT, said};
@@ -62,11 +64,14 @@ fn a_full_disk_keeps_the_change_from_being_made_and_not_from_being_undone() {
 #[test]
 fn without_privileges_it_says_which_are_missing() {
     let bench = Bench::new();
+    // Not the journal shall be what it fails at.
+    fs::set_permissions(bench.state.path(), fs::Permissions::from_mode(0o777)).unwrap();
     for (args, words) in [
-        ("tune apply -s net.ipv4.tcp_syn_retries=3 --state /tmp/tidewait-nowhere", "CAP_NET_ADMIN"),
+        ("tune apply -s net.ipv4.tcp_syn_retries=3", "CAP_NET_ADMIN"),
         ("tune plan --netns 1", "CAP_SYS_ADMIN"),
     ] {
         let mut command = bench.netns.command("setpriv");
+        command.env("TIDEWAIT_STATE", bench.state.path());
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", TIDEWAIT]).args(args.split(' '));
         let refused = command.output().unwrap();
         let said = said(&refused);
