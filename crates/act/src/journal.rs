@@ -131,7 +131,8 @@ pub fn read(directory: &Path) -> Result<Option<Reading>, JournalError> {
         Err(error) => return Err(failed("read", error)),
     };
     let busy = match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockShared)) {
-        Ok(()) => false,
+        // Let go at once: a reader is to keep nobody from writing.
+        Ok(()) => flock(&file, FlockOperation::Unlock).is_err(),
         Err(Errno::WOULDBLOCK) => true,
         Err(error) => return Err(failed("locked", error.into())),
     };

@@ -11,7 +11,9 @@ use tidewait_model::address::{AddressError, second_thought};
 use tidewait_model::{AddressFilter, State};
 use tidewait_surfaces::plugin::{self, Metric, Range};
 
-pub use tune::{Apply, Persist, Plan, StateDir, Tune, TuneErrand, Unpersist, Wanted};
+#[cfg(feature = "act")]
+pub use tune::{Apply, Persist, StateDir, Unpersist};
+pub use tune::{Plan, Tune, TuneErrand, Wanted};
 
 /// Says why a Linux machine runs out of TCP connections, who causes it, what helps and what does not.
 ///

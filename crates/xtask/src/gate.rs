@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use crate::workspace::{Workspace, cargo};
-use crate::{check, generate, policy, vm};
+use crate::{check, generate, policy, read_only, vm};
 
 /// Which steps to run.
 #[derive(Args)]
@@ -92,6 +92,7 @@ const STEPS: &[Step] = &[
             run_cargo(workspace, &[&["clippy"], &rest[..]].concat(), &[])
         },
     },
+    Step { name: "read-only", run: read_only::outcome },
     Step {
         name: "test",
         run: |workspace| {

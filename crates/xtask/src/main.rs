@@ -15,6 +15,7 @@ mod gate;
 mod generate;
 mod measured;
 mod policy;
+mod read_only;
 mod vm;
 mod workspace;
 

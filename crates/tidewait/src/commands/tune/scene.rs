@@ -6,8 +6,11 @@ use tidewait_diagnose::tune::{self, Asked, Manner};
 use tidewait_diagnose::{Options, assess};
 use tidewait_model::Observation;
 use tidewait_model::PortSet;
+#[cfg(feature = "act")]
 use tidewait_model::catalogue::{Accepts, InNamespace, setting};
-use tidewait_model::report::{Pool, Report};
+#[cfg(feature = "act")]
+use tidewait_model::report::Pool;
+use tidewait_model::report::Report;
 use tidewait_model::tune::Plan;
 use tidewait_observe::places::{self, Kind, Place, PlaceError, Scope};
 use tidewait_observe::procfs;
@@ -66,7 +69,11 @@ impl Scene {
         };
         tune::plan(&place, asked, manner).map_err(|error| Usage(error.to_string()).into())
     }
+}
 
+/// What only changes ask.
+#[cfg(feature = "act")]
+impl Scene {
     /// Whether it is the namespace that the files of /etc/sysctl.d are applied to at boot.
     pub fn is_configured(&self) -> bool {
         self.observation.namespaces.first().is_some_and(|facts| facts.configured)
@@ -100,6 +107,7 @@ impl Scene {
 }
 
 /// Whether a network namespace has a setting for itself that can be written, whatever is loaded.
+#[cfg(feature = "act")]
 pub fn is_own(name: &str) -> bool {
     setting(name).is_some_and(|row| {
         row.in_namespace == InNamespace::Own && row.module.is_none() && row.accepts != Accepts::Nothing
