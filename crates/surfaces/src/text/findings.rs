@@ -28,6 +28,13 @@ pub fn write(paper: &mut Paper<'_>, findings: &[Finding]) {
         }
         one(paper, finding, &mut said);
     }
+    let told = ordered.iter().take(top).flat_map(|finding| &finding.remedies);
+    if told.flat_map(|remedy| &remedy.changes).next().is_some() {
+        paper.gap();
+        let text = "The settings among these: `tidewait tune plan` weighs them, `tidewait tune apply` sets them so that they can be \
+                    undone, by themselves if nobody confirms. --netns NAME for another namespace than this one.";
+        paper.prose(Line::new(), Paint::Faint, text);
+    }
     if ordered.len() > top {
         let text = format!("and {} more findings", super::number::count((ordered.len() - top) as u64));
         paper.prose(Line::new(), Paint::Faint, &text);

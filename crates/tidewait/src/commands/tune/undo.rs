@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use tidewait_act::change::{self, Drifted};
 use tidewait_act::journal::{self, Journal};
 use tidewait_act::kernel::Sysctl;
+use tidewait_act::persist;
 use tidewait_model::tune::{Entry, Undoing};
 use tidewait_observe::places::find_again;
 use tidewait_observe::procfs;
@@ -91,6 +92,16 @@ pub fn rollback(id: Option<&str>, force: bool, state: &Path) -> Result<()> {
         anstream::println!("{} = {}", was.setting, tidewait_model::tune::spaced(&was.before));
     }
     anstream::println!("change {number} is undone: every setting is what it was before");
+    let names: Vec<&str> = undo.entry.changes.iter().map(|was| was.setting.as_str()).collect();
+    if let Ok(Some(file)) = persist::read(Path::new("/"))
+        && undo.entry.configured
+        && file.settings().iter().any(|(name, _)| names.contains(&name.as_str()))
+    {
+        anstream::println!(
+            "{} still keeps them for the next start: `tidewait tune unpersist` takes them out",
+            persist::FILE
+        );
+    }
     if let Some(error) = undo.unnoted {
         anstream::eprintln!(
             "tidewait: the journal could not take it down: {error}; `tidewait tune status` sees it by the values"
