@@ -121,6 +121,14 @@ pub struct Reading {
 /// # Errors
 /// [`JournalError::Io`] and [`JournalError::Newer`].
 pub fn read(directory: &Path) -> Result<Option<Reading>, JournalError> {
+    read_from(directory, |_| Ok(false))
+}
+
+/// Reads it from where `seek` leaves it; that says whether it is in the middle of a line.
+fn read_from(
+    directory: &Path,
+    seek: impl FnOnce(&mut File) -> io::Result<bool>,
+) -> Result<Option<Reading>, JournalError> {
     let path = directory.join(FILE);
     let failed = |action, error| JournalError::Io { path: path.display().to_string(), action, error };
     let mut file = match File::open(&path) {
@@ -136,10 +144,31 @@ pub fn read(directory: &Path) -> Result<Option<Reading>, JournalError> {
         Err(Errno::WOULDBLOCK) => true,
         Err(error) => return Err(failed("locked", error.into())),
     };
+    let within = seek(&mut file).map_err(|error| failed("read", error))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| failed("read", error))?;
-    let Contents { entries, damaged, .. } = contents(&bytes, &path)?;
+    let begin = if within {
+        bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1)
+    } else {
+        0
+    };
+    let Contents { entries, damaged, .. } = contents(&bytes[begin..], &path)?;
     Ok(Some(Reading { path, entries, damaged, busy }))
+}
+
+/// The entries that the last lines of a journal tell of, for whoever has no time to read all of it; and whether somebody is at
+/// work on it.
+///
+/// # Errors
+/// As [`read`].
+pub fn recent(directory: &Path) -> Result<Option<Reading>, JournalError> {
+    /// Some hundred records.
+    const LAST: u64 = 64 * 1024;
+    read_from(directory, |file| {
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST)))?;
+        Ok(length > LAST)
+    })
 }
 
 impl Journal {

@@ -2,6 +2,7 @@
 
 mod traced;
 mod trouble;
+pub mod tune;
 
 use std::collections::BTreeMap;
 

@@ -108,6 +108,7 @@ mod tests {
     use serde::Serialize;
     use serde_json::Value;
     use tidewait_model::capacity::{PRESETS, Quantities, Question};
+    use tidewait_model::tune::CHANGE_SCHEMA;
 
     use super::*;
     use crate::samples;
@@ -128,6 +129,17 @@ mod tests {
             assert_valid(&report(), &sample);
         }
         assert_valid(&doctor(), &samples::checkup());
+        assert_valid(&plan(), &samples::tune::plan());
+        assert_valid(&tune(), &samples::tune::status());
+        assert_valid(&kept(), &samples::tune::kept());
+        let applied = Applied {
+            schema: CHANGE_SCHEMA.to_owned(),
+            plan: samples::tune::plan(),
+            not_tried: None,
+            proof: None,
+            change: Some(samples::tune::entry()),
+        };
+        assert_valid(&change(), &applied);
         assert_valid(&lab(), &crate::text::lab_sample());
         assert_valid(&lab_settings(), &crate::text::experiments_sample());
         assert_valid(&explain(), &crate::text::explain_sample());

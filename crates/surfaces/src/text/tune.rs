@@ -214,3 +214,78 @@ fn shown(value: &str) -> String {
     let value = spaced(value);
     if value.is_empty() { "(empty)".to_owned() } else { value }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{Page, applied, kept, plan, tune_status};
+    use crate::samples::tune as samples;
+
+    fn pages(page: &Page) -> String {
+        let mut text = plan(&samples::plan(), Some(Path::new("plan.json")), page);
+        text.push_str(&plan(&samples::no_plan(), None, page));
+        text.push_str(&applied(&samples::entry(), page));
+        text.push_str(&tune_status(&samples::status(), true, page));
+        text.push_str(&kept(&samples::kept(), page));
+        text
+    }
+
+    #[test]
+    fn nothing_is_wider_than_the_page_and_ascii_is_ascii() {
+        for width in [20, 40, 66, 80, 132] {
+            for ascii in [false, true] {
+                let text = pages(&Page { width, ascii, ..Page::default() });
+                for line in text.lines() {
+                    assert!(line.chars().count() <= width.max(20), "{width}: {line}");
+                }
+                assert!(!ascii || text.is_ascii(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_nothing_is_struck_out_and_said_to_do_nothing() {
+        let painted = plan(&samples::plan(), None, &Page { colour: true, ..Page::default() });
+        assert!(painted.contains("\u{1b}[9m"), "{painted}");
+        let plain = plan(&samples::plan(), None, &Page::default());
+        assert!(plain.contains("x net.ipv4.tcp_keepalive_intvl = 30  does nothing here"), "{plain}");
+        assert!(plain.contains("    as above\n"), "{plain}");
+        assert!(!plain.contains("\u{1b}"), "{plain}");
+    }
+
+    #[test]
+    fn every_situation_has_its_words_and_its_next_step() {
+        let page = tune_status(&samples::status(), true, &Page { width: 200, ..Page::default() });
+        let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in [
+            "in force, and undone by itself in 42 s unless it is confirmed",
+            "confirmed at 2026-11-26T03:13:45Z",
+            "interrupted before all of it was written",
+            "was to be undone by now and was not",
+            "changed by somebody else since",
+            "another tidewait is at work on it",
+            "because nobody confirmed it in time; left as somebody else had set them: net.ipv4.tcp_tw_reuse",
+            "by a rollback",
+            "started anew since",
+            "its network namespace is gone",
+            "$ tidewait tune confirm 3",
+            "$ tidewait tune rollback 3",
+            "now 0: changed since",
+        ] {
+            assert!(page.contains(words), "{words:?} is not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn a_plan_begins_with_what_it_comes_to() {
+        let page = plan(&samples::plan(), None, &Page::default());
+        let head: Vec<&str> = page.lines().take(3).collect();
+        assert_eq!(head[0], "3 settings to change, from findings");
+        assert!(head[1].starts_with("together: 470 to 55,296 connections a second"), "{page}");
+        assert!(
+            plan(&samples::no_plan(), None, &Page::default())
+                .starts_with("Nothing to change: no finding asks")
+        );
+    }
+}

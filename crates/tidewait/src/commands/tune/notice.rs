@@ -15,7 +15,7 @@ const GRACE: u64 = 2_000;
 /// Says it on standard error. A journal that cannot be read is not for this.
 pub fn say() {
     let directory = StateDir { directory: None }.path();
-    let Ok(Some(reading)) = journal::read(&directory) else { return };
+    let Ok(Some(reading)) = journal::recent(&directory) else { return };
     if reading.busy {
         return;
     }
