@@ -13,6 +13,7 @@ use tidewait_model::tune::{
 };
 use tidewait_model::{NamespaceFacts, Observation, PortSet, Settings};
 
+use crate::findings::words::figure;
 use judge::Judgement;
 use wishes::Wish;
 
@@ -131,6 +132,9 @@ pub fn plan(place: &Place<'_>, asked: Asked<'_>, manner: Manner<'_>) -> Result<P
         draft.notes.extend(profile.without.iter().map(|without| format!("not in it: {without}")));
     }
     let after = judge::capacity(place, &draft.settings);
+    let subject = judge::subject(place);
+    let rate = subject.map(|row| row.rate_now_per_second).filter(|rate| *rate > 0.0);
+    draft.notes.extend(rate.and_then(|rate| enough(&draft.changes, rate)));
     let from = match asked {
         Asked::Findings => "findings".to_owned(),
         Asked::Profile(profile) => format!("profile {}", profile.name),
@@ -143,8 +147,8 @@ pub fn plan(place: &Place<'_>, asked: Asked<'_>, manner: Manner<'_>) -> Result<P
         host: Host { hostname: place.observation.hostname.clone(), kernel: place.observation.kernel.clone() },
         namespace: place.name.to_owned(),
         from,
-        subject: judge::subject(place)
-            .map(|destination| format!("{} -> {}", destination.source, destination.destination)),
+        subject: subject.map(|row| format!("{} -> {}", row.source, row.destination)),
+        rate_per_second: rate,
         capacity: before.zip(after).map(|(before, after)| rounded(before, after)),
         changes: draft.changes,
         left_out: draft.left_out,
@@ -152,6 +156,26 @@ pub fn plan(place: &Place<'_>, asked: Asked<'_>, manner: Manner<'_>) -> Result<P
         notes: draft.notes,
     }
     .sealed())
+}
+
+/// Which of the changes about ports carry the present rate already, where not all of them are needed for that.
+fn enough(changes: &[Change], rate: f64) -> Option<String> {
+    let about_ports: Vec<(usize, &Change)> =
+        changes.iter().enumerate().filter(|(_, change)| change.capacity.is_some()).collect();
+    // With more than half the ports in use connect() gets slow.
+    let carries =
+        |(_, change): &&(usize, &Change)| change.capacity.is_some_and(|it| it.after_per_second >= 2.0 * rate);
+    let (at, change) = about_ports.iter().find(carries)?;
+    let needed = changes[*at].capacity.is_some_and(|it| it.before_per_second < 2.0 * rate);
+    let others = about_ports.iter().any(|(other, _)| other > at);
+    (needed && others).then(|| {
+        format!(
+            "{} connections a second come now: up to and with {} the changes carry that in less than half of the ports; --without leaves \
+             others out",
+            figure(rate),
+            change.setting
+        )
+    })
 }
 
 /// Bounds depend on each other: what makes room is written before what needs it.

@@ -31,6 +31,8 @@ pub struct Plan {
     pub from: String,
     /// What the figures are about; null where nothing connects.
     pub subject: Option<String>,
+    /// Connects a second to it now; null where nothing connects.
+    pub rate_per_second: Option<f64>,
     /// Connects a second to one destination that the ports allow, before and after all changes; null where that could
     /// not be told.
     pub capacity: Option<Capacity>,
@@ -197,6 +199,7 @@ mod tests {
             namespace: "host".to_owned(),
             from: "settings".to_owned(),
             subject: None,
+            rate_per_second: None,
             capacity: Some(Capacity { before_per_second: 470.533_333, after_per_second: 845.95 }),
             changes: Vec::new(),
             left_out: Vec::new(),

@@ -41,6 +41,7 @@ pub fn plan() -> Plan {
         namespace: "host".to_owned(),
         from: "findings".to_owned(),
         subject: Some("10.0.0.5 -> 10.0.2.9:3306".to_owned()),
+        rate_per_second: Some(520.0),
         capacity: Some(Capacity { before_per_second: 470.5, after_per_second: 55_296.0 }),
         changes: vec![
             change("net.ipv4.ip_local_reserved_ports", "", "8080,9000-9009,11211,20000-20010,30000", None),
@@ -70,6 +71,7 @@ pub fn no_plan() -> Plan {
     Plan {
         capacity: None,
         subject: None,
+        rate_per_second: None,
         changes: Vec::new(),
         left_out: Vec::new(),
         blockers: Vec::new(),

@@ -84,6 +84,9 @@ fn head(paper: &mut Paper<'_>, plan: &Plan) {
         };
         paper.prose(Line::new(), Paint::Plain, &text);
     }
+    if let Some(rate) = plan.rate_per_second.filter(|_| number > 0) {
+        paper.prose(Line::new(), Paint::Plain, &format!("now come {} a second", number::rate(rate)));
+    }
     let about = format!("plan {}, network namespace {}, {}", plan.id, plan.namespace, plan.made_at);
     paper.prose(Line::new(), Paint::Faint, &about);
     if number > 0 {
@@ -189,9 +192,8 @@ fn left_out(paper: &mut Paper<'_>, left: &LeftOut, again: bool) {
     };
     // Where nothing can be struck out, the mark says it.
     let mark = if paint == Paint::Struck { "x " } else { "= " };
-    let lead = Line::plain("  ").with(Paint::Faint, mark).with(paint, what);
-    let reason = left.reason.words();
-    paper.line(lead.with(Paint::Plain, "  ").with(Paint::Strong, reason));
+    let reason = Line::of(Paint::Strong, left.reason.words());
+    paper.flow(2, [Line::of(Paint::Faint, mark).with(paint, what), reason]);
     if left.reason != Reason::AlreadySo && left.reason != Reason::Unwanted {
         paper.prose(Line::plain("    "), Paint::Plain, if again { "as above" } else { &left.why });
     }
