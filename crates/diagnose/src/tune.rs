@@ -93,6 +93,14 @@ pub enum Unplannable {
         /// Where.
         namespace: String,
     },
+    /// A setting is to be left out that nobody asked for.
+    #[error("--without {name}: nothing of that name was asked for; in question are {}", asked.join(", "))]
+    NotAsked {
+        /// What was to be left out.
+        name: String,
+        /// What was asked for.
+        asked: Vec<String>,
+    },
     /// The same setting with two values.
     #[error("{name} is asked for twice, as {one:?} and as {other:?}: give it once")]
     Twice {
@@ -113,6 +121,11 @@ pub enum Unplannable {
 pub fn plan(place: &Place<'_>, asked: Asked<'_>, manner: Manner<'_>) -> Result<Plan, Unplannable> {
     let explicit = matches!(asked, Asked::Settings(_));
     let wishes = wishes::of(place, asked)?;
+    let is_asked = |name: &&String| wishes.iter().any(|wish| is_called(&wish.setting, name));
+    if let Some(name) = manner.without.iter().find(|name| !is_asked(name)) {
+        let asked = wishes.into_iter().map(|wish| wish.setting).collect();
+        return Err(Unplannable::NotAsked { name: name.clone(), asked });
+    }
     let mut draft = Draft {
         place,
         settings: place.facts.settings.clone(),
@@ -156,6 +169,11 @@ pub fn plan(place: &Place<'_>, asked: Asked<'_>, manner: Manner<'_>) -> Result<P
         notes: draft.notes,
     }
     .sealed())
+}
+
+/// Whether a setting is meant by a name, which may be its last part alone.
+fn is_called(setting: &str, name: &str) -> bool {
+    setting == name || setting.rsplit_once('.').is_some_and(|(_, last)| last == name)
 }
 
 /// Which of the changes about ports carry the present rate already, where not all of them are needed for that.
@@ -206,7 +224,7 @@ impl Draft<'_> {
     fn take(&mut self, wish: &Wish, explicit: bool, manner: Manner<'_>) -> Result<(), Unplannable> {
         let name = &wish.setting;
         let now = self.settings.text(name).map(spaced);
-        if manner.without.contains(name) {
+        if manner.without.iter().any(|without| is_called(name, without)) {
             self.leave(wish, now, Reason::Unwanted, "it was left out with --without".to_owned());
             return Ok(());
         }

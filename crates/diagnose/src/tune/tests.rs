@@ -213,6 +213,21 @@ fn findings_bring_their_settings_and_what_will_not_help() {
     let plan = planned(facts, Asked::Findings, Manner { reserve: false, without: &without }).unwrap();
     assert_eq!(written(&plan), ["net.ipv4.ip_local_port_range=10240 65535"]);
     assert!(left(&plan).contains(&(REUSE, Reason::Unwanted)));
+    // A slip of the pen must not leave it in.
+    let without = ["tcp_tw_resue".to_owned()];
+    let refused = planned(
+        host(&[]),
+        Asked::Profile(profile("proxy").unwrap()),
+        Manner { reserve: false, without: &without },
+    );
+    assert!(refused.unwrap_err().to_string().contains("nothing of that name was asked for"));
+    let without = ["tcp_tw_reuse".to_owned()];
+    let plan = planned(
+        host(&[]),
+        Asked::Profile(profile("proxy").unwrap()),
+        Manner { reserve: false, without: &without },
+    );
+    assert_eq!(plan.unwrap().changes.len(), 1);
 }
 
 #[test]

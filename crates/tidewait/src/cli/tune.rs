@@ -10,13 +10,13 @@ use tidewait_model::tune::{self, Assignment, Profile};
 use super::{Format, named};
 
 pub const EXAMPLES: &str = "Examples:\n  \
-  tidewait tune plan                               what the findings advise, and what each change is worth\n  \
-  tidewait tune plan --profile hosting             a list from a web page, line by line\n  \
-  tidewait tune plan --out plan.json               the same as a file, to be reviewed and applied, also elsewhere\n  \
+  tidewait tune plan                       what the findings advise, and what it is worth\n  \
+  tidewait tune plan --profile hosting     a list from a web page, line by line\n  \
+  tidewait tune plan --out plan.json       as a file, to be reviewed and applied\n  \
   tidewait tune apply plan.json --confirm-within 60s\n  \
-  tidewait tune confirm                            keep it; without this it is undone after 60 s\n  \
-  tidewait tune rollback                           what was before, to the letter\n  \
-  tidewait tune persist                            keep it across a restart, and say who would overrule that";
+  tidewait tune confirm                    keep it; else it is undone after the 60 s\n  \
+  tidewait tune rollback                   what was before, to the letter\n  \
+  tidewait tune persist                    keep it across a restart";
 
 /// Options of `tune`.
 #[derive(Clone, Debug, Args)]
@@ -266,6 +266,22 @@ fn within(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_examples_are_understood() {
+        use clap::Parser as _;
+        let examples = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  "));
+        let commands: Vec<&str> =
+            examples.map(|line| line.split_once("  ").map_or(line, |(command, _)| command)).collect();
+        assert_eq!(commands.len(), 7);
+        for command in commands {
+            let parsed = crate::cli::Cli::try_parse_from(command.split(' '));
+            assert!(
+                parsed.is_ok_and(|cli| matches!(cli.command, Some(crate::cli::Command::Tune(_)))),
+                "{command}"
+            );
+        }
+    }
 
     #[test]
     fn times_are_read_as_people_write_them() {
