@@ -4,10 +4,9 @@ use anyhow::Result;
 
 use crate::workspace::Workspace;
 
-pub mod diagnosis;
 mod edges;
 pub mod map;
-pub mod measured;
+pub mod pages;
 mod readme;
 mod sources;
 
@@ -21,8 +20,7 @@ pub fn complaints(workspace: &Workspace) -> Result<Vec<String>> {
             eprintln!("warning: {warning}");
         }
     }
-    complaints.extend(diagnosis::complaints(&workspace.read(diagnosis::PAGE)?));
-    complaints.extend(measured::complaints(&workspace.read(measured::PAGE)?));
+    complaints.extend(pages::complaints(workspace)?);
     complaints.extend(map::complaints(workspace)?);
     complaints.extend(readme::complaints(&workspace.read("README.md")?));
     Ok(complaints)

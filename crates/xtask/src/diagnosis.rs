@@ -9,8 +9,11 @@ use tidewait_model::report::Severity;
 use tidewait_model::scenario::{LabRun, ScenarioResult};
 use tidewait_surfaces::text::{self, Page};
 
-use crate::check::diagnosis::{HEADING, PAGE};
+use crate::check::pages::DIAGNOSIS;
 use crate::workspace::{Workspace, cargo};
+
+const PATH: &str = DIAGNOSIS.path;
+const HEADING: &str = DIAGNOSIS.heading;
 
 /// Builds, runs all scenarios, writes the page; fails if a scenario is not as expected.
 pub fn run(workspace: &Workspace) -> Result<ExitCode> {
@@ -23,8 +26,8 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
         .context("cannot run the scenarios")?;
     let run: LabRun = serde_json::from_slice(&output.stdout)
         .context("cannot read what `tidewait lab run all --json` printed")?;
-    std::fs::write(workspace.root.join(PAGE), page(&run)?).with_context(|| format!("cannot write {PAGE}"))?;
-    println!("written: {PAGE}");
+    std::fs::write(workspace.root.join(PATH), page(&run)?).with_context(|| format!("cannot write {PATH}"))?;
+    println!("written: {PATH}");
     Ok(if run.tally().1 == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

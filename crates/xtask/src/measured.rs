@@ -7,8 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use tidewait_model::experiment::{Change, ClaimResult, Effect, ExperimentResult, SettingsRun};
 use tidewait_surfaces::text;
 
-use crate::check::measured::{HEADING, PAGE};
+use crate::check::pages::MEASURED;
 use crate::workspace::{Workspace, cargo};
+
+const PATH: &str = MEASURED.path;
+const HEADING: &str = MEASURED.heading;
 
 /// Builds, runs all experiments, writes the page; fails if a figure is not as expected.
 pub fn run(workspace: &Workspace) -> Result<ExitCode> {
@@ -23,9 +26,9 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
         .context("cannot read what `tidewait lab run settings --json` printed")?;
     let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().context("cannot run date")?;
     let date = String::from_utf8_lossy(&date.stdout).trim().to_owned();
-    std::fs::write(workspace.root.join(PAGE), page(&run, &date)?)
-        .with_context(|| format!("cannot write {PAGE}"))?;
-    println!("written: {PAGE}");
+    std::fs::write(workspace.root.join(PATH), page(&run, &date)?)
+        .with_context(|| format!("cannot write {PATH}"))?;
+    println!("written: {PATH}");
     Ok(if run.tally().1 == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

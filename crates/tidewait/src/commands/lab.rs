@@ -1,12 +1,11 @@
 //! `tidewait lab`: makes trouble on purpose, each kind in a machine of its own, and compares what tidewait says of it.
 
+mod jobs;
 mod progress;
 mod settings;
 mod stage;
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError, mpsc};
-use std::thread;
+use std::sync::mpsc;
 
 use anyhow::{Result, bail};
 use tidewait_lab::{Actor, Judgement, Scenario};
@@ -20,7 +19,6 @@ use tidewait_surfaces::text::{self, Page};
 use crate::cli::{Format, Lab, LabErrand, LabRun as Options};
 use crate::exit::{NotPermitted, Usage};
 use crate::output;
-use progress::Progress;
 use stage::Ending;
 
 /// Near names that are offered for one that is unknown.
@@ -98,56 +96,14 @@ enum Event {
 
 /// Runs them, some at a time, and shows each as it ends; the results in the order of the scenarios.
 fn run_all(scenarios: &[Scenario], options: &Options, page: &Page) -> Result<Vec<ScenarioResult>> {
-    let queue: Mutex<VecDeque<(usize, Scenario)>> =
-        Mutex::new(scenarios.iter().copied().enumerate().collect());
-    let (tell, hear) = mpsc::channel();
     let mut results: Vec<Option<ScenarioResult>> = vec![None; scenarios.len()];
-    thread::scope(|scope| {
-        for _ in 0..options.jobs {
-            let (tell, queue) = (tell.clone(), &queue);
-            scope.spawn(move || {
-                loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                    let Some((index, scenario)) = next else { return };
-                    // Nobody hears when the run has been given up.
-                    if tell.send(one(index, &scenario, &tell)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(tell);
-        let mut progress = Progress::new();
-        let end = show(&hear, &mut progress, &mut results, options, page);
-        if end.is_err() {
-            queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        progress.clear();
-        end
-    })?;
-    Ok(results.into_iter().flatten().collect())
-}
-
-/// Shows what is heard until all have ended.
-fn show(
-    hear: &mpsc::Receiver<Event>,
-    progress: &mut Progress,
-    results: &mut [Option<ScenarioResult>],
-    options: &Options,
-    page: &Page,
-) -> Result<()> {
-    loop {
-        match hear.recv_timeout(progress::TICK) {
-            Ok(Event::Step(scenario, step)) => progress.step(scenario, &step),
-            Ok(Event::Ended(index, result, report)) => {
+    let work = |index, scenario: Scenario, tell: &mpsc::Sender<Event>| one(index, &scenario, tell);
+    jobs::run(scenarios, options.jobs, work, |event, progress| {
+        match event {
+            Event::Step(scenario, step) => progress.step(scenario, &step),
+            Event::Ended(index, result, report) => {
                 progress.end(&result.scenario);
-                let line = text::scenario(&result, page);
-                if options.format.json {
-                    progress.say(&line);
-                } else {
-                    progress.clear();
-                    output::text(&line)?;
-                }
+                progress.say_or_print(&text::scenario(&result, page), options.format.json)?;
                 if let (true, Some(report)) = (options.report, report) {
                     output::text(&format!(
                         "\n{}\n",
@@ -156,12 +112,11 @@ fn show(
                 }
                 results[index] = Some(*result);
             }
-            Ok(Event::NotPermitted(reason)) => return Err(NotPermitted(reason).into()),
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+            Event::NotPermitted(reason) => return Err(NotPermitted(reason).into()),
         }
-        progress.draw();
-    }
+        Ok(())
+    })?;
+    Ok(results.into_iter().flatten().collect())
 }
 
 /// Runs one scenario to its end.

@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use crate::output;
+
 /// How often the line is drawn anew.
 pub const TICK: Duration = Duration::from_millis(200);
 
@@ -51,6 +53,16 @@ impl Progress {
     pub fn say(&mut self, text: &str) {
         self.clear();
         write(text);
+    }
+
+    /// Shows what has ended: among the messages where standard output is for JSON, else there.
+    pub fn say_or_print(&mut self, text: &str, json: bool) -> anyhow::Result<()> {
+        if json {
+            self.say(text);
+            return Ok(());
+        }
+        self.clear();
+        output::text(text)
     }
 
     /// Takes the line away.

@@ -1,8 +1,6 @@
 //! `tidewait lab run settings`: what each setting does to TIME_WAIT and ports, measured here, and who was right about it.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError, mpsc};
-use std::thread;
+use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -11,8 +9,7 @@ use tidewait_lab::{Error, enter};
 use tidewait_model::experiment::{ExperimentResult, SCHEMA, SettingsRun};
 use tidewait_surfaces::text::{self, Page};
 
-use super::progress::{self, Progress};
-use super::this_host;
+use super::{jobs, this_host};
 use crate::cli::LabRun as Options;
 use crate::exit::{NotPermitted, Usage};
 use crate::output;
@@ -76,71 +73,30 @@ pub fn run(names: &[String], options: &Options) -> Result<()> {
 
 /// Runs them, some at a time, and shows each as it ends; the results in the order of the list.
 fn run_all(chosen: &[Experiment], options: &Options, page: &Page) -> Result<Vec<ExperimentResult>> {
-    let queue: Mutex<VecDeque<(usize, Experiment)>> =
-        Mutex::new(chosen.iter().copied().enumerate().collect());
-    let (tell, hear) = mpsc::channel();
     let mut results: Vec<Option<ExperimentResult>> = vec![None; chosen.len()];
-    thread::scope(|scope| {
-        for _ in 0..options.jobs.saturating_mul(EACH) {
-            let (tell, queue) = (tell.clone(), &queue);
-            scope.spawn(move || {
-                loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                    let Some((index, experiment)) = next else { return };
-                    let step = |step: &str| {
-                        // Nobody hears when the run has been given up.
-                        let _ = tell.send(Event::Step(experiment.name, step.to_owned()));
-                    };
-                    let event = match experiment.run(step) {
-                        Ok(result) => Event::Ended(index, Box::new(result)),
-                        Err(error) => Event::Failed(error),
-                    };
-                    if tell.send(event).is_err() {
-                        return;
-                    }
-                }
-            });
+    let work = |index: usize, experiment: Experiment, tell: &mpsc::Sender<Event>| {
+        let step = |step: &str| {
+            // Nobody hears when the run has been given up.
+            let _ = tell.send(Event::Step(experiment.name, step.to_owned()));
+        };
+        match experiment.run(step) {
+            Ok(result) => Event::Ended(index, Box::new(result)),
+            Err(error) => Event::Failed(error),
         }
-        drop(tell);
-        let mut progress = Progress::new();
-        let end = show(&hear, &mut progress, &mut results, options, page);
-        if end.is_err() {
-            queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        progress.clear();
-        end
-    })?;
-    Ok(results.into_iter().flatten().collect())
-}
-
-/// Shows what is heard until all have ended.
-fn show(
-    hear: &mpsc::Receiver<Event>,
-    progress: &mut Progress,
-    results: &mut [Option<ExperimentResult>],
-    options: &Options,
-    page: &Page,
-) -> Result<()> {
-    loop {
-        match hear.recv_timeout(progress::TICK) {
-            Ok(Event::Step(experiment, step)) => progress.step(experiment, &step),
-            Ok(Event::Ended(index, result)) => {
+    };
+    jobs::run(chosen, options.jobs.saturating_mul(EACH), work, |event, progress| {
+        match event {
+            Event::Step(experiment, step) => progress.step(experiment, &step),
+            Event::Ended(index, result) => {
                 progress.end(&result.experiment);
-                let lines = text::experiment(&result, page);
-                if options.format.json {
-                    progress.say(&lines);
-                } else {
-                    progress.clear();
-                    output::text(&lines)?;
-                }
+                progress.say_or_print(&text::experiment(&result, page), options.format.json)?;
                 results[index] = Some(*result);
             }
-            Ok(Event::Failed(error)) => return Err(NotPermitted(error.to_string()).into()),
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+            Event::Failed(error) => return Err(NotPermitted(error.to_string()).into()),
         }
-        progress.draw();
-    }
+        Ok(())
+    })?;
+    Ok(results.into_iter().flatten().collect())
 }
 
 /// The experiments whose name is, or begins with, one of these; all where there is none.
