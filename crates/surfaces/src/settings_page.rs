@@ -12,7 +12,8 @@ const HEAD: &str = "\
 
 What bears on TCP connections that run out, one entry each: what it takes, what it is by default, what it changes, and what it is
 often thought to change. Written by `cargo xtask generate` from the rows in `crates/model/src/catalogue`; the rows are held against
-running kernels by `crates/observe/tests/settings.rs`.
+running kernels by `crates/observe/tests/settings.rs`. What they do about TIME_WAIT and ports is measured in
+[settings-measured.md](settings-measured.md); changing them is `tidewait tune` ([tune.md](tune.md)).
 
 A version is that of mainline. Distributions port features back: /proc/sys tells what is there, and `tidewait doctor` tries. Where no
 first version is given, the setting is older than 4.4, the oldest kernel whose source was looked at.

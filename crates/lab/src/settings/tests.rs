@@ -100,3 +100,34 @@ fn the_ports_of_a_value_are_those_of_the_range() {
     assert_eq!(filled_in("{low} {high}"), format!("32768 {}", 32_767 + ports));
     assert_eq!(filled_in("1"), "1");
 }
+
+/// Rows of the catalogue that claim nothing about TIME_WAIT or local ports, and that nobody says it of.
+const ABOUT_ELSE: &[&str] = &[
+    // Connections that come in: how often SYN+ACK is repeated, what a full queue does.
+    "net.ipv4.tcp_synack_retries",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_abort_on_overflow",
+    // Memory and files of the whole machine.
+    "net.ipv4.tcp_mem",
+    "fs.file-max",
+    "fs.nr_open",
+    // The table of connection tracking: of the whole machine, or about connections that are open.
+    "net.netfilter.nf_conntrack_max",
+    "net.netfilter.nf_conntrack_count",
+    "net.netfilter.nf_conntrack_buckets",
+    "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
+    "net.netfilter.nf_conntrack_tcp_timeout_established",
+];
+
+#[test]
+fn every_setting_is_measured_or_about_something_else() {
+    for setting in catalogue::SETTINGS {
+        let measured = all().iter().any(|one| one.changes.iter().any(|(name, _)| *name == setting.name));
+        let elsewhere = ABOUT_ELSE.contains(&setting.name);
+        assert!(
+            measured != elsewhere,
+            "{}: measured {measured}, about something else {elsewhere}",
+            setting.name
+        );
+    }
+}
