@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use serde_json::Value;
 use tidewait_lab::NetNs;
 
@@ -175,4 +176,38 @@ fn another_namespace_is_changed_and_changed_back_by_its_name() {
     assert_eq!(bench.netns.get(REUSE).unwrap(), "2");
     assert!(bench.tune(&["rollback"]).status.success());
     assert_eq!(blue.get(REUSE).unwrap(), "2");
+}
+
+#[test]
+fn the_time_to_confirm_is_not_that_of_the_clock_on_the_wall() {
+    if std::env::var_os("TIDEWAIT_LAB_DISPOSABLE").is_none() {
+        println!(
+            "SKIPPED the_time_to_confirm_is_not_that_of_the_clock_on_the_wall: sets the clock of the machine, which has to be one that \
+             may be thrown away"
+        );
+        return;
+    }
+    let bench = Bench::new();
+    let clock = |by: i64| {
+        let now = clock_gettime(ClockId::Realtime);
+        clock_settime(ClockId::Realtime, Timespec { tv_sec: now.tv_sec + by, ..now }).unwrap();
+    };
+    const DAY: i64 = 86_400;
+    for jump in [400 * DAY, -800 * DAY] {
+        let begin = Instant::now();
+        assert!(bench.apply(&["--confirm-within", "5s"]).output().unwrap().status.success());
+        clock(jump);
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(bench.is_wanted(), "undone at once by a jump of the clock");
+        assert_eq!(situation_of_last(&bench), "unconfirmed");
+        bench.wait_until_before();
+        assert!(begin.elapsed() >= Duration::from_secs(5));
+    }
+    clock(400 * DAY);
+}
+
+fn situation_of_last(bench: &Bench) -> String {
+    let status = status(bench);
+    let changes = status["changes"].as_array().unwrap();
+    changes.last().map_or("none", |change| change["situation"].as_str().unwrap()).to_owned()
 }
