@@ -68,7 +68,10 @@ impl Record {
         let (number, state) = match self {
             Record::Journal { .. } | Record::Kept { .. } => return,
             Record::Begin(entry) => {
-                entries.retain(|other| other.number != entry.number);
+                // Numbers rise, unless somebody had a hand in it.
+                if entries.last().is_some_and(|last| last.number >= entry.number) {
+                    entries.retain(|other| other.number != entry.number);
+                }
                 return entries.push((**entry).clone());
             }
             Record::Applied { number, at } => (number, State::Applied { at: at.clone() }),
@@ -77,7 +80,8 @@ impl Record {
                 (number, State::Undone { at: at.clone(), why: *why, left: left.clone() })
             }
         };
-        if let Some(entry) = entries.iter_mut().find(|entry| entry.number == *number) {
+        // What becomes of a change follows soon after it.
+        if let Some(entry) = entries.iter_mut().rev().find(|entry| entry.number == *number) {
             entry.state = state;
         }
     }
