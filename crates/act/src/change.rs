@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use tidewait_model::tune::{Deadline, Entry, NamespaceId, State, Undoing, Was};
 
-use crate::journal::{Journal, JournalError, Record, holds};
+use crate::journal::{Journal, JournalError, Record, binds, holds};
 use crate::kernel::Kernel;
 use crate::transition::{Cause, Failed, Step, carry_out, same};
 
@@ -89,6 +89,26 @@ pub enum ChangeError {
         /// The later entry.
         later: u64,
     },
+    /// The kernel refuses its former value because of a later change.
+    #[error(
+        "{cause}, because of change {later}: roll that back first; change {number} is in force as it was"
+    )]
+    Bound {
+        /// The entry.
+        number: u64,
+        /// The later entry.
+        later: u64,
+        /// What the kernel said.
+        cause: Cause,
+    },
+    /// A setting could not be restored, and nothing was undone.
+    #[error("{cause}; nothing was undone, change {number} is in force as it was")]
+    NotUndone {
+        /// What failed.
+        cause: Cause,
+        /// The entry.
+        number: u64,
+    },
     /// It was undone before.
     #[error("change {number} was undone at {at} {}: nothing is left of it", why.words())]
     Over {
@@ -144,12 +164,13 @@ pub fn apply(
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Entry, ChangeError> {
     journal.sound()?;
+    settle(kernel, journal, &order.namespace, &order.boot)?;
     for was in &order.changes {
         let waiting = journal.entries().iter().find(|entry| {
             entry.boot == order.boot
                 && entry.namespace.is(&order.namespace)
                 && entry.is_unconfirmed()
-                && holds(entry, &was.setting)
+                && binds(entry, &was.setting)
         });
         if let Some(entry) = waiting {
             return Err(ChangeError::Waiting { setting: was.setting.clone(), number: entry.number });
@@ -219,11 +240,42 @@ pub fn apply(
     find(journal, number).cloned()
 }
 
-/// Confirms a change that was to be undone otherwise.
+/// Takes down that changes of this namespace are over whose values are all what they were before: they were interrupted before the
+/// first write, or undone while nothing could be taken down.
+fn settle(
+    kernel: &impl Kernel,
+    journal: &mut Journal,
+    namespace: &NamespaceId,
+    boot: &str,
+) -> Result<(), ChangeError> {
+    let unsettled = |entry: &&Entry| {
+        let unfinished = entry.state == State::Begun || entry.is_unconfirmed();
+        entry.boot == boot && entry.namespace.is(namespace) && unfinished && is_as_before(kernel, entry)
+    };
+    let over: Vec<u64> = journal.entries().iter().filter(unsettled).map(|entry| entry.number).collect();
+    for number in over {
+        undone(journal, number, Undoing::Found, Vec::new())?;
+    }
+    Ok(())
+}
+
+/// Whether every setting of a change is what it was before.
+fn is_as_before(kernel: &impl Kernel, entry: &Entry) -> bool {
+    entry.changes.iter().all(|was| kernel.read(&was.setting).is_ok_and(|is| same(&is, &was.before)))
+}
+
+/// Confirms a change that was to be undone otherwise, in the namespace that the calling thread is in.
 ///
 /// # Errors
 /// [`ChangeError`] where there is nothing to confirm.
-pub fn confirm(journal: &mut Journal, number: u64, boot: &str) -> Result<Entry, ChangeError> {
+pub fn confirm(
+    kernel: &impl Kernel,
+    journal: &mut Journal,
+    number: u64,
+    boot: &str,
+) -> Result<Entry, ChangeError> {
+    let namespace = find(journal, number)?.namespace.clone();
+    settle(kernel, journal, &namespace, boot)?;
     let entry = find(journal, number)?;
     match &entry.state {
         State::Undone { at, why, .. } => {
@@ -293,22 +345,16 @@ pub fn undo(
                 causes.push(Cause::Moved { setting, expected: step.from.clone(), is: is.clone() });
                 step.from = is;
             }
-            Err(error) => return Err(ChangeError::Failed(Cause::Read { setting, error })),
+            Err(error) => {
+                return Err(ChangeError::NotUndone { cause: Cause::Read { setting, error }, number });
+            }
         }
     }
     let mut left = Vec::new();
     match drifted {
         Drifted::Refuse => {
-            let later = journal.entries().iter().rev().find_map(|later| {
-                let newer =
-                    later.number > number && later.namespace.is(&entry.namespace) && later.boot == boot;
-                let covered = causes.iter().find_map(|cause| match cause {
-                    Cause::Moved { setting, .. } if holds(later, setting) => Some(setting.clone()),
-                    _ => None,
-                });
-                covered.filter(|_| newer).map(|setting| (setting, later.number))
-            });
-            if let Some((setting, later)) = later {
+            let changed_again = |setting: &str| later(kernel, journal, &entry, setting, holds);
+            if let Some((setting, later)) = entry.changes.iter().find_map(|was| changed_again(&was.setting)) {
                 return Err(ChangeError::Covered { setting, later });
             }
             if !causes.is_empty() {
@@ -326,15 +372,41 @@ pub fn undo(
         }
     }
     if let Err(failed) = carry_out(kernel, &steps, &|| false) {
-        return Err(if failed.stuck.is_empty() {
-            ChangeError::Failed(failed.cause)
-        } else {
-            ChangeError::Between { failed, number }
+        if !failed.stuck.is_empty() {
+            return Err(ChangeError::Between { failed, number });
+        }
+        // It may be refused because of what came later and bounds it.
+        let cause = failed.cause;
+        let bound = match &cause {
+            Cause::Write { setting, .. } => later(kernel, journal, &entry, setting, binds),
+            _ => None,
+        };
+        return Err(match bound {
+            Some((_, later)) => ChangeError::Bound { number, later, cause },
+            None => ChangeError::NotUndone { cause, number },
         });
     }
     let unnoted = undone(journal, number, why, left.clone()).err();
     let entry = find(journal, number)?.clone();
     Ok(Undo { entry, left, unnoted })
+}
+
+/// A change of the same namespace after `entry` that holds `setting`, or binds it, and is in force.
+fn later(
+    kernel: &impl Kernel,
+    journal: &Journal,
+    entry: &Entry,
+    setting: &str,
+    holds: fn(&Entry, &str) -> bool,
+) -> Option<(String, u64)> {
+    let later = journal.entries().iter().rev().find(|later| {
+        later.number > entry.number
+            && later.boot == entry.boot
+            && later.namespace.is(&entry.namespace)
+            && holds(later, setting)
+            && !is_as_before(kernel, later)
+    });
+    later.map(|later| (setting.to_owned(), later.number))
 }
 
 /// Restores what was before a change whose journal is gone; settings that somebody else has changed are left.
@@ -348,7 +420,7 @@ pub fn restore(kernel: &impl Kernel, entry: &Entry) -> Result<(), ChangeError> {
     });
     carry_out(kernel, &steps, &|| false).map_err(|failed| {
         if failed.stuck.is_empty() {
-            ChangeError::Failed(failed.cause)
+            ChangeError::NotUndone { cause: failed.cause, number: entry.number }
         } else {
             ChangeError::Between { failed, number: entry.number }
         }

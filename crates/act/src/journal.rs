@@ -14,13 +14,16 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock, fsync};
 use rustix::io::{Errno, retry_on_intr};
-use tidewait_model::tune::{Entry, State};
+use tidewait_model::tune::Entry;
 
 pub use record::Record;
 use record::{Line, VERSION, read_line, write_line};
 
 /// The file in the state directory.
 const FILE: &str = "journal";
+
+/// What whoever writes holds a lock on. The journal is for everybody to read, and a lock on it would be for everybody to take.
+const LOCK: &str = "lock";
 
 /// Room on the disk that is set aside before anything is changed, in bytes: for the records that say how it ended, and for
 /// those of its undoing.
@@ -93,6 +96,8 @@ fn remedy(error: &io::Error) -> &'static str {
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// Held while the journal is open.
+    _lock: File,
     /// Bytes up to which its lines are whole.
     whole: u64,
     /// Lines in it.
@@ -131,19 +136,19 @@ fn read_from(
 ) -> Result<Option<Reading>, JournalError> {
     let path = directory.join(FILE);
     let failed = |action, error| JournalError::Io { path: path.display().to_string(), action, error };
-    let mut file = match File::open(&path) {
+    // A pipe in its place is not waited for.
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
         Err(error) => return Err(failed("read", error)),
     };
-    let busy = match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockShared)) {
-        // Let go at once: a reader is to keep nobody from writing.
-        Ok(()) => flock(&file, FlockOperation::Unlock).is_err(),
-        Err(Errno::WOULDBLOCK) => true,
-        Err(error) => return Err(failed("locked", error.into())),
-    };
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(failed("read", io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+    }
+    let busy = is_locked(directory);
     let within = seek(&mut file).map_err(|error| failed("read", error))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| failed("read", error))?;
@@ -171,6 +176,16 @@ pub fn recent(directory: &Path) -> Result<Option<Reading>, JournalError> {
     })
 }
 
+/// Whether somebody is at work; whoever may not look is told that nobody is.
+fn is_locked(directory: &Path) -> bool {
+    let Ok(lock) = File::open(directory.join(LOCK)) else { return false };
+    match retry_on_intr(|| flock(&lock, FlockOperation::NonBlockingLockShared)) {
+        // Let go at once: a reader is to keep nobody from writing.
+        Ok(()) => flock(&lock, FlockOperation::Unlock).is_err(),
+        Err(error) => error == Errno::WOULDBLOCK,
+    }
+}
+
 impl Journal {
     /// Opens the journal of a state directory, makes both if they are not there, and takes the lock, waiting for it at most for
     /// `patience`. A last line that a crash has torn is cut off: nothing was done after it.
@@ -186,31 +201,36 @@ impl Journal {
             .mode(0o755)
             .create(directory)
             .map_err(|error| failed("made", error))?;
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o644)
-            .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed())
-            .open(&path)
-            .map_err(|error| failed("opened", error))?;
+        let open = |name: &str, mode: u32| {
+            OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create(true)
+                .mode(mode)
+                .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK).bits().cast_signed())
+                .open(directory.join(name))
+                .map_err(|error| failed("opened", error))
+        };
+        let lock = open(LOCK, 0o600)?;
         let begin = Instant::now();
         loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::WOULDBLOCK) if begin.elapsed() < patience => thread::sleep(NAP),
                 Err(Errno::WOULDBLOCK) => {
-                    return Err(JournalError::Busy {
-                        path: path.display().to_string(),
-                        seconds: patience.as_secs(),
-                    });
+                    let path = directory.join(LOCK).display().to_string();
+                    return Err(JournalError::Busy { path, seconds: patience.as_secs() });
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(failed("locked", error.into())),
             }
         }
+        let file = open(FILE, 0o644)?;
+        if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            return Err(failed("opened", io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+        }
         let mut journal =
-            Journal { path, file, whole: 0, lines: 0, entries: Vec::new(), damaged: Vec::new() };
+            Journal { path, file, _lock: lock, whole: 0, lines: 0, entries: Vec::new(), damaged: Vec::new() };
         journal.load()?;
         if journal.lines == 0 {
             journal.append(&Record::Journal { version: VERSION })?;
@@ -347,9 +367,20 @@ fn contents(bytes: &[u8], path: &Path) -> Result<Contents, JournalError> {
     Ok(contents)
 }
 
-/// Whether an entry holds a setting that is still in its hands.
+/// Whether an entry that is not undone holds a setting.
 pub(crate) fn holds(entry: &Entry, setting: &str) -> bool {
-    !matches!(entry.state, State::Undone { .. }) && entry.changes.iter().any(|was| was.setting == setting)
+    entry.is_open() && entry.changes.iter().any(|was| was.setting == setting)
+}
+
+/// Whether an entry that is not undone holds a setting, or one without which the kernel may refuse its value.
+pub(crate) fn binds(entry: &Entry, setting: &str) -> bool {
+    entry.is_open() && entry.changes.iter().any(|was| bound_together(&was.setting, setting))
+}
+
+/// Whether the kernel may refuse a value of one setting because of the other's.
+fn bound_together(one: &str, other: &str) -> bool {
+    const BOUND: [&str; 2] = ["net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start"];
+    one == other || BOUND.contains(&one) && BOUND.contains(&other)
 }
 
 #[cfg(test)]

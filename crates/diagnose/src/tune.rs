@@ -6,7 +6,7 @@ mod wishes;
 
 use std::collections::BTreeMap;
 
-use tidewait_model::catalogue::{InNamespace, Scope, Setting, obsolete, setting};
+use tidewait_model::catalogue::{Accepts, InNamespace, Scope, Setting, obsolete, setting};
 use tidewait_model::report::{Finding, Host, Namespace};
 use tidewait_model::tune::{
     Assignment, Blocker, Capacity, Change, LeftOut, PLAN_SCHEMA, Plan, Profile, Reason, spaced,
@@ -21,6 +21,7 @@ const RANGE: &str = "net.ipv4.ip_local_port_range";
 const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
 const START: &str = "net.ipv4.ip_unprivileged_port_start";
 const REUSE: &str = "net.ipv4.tcp_tw_reuse";
+const TIMESTAMPS: &str = "net.ipv4.tcp_timestamps";
 
 /// The namespace that is to be changed, and what was seen of it.
 #[derive(Clone, Copy, Debug)]
@@ -203,8 +204,11 @@ fn in_order(mut wishes: Vec<Wish>, settings: &Settings) -> Vec<Wish> {
         START if wish.wanted.parse().is_ok_and(|wanted: i64| wanted < start) => 0,
         RESERVED => 0,
         RANGE => 1,
-        START => 3,
-        _ => 2,
+        // Each counts only with the one before it.
+        TIMESTAMPS => 2,
+        REUSE => 3,
+        START => 5,
+        _ => 4,
     });
     wishes
 }
@@ -229,7 +233,8 @@ impl Draft<'_> {
             return Ok(());
         }
         let known = setting(name);
-        if known.is_some_and(|row| !self.place.initial && row.in_namespace != InNamespace::Own) {
+        let elsewhere = |row: &Setting| !self.place.initial && row.in_namespace != InNamespace::Own;
+        if known.is_some_and(|row| elsewhere(row) && row.accepts != Accepts::Nothing) {
             let refused =
                 Unplannable::OfTheHost { name: name.clone(), namespace: self.place.name.to_owned() };
             return self.refuse(wish, explicit, now, refused);
@@ -378,7 +383,7 @@ impl Draft<'_> {
         }
         let Some(row) = row else { return "tidewait does not know it".to_owned() };
         if let Some(vendor) = row.vendor {
-            format!("only kernels of {vendor} have it")
+            format!("not in mainline; {vendor}")
         } else if let Some(module) = row.module {
             format!("its module {module} is not loaded")
         } else if let Some(since) = row.since {

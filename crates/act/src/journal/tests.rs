@@ -1,9 +1,10 @@
 //! The journal as a file: what is written is read again, and what was torn or touched is told.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use proptest::prelude::*;
-use tidewait_model::tune::{NamespaceId, Undoing, Was};
+use tidewait_model::tune::{NamespaceId, State, Undoing, Was};
 
 use super::*;
 
@@ -74,6 +75,28 @@ fn one_at_a_time() {
     assert!(busy.to_string().contains("another tidewait is at work"), "{busy}");
     drop(first);
     assert!(Journal::open(directory.path(), Duration::ZERO).is_ok());
+}
+
+#[test]
+fn the_lock_is_for_its_owner_and_the_journal_for_everybody_to_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let _journal = Journal::open(directory.path(), Duration::ZERO).unwrap();
+    let mode = |name: &str| fs::metadata(directory.path().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(LOCK), 0o600);
+    assert_eq!(mode(FILE), 0o644);
+    // A lock on the journal itself keeps nobody.
+    let other = File::open(directory.path().join(FILE)).unwrap();
+    flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+    drop(_journal);
+    assert!(Journal::open(directory.path(), Duration::ZERO).is_ok());
+}
+
+#[test]
+fn a_pipe_in_its_place_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, directory.path().join(FILE), rustix::fs::Mode::RWXU).unwrap();
+    assert!(read(directory.path()).unwrap_err().to_string().contains("not a file"));
+    assert!(Journal::open(directory.path(), Duration::ZERO).unwrap_err().to_string().contains("not a file"));
 }
 
 #[test]

@@ -27,9 +27,18 @@ pub(super) fn taken(place: &Place<'_>, settings: &Settings, range: &str) -> Opti
     // A listener is among the bound ones too.
     let bound: PortSet = census.bound.iter().filter(new).filter(|port| !listening.contains(*port)).collect();
     let udp: PortSet = place.udp.iter().filter(new).collect();
+    // The automatic choice gives none outside its range: whoever connects from there chose the port.
+    let chosen: PortSet = census
+        .destinations
+        .iter()
+        .flat_map(|row| row.occupancy.ports.iter())
+        .filter(new)
+        .filter(|port| !bound.contains(*port) && !listening.contains(*port))
+        .collect();
     let mut ports = listening.clone();
-    ports.union(&bound);
-    ports.union(&udp);
+    for others in [&bound, &udp, &chosen] {
+        ports.union(others);
+    }
     if ports.is_empty() {
         return None;
     }
@@ -44,6 +53,9 @@ pub(super) fn taken(place: &Place<'_>, settings: &Settings, range: &str) -> Opti
     }
     if !bound.is_empty() {
         parts.push(format!("connections are bound to {}", listed(&bound)));
+    }
+    if !chosen.is_empty() {
+        parts.push(format!("connections go out from {}, which their program chose", listed(&chosen)));
     }
     if !udp.is_empty() {
         parts.push(format!("UDP has {}", listed(&udp)));

@@ -6,11 +6,10 @@ use tidewait_model::catalogue::{Setting, seconds_until_dropped};
 use tidewait_model::report::{Destination, Pool};
 use tidewait_model::{NamespaceFacts, Settings, State};
 
-use super::{Place, RANGE, RESERVED, REUSE, START};
+use super::{Place, RANGE, RESERVED, REUSE, START, TIMESTAMPS};
 use crate::accounting::Range;
-use crate::findings::words::{count, duration, figure};
+use crate::findings::words::{count, duration, figure, things};
 
-const TIMESTAMPS: &str = "net.ipv4.tcp_timestamps";
 const DELAY: &str = "net.ipv4.tcp_tw_reuse_delay";
 const BUCKETS: &str = "net.ipv4.tcp_max_tw_buckets";
 const FIN_TIMEOUT: &str = "net.ipv4.tcp_fin_timeout";
@@ -18,6 +17,22 @@ const TIMEOUT: &str = "net.ipv4.tcp_tw_timeout";
 
 /// Before Linux 6.14 a port in TIME_WAIT may be taken over after this many milliseconds (tcp_ipv4.c `tcp_twsk_unique`).
 const FIXED_DELAY: i64 = 1_000;
+
+/// More connections a second than any processor opens to one destination: beyond this the ports are no limit.
+const NO_LIMIT: f64 = 100_000.0;
+
+/// Settings that say how much there may be of something: a tenth of what there was is hardly meant.
+const LIMITS: [&str; 9] = [
+    BUCKETS,
+    "net.core.somaxconn",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_max_orphans",
+    "net.ipv4.tcp_mem",
+    "net.netfilter.nf_conntrack_max",
+    "net.netfilter.nf_conntrack_buckets",
+    "fs.file-max",
+    "fs.nr_open",
+];
 
 /// What a change comes to.
 pub(super) enum Judgement {
@@ -106,7 +121,7 @@ pub(super) fn judge(
 ) -> Judgement {
     let number = |settings: &Settings| settings.number(row.name).unwrap_or(0);
     let (was, is) = (number(before), number(after));
-    match row.name {
+    let judgement = match row.name {
         RANGE | RESERVED => ports(place, before, after),
         REUSE => reuse(place, before, after),
         DELAY => delay(place, before, after),
@@ -123,7 +138,58 @@ pub(super) fn judge(
             keepalive(before, after, claimed)
         }
         _ => Judgement::Does(other(row, before, after)),
+    };
+    match (judgement, harm(place, row, before, after)) {
+        (Judgement::Does(_), Some(why)) => Judgement::Harm(why),
+        (judgement, _) => judgement,
     }
+}
+
+/// What would break the machine though the kernel takes it; `None` where that is not so.
+fn harm(place: &Place<'_>, row: &Setting, before: &Settings, after: &Settings) -> Option<String> {
+    let last = |settings: &Settings| -> i64 {
+        let text = settings.text(row.name).unwrap_or_default();
+        text.split_whitespace().last().and_then(|word| word.parse().ok()).unwrap_or(0)
+    };
+    let (was, is) = (last(before), last(after));
+    match row.name {
+        "net.ipv4.tcp_syncookies" if is == 0 => Some(
+            "without SYN cookies a full queue of half-open connections, as in a SYN flood, keeps every new client out".to_owned(),
+        ),
+        // RFC 1122 section 4.2.3.5: at least 100 s, which takes 8 (ip-sysctl).
+        "net.ipv4.tcp_retries2" if is < 8 => Some(format!(
+            "{is} retransmissions are over in seconds: connections break in every short outage; RFC 1122 asks for 100 s, which is 8"
+        )),
+        "fs.file-max" => {
+            let open = place.observation.machine.open_files.and_then(|open| i64::try_from(open).ok());
+            open.filter(|open| is < open.saturating_mul(2)).map(|open| {
+                format!(
+                    "{} files are open on this machine: beyond the limit every program fails with ENFILE",
+                    count(open.unsigned_abs())
+                )
+            })
+        }
+        "net.netfilter.nf_conntrack_max" => {
+            let tracked = place.facts.settings.number("net.netfilter.nf_conntrack_count");
+            tracked.filter(|tracked| is < tracked.saturating_mul(2)).map(|tracked| {
+                format!(
+                    "{} connections are tracked now: beyond the limit packets of new ones are dropped",
+                    count(tracked.unsigned_abs())
+                )
+            })
+        }
+        _ => None,
+    }
+    .or_else(|| {
+        (LIMITS.contains(&row.name) && is < was / 10).then(|| {
+            format!("{} is less than a tenth of the present {}", count(is.unsigned_abs()), count(was.unsigned_abs()))
+        })
+    })
+}
+
+/// Connections a second in words.
+fn carried(rate: f64) -> String {
+    if rate > NO_LIMIT { format!("more than {}", figure(NO_LIMIT)) } else { figure(rate) }
 }
 
 /// Settings that have to do with neither ports nor TIME_WAIT: what they are for.
@@ -138,8 +204,8 @@ fn rates(place: &Place<'_>, before: &Settings, after: &Settings, what: &str) -> 
         (Some(was), Some(is)) => {
             format!(
                 "{what}: at most {} to {} connections a second to one destination",
-                figure(was),
-                figure(is)
+                carried(was),
+                carried(is)
             )
         }
         _ => what.to_owned(),
@@ -158,12 +224,12 @@ fn ports(place: &Place<'_>, before: &Settings, after: &Settings) -> Judgement {
             count(busiest)
         ));
     }
-    if was == is && before.port_range() == after.port_range() {
-        return Judgement::Does(
-            "as many ports as before are left: the reserved ones lie outside the range, or were bound already; they stay \
-             free for their programs"
-                .to_owned(),
-        );
+    // Fewer than these are gone in seconds, whatever connects.
+    if is < was / 10 {
+        return Judgement::Harm(format!("{} of {} ports would be left", count(is), count(was)));
+    }
+    if before.port_range() == after.port_range() {
+        return reserved(place, before, after, was, is);
     }
     let mut effect =
         rates(place, before, after, &format!("{} to {} ports for each destination", count(was), count(is)));
@@ -180,8 +246,51 @@ fn ports(place: &Place<'_>, before: &Settings, after: &Settings) -> Judgement {
     Judgement::Does(effect)
 }
 
+/// Ports that are reserved or given back, within the same range; `was` and `is` are the ports that are usable.
+fn reserved(place: &Place<'_>, before: &Settings, after: &Settings, was: u32, is: u32) -> Judgement {
+    let (mut added, mut removed) = (after.reserved(), before.reserved());
+    removed.subtract(&after.reserved());
+    added.subtract(&before.reserved());
+    let census = &place.facts.census;
+    let range = after.port_range();
+    let in_use = |port: &u16| {
+        let listened = census.listeners.iter().any(|listener| listener.local.port == *port);
+        range.is_some_and(|range| range.contains(*port))
+            && (listened || census.bound.contains(*port) || place.udp.contains(*port))
+    };
+    if let Some(port) = removed.iter().find(in_use) {
+        return Judgement::Harm(format!(
+            "{port} would not be reserved any more, and a program has it: connect() may take it while the program is down"
+        ));
+    }
+    let mut parts = Vec::new();
+    if !added.is_empty() {
+        parts.push(format!(
+            "{} kept free for their programs from now on",
+            things(u64::from(added.len()), "port", "ports")
+        ));
+    }
+    if !removed.is_empty() {
+        parts.push(format!("{} not reserved any more", things(u64::from(removed.len()), "port", "ports")));
+    }
+    if was == is {
+        parts.push("connect() has as many as before: they lie outside the range, or are bound".to_owned());
+        return Judgement::Does(parts.join("; "));
+    }
+    parts.push(format!("{} to {} ports for each destination", count(was), count(is)));
+    Judgement::Does(rates(place, before, after, &parts.join("; ")))
+}
+
 fn reuse(place: &Place<'_>, before: &Settings, after: &Settings) -> Judgement {
     let (was, is) = (why_no_reuse(place, before), why_no_reuse(place, after));
+    let incoming: u64 = place.namespace.incoming.iter().map(|service| service.states[State::TimeWait]).sum();
+    if place.namespace.destinations.is_empty() && incoming > 0 && after.number(REUSE) == Some(1) {
+        let why = format!(
+            "no connection goes out from here; {} that came in are in TIME_WAIT, and it does nothing for those",
+            count(incoming)
+        );
+        return Judgement::Nothing(why);
+    }
     match (was, is) {
         (_, Some(why)) if after.number(REUSE) == Some(1) => Judgement::Nothing(why),
         (None, None) => Judgement::Nothing(
@@ -191,6 +300,7 @@ fn reuse(place: &Place<'_>, before: &Settings, after: &Settings) -> Judgement {
             let seconds = |settings: &Settings| figure(hold(place, settings));
             let held = format!("a port is held for {} s instead of {} s", seconds(after), seconds(before));
             let mut effect = rates(place, before, after, &held);
+            effect.push_str(", half of that while the search for a port stays short");
             if subject(place).is_none_or(|row| timestamps(place, row).is_none()) {
                 effect.push_str(
                     "; if the peer sends TCP timestamps, which no live connection showed, and connect() chooses the port",

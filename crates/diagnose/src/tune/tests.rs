@@ -245,7 +245,7 @@ fn names_and_values_that_will_not_do_are_refused_with_a_word() {
     assert!(refused(&[("tcp_tw_reuse", "1")]).contains("near is net.ipv4.tcp_tw_reuse"));
     assert!(!refused(&[("kernel.panic", "1")]).contains("near is"));
     assert!(refused(&[("net.ipv4.tcp_tw_recycle", "1")]).contains("gone since Linux 4.12"));
-    assert!(refused(&[("net.ipv4.tcp_tw_timeout", "15")]).contains("only kernels of"));
+    assert!(refused(&[("net.ipv4.tcp_tw_timeout", "15")]).contains("not in mainline; Alibaba"));
     assert!(refused(&[(REUSE, "1"), (REUSE, "0")]).contains("twice"));
     assert!(refused(&[(RANGE, "80 60999")]).contains("below net.ipv4.ip_unprivileged_port_start"));
 }
@@ -270,4 +270,54 @@ fn what_belongs_to_the_machine_is_not_set_for_a_namespace() {
     let asked = settings(&[("fs.file-max", "10000")]);
     let refused = plan(&place, Asked::Settings(&asked), Manner::default()).unwrap_err().to_string();
     assert!(refused.contains("for the whole machine"), "{refused}");
+}
+
+#[test]
+fn the_order_in_which_settings_are_named_does_not_matter() {
+    let delay = "net.ipv4.tcp_tw_reuse_delay";
+    let off = || host(&[("net.ipv4.tcp_timestamps", "0")]);
+    let one = of_settings(off(), &[(delay, "500"), (REUSE, "1"), ("net.ipv4.tcp_timestamps", "1")]);
+    let other = of_settings(off(), &[("net.ipv4.tcp_timestamps", "1"), (REUSE, "1"), (delay, "500")]);
+    assert_eq!(written(&one), written(&other));
+    assert_eq!(one.changes.len(), 3);
+}
+
+#[test]
+fn what_would_break_the_machine_is_in_the_way() {
+    for (setting, value) in [
+        (RANGE, "50000 50000"),
+        ("net.ipv4.tcp_syncookies", "0"),
+        ("net.ipv4.tcp_max_tw_buckets", "1"),
+        ("net.core.somaxconn", "1"),
+        ("net.ipv4.tcp_retries2", "3"),
+        ("net.ipv4.tcp_mem", "1 2 3"),
+        ("fs.file-max", "8192"),
+    ] {
+        let facts = host(&[
+            ("net.ipv4.tcp_retries2", "15"),
+            ("net.ipv4.tcp_mem", "190000 250000 380000"),
+            ("fs.file-max", "9223372036854775807"),
+        ]);
+        let plan = of_settings(facts, &[(setting, value)]);
+        assert_eq!(plan.blockers.len(), 1, "{setting} = {value}: {plan:?}");
+    }
+    assert!(of_settings(host(&[]), &[("net.core.somaxconn", "1024")]).blockers.is_empty());
+}
+
+#[test]
+fn a_service_does_not_lose_its_reservation_unnoticed() {
+    let mut facts = host(&[(RESERVED, "33000,40000")]);
+    facts.census.bound.insert(33_000);
+    let plan = of_settings(facts.clone(), &[(RESERVED, "40000")]);
+    assert!(plan.blockers[0].why.contains("33000 would not be reserved any more"), "{plan:?}");
+    let plan = of_settings(facts, &[(RESERVED, "33000")]);
+    assert!(plan.blockers.is_empty());
+    assert!(plan.changes[0].effect.starts_with("1 port not reserved any more"), "{plan:?}");
+}
+
+#[test]
+fn ports_that_a_program_chose_for_itself_are_in_the_way_of_a_wider_range() {
+    let facts = busy(host(&[]), 3, Some(true), |number| 20_100 + u16::try_from(number).unwrap());
+    let plan = of_settings(facts, &[(RANGE, "10240 60999")]);
+    assert!(plan.blockers[0].why.contains("go out from 20100, 20101, 20102"), "{plan:?}");
 }

@@ -153,9 +153,18 @@ pub enum Objection {
     Meaningless,
 }
 
+/// As much of a value as a message holds.
+fn beginning(value: &str) -> String {
+    const MOST: usize = 80;
+    match value.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
 /// Why a value should not be written. Names the value and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{setting} = {value:?}: {why}")]
+#[error("{setting} = {:?}: {why}", beginning(value))]
 pub struct Refusal {
     /// The setting's full name.
     pub setting: &'static str,

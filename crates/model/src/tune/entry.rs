@@ -138,6 +138,8 @@ pub enum Undoing {
     Interrupted,
     /// One of its settings could not be written.
     Failed,
+    /// Its values were found to be what they were before, and nobody had taken down why.
+    Found,
 }
 
 impl Undoing {
@@ -148,6 +150,7 @@ impl Undoing {
             Undoing::NotConfirmed => "because nobody confirmed it in time",
             Undoing::Interrupted => "because it was interrupted",
             Undoing::Failed => "because it failed",
+            Undoing::Found => "or before that: its values were found as they were before it",
         }
     }
 }
@@ -191,6 +194,8 @@ pub struct Now {
     pub value: Option<String>,
     /// Whether that is what the change wanted, what was before, or neither.
     pub held: Holding,
+    /// The later change that set it again, where it was one.
+    pub changed_by: Option<u64>,
 }
 
 /// Whose value a setting has.
@@ -221,6 +226,8 @@ pub enum Situation {
     Stranded,
     /// Some of its values were changed by somebody else.
     Drifted,
+    /// Some of its values were changed again by a later change, the others are in force.
+    ChangedAgain,
     /// It was undone.
     Undone,
     /// The machine was started anew since: its values are gone.

@@ -105,7 +105,7 @@ pub const PROFILES: &[Profile] = &[
                 "net.ipv4.tcp_max_tw_buckets",
                 Wanted::AtLeast(262_144),
                 "a server that closes first keeps the TIME_WAIT: room for 4,300 closes a second before they are cut short; \
-                 half a kilobyte each",
+                 256 bytes each",
             ),
             line(
                 FIN_TIMEOUT,
@@ -144,8 +144,8 @@ pub const PROFILES: &[Profile] = &[
             line(
                 "net.ipv4.tcp_syn_retries",
                 Wanted::AtMost(3),
-                "a connect() to a server that does not answer fails after 15 s instead of 127 s, so that a fail-over is \
-                 noticed",
+                "a connect() to a server that does not answer fails after 15 s instead of 127 s (19 instead of 131 where \
+                 tcp_syn_linear_timeouts is 4), so that a fail-over is noticed",
             ),
             line(
                 KEEPALIVE_TIME,

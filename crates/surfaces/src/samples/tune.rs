@@ -119,6 +119,7 @@ pub fn status() -> Status {
         setting: "net.ipv4.tcp_tw_reuse".to_owned(),
         value: value.map(str::to_owned),
         held,
+        changed_by: None,
     };
     let told = |situation: Situation, state: State, now: Vec<Now>| Told {
         entry: Entry { state, ..entry() },
@@ -141,6 +142,11 @@ pub fn status() -> Status {
             told(Situation::Stranded, State::Begun, vec![now(Holding::Before, Some("2"))]),
             told(Situation::Stranded, applied(), vec![now(Holding::Wanted, Some("1"))]),
             told(Situation::Drifted, applied(), vec![now(Holding::Other, Some("0"))]),
+            told(
+                Situation::ChangedAgain,
+                applied(),
+                vec![Now { changed_by: Some(4), ..now(Holding::Other, Some("0")) }],
+            ),
             told(Situation::AtWork, State::Begun, vec![now(Holding::Unknown, None)]),
             told(Situation::Undone, undone(Undoing::NotConfirmed, &["net.ipv4.tcp_tw_reuse"]), Vec::new()),
             told(Situation::Undone, undone(Undoing::Rollback, &[]), Vec::new()),

@@ -60,7 +60,10 @@ fn head(paper: &mut Paper<'_>, plan: &Plan) {
     let number = plan.changes.len();
     let what = match (number, plan.from.as_str()) {
         (0, "findings") => "Nothing to change: no finding asks for a setting".to_owned(),
+        (0, "settings") => "Nothing to change".to_owned(),
         (0, from) => format!("Nothing to change of {from}"),
+        (1, "settings") => "1 setting to change".to_owned(),
+        (number, "settings") => format!("{number} settings to change"),
         (1, from) => format!("1 setting to change, from {from}"),
         (number, from) => format!("{number} settings to change, from {from}"),
     };
@@ -78,8 +81,8 @@ fn head(paper: &mut Paper<'_>, plan: &Plan) {
         } else {
             format!(
                 "together: {} to {} connections a second that the ports carry to {to}",
-                number::rate(capacity.before_per_second),
-                number::rate(capacity.after_per_second)
+                carried(capacity.before_per_second),
+                carried(capacity.after_per_second)
             )
         };
         paper.prose(Line::new(), Paint::Plain, &text);
@@ -146,6 +149,11 @@ fn table(paper: &mut Paper<'_>, plan: &Plan) {
         paper.line(line);
     }
     paper.gap();
+}
+
+/// Connections a second that ports carry. More than 100,000 no processor opens to one destination.
+fn carried(rate: f64) -> String {
+    if rate > 100_000.0 { "> 100,000".to_owned() } else { number::count(rate as u64) }
 }
 
 fn one(paper: &mut Paper<'_>, number: usize, change: &Change) {

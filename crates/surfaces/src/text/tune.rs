@@ -141,13 +141,16 @@ fn one(paper: &mut Paper<'_>, told: &Told) {
         let line =
             line.with(Paint::Faint, paper.arrow()).with(Paint::Plain, format!(" {}", shown(&was.wanted)));
         let now = told.now.iter().find(|now| now.setting == was.setting);
-        let mark = match now.map(|now| (now.held, now.value.as_deref().unwrap_or_default())) {
-            Some((Holding::Wanted, _)) => Line::of(Paint::Good, "  in force"),
-            Some((Holding::Before, _)) => Line::of(Paint::Plain, "  as before"),
-            Some((Holding::Other, value)) => {
+        let mark = match now.map(|now| (now.held, now.changed_by, now.value.as_deref().unwrap_or_default())) {
+            Some((Holding::Wanted, ..)) => Line::of(Paint::Good, "  in force"),
+            Some((_, Some(later), value)) => {
+                Line::plain(format!("  now {}, by change {later}", shown(value)))
+            }
+            Some((Holding::Before, ..)) => Line::of(Paint::Plain, "  as before"),
+            Some((Holding::Other, _, value)) => {
                 Line::of(Paint::Warning, format!("  now {}: changed since", shown(value)))
             }
-            Some((Holding::Unknown, _)) => Line::of(Paint::Warning, "  cannot be read"),
+            Some((Holding::Unknown, ..)) => Line::of(Paint::Warning, "  cannot be read"),
             None => Line::new(),
         };
         paper.line(line.join(mark));
@@ -179,6 +182,7 @@ fn situation(told: &Told) -> (Paint, String) {
             ),
         },
         Situation::Drifted => (Paint::Warning, "changed by somebody else since".to_owned()),
+        Situation::ChangedAgain => (Paint::Plain, "changed again by a later change".to_owned()),
         Situation::Undone => match &entry.state {
             State::Undone { at, why, left } if left.is_empty() => {
                 (Paint::Plain, format!("undone at {at} {}", why.words()))

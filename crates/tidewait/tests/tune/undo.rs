@@ -155,14 +155,17 @@ fn the_settings_of_a_namespace_that_has_gone_went_with_it() {
     assert_eq!(named.get(REUSE).unwrap(), "1");
     bench.kill_guards();
     drop(named);
-    let rollback = bench.tune(&["rollback"]);
+    let rollback = bench.tune(&["rollback", "1"]);
     assert!(said(&rollback).contains("is gone"), "{}", said(&rollback));
+    // It is not what is meant where nothing is named.
+    assert!(said(&bench.tune(&["rollback"])).contains("no change is in force"));
+    assert!(said(&bench.tune(&["confirm"])).contains("no change waits"));
     let history = String::from_utf8(bench.tune(&["history"]).stdout).unwrap();
     assert!(history.contains("its network namespace is gone"), "{history}");
     // Another that has its name, and perhaps its number, is not the one that was changed.
     let other = NetNs::named(&name).unwrap();
     other.set(REUSE, "1").unwrap();
-    assert!(said(&bench.tune(&["rollback"])).contains("is gone"));
+    assert!(said(&bench.tune(&["rollback", "1"])).contains("is gone"));
     assert_eq!(other.get(REUSE).unwrap(), "1");
 }
 
@@ -210,4 +213,110 @@ fn situation_of_last(bench: &Bench) -> String {
     let status = status(bench);
     let changes = status["changes"].as_array().unwrap();
     changes.last().map_or("none", |change| change["situation"].as_str().unwrap()).to_owned()
+}
+
+#[test]
+fn a_change_below_another_is_not_undone_though_the_value_happens_to_be_its_own() {
+    let bench = Bench::new();
+    for value in ["1", "2"] {
+        assert!(bench.tune(&["apply", "-s", &format!("{REUSE}={value}")]).status.success());
+    }
+    // Change 1 went from 2 to 1, change 2 back to 2.
+    let lower = bench.tune(&["rollback", "1"]);
+    assert!(said(&lower).contains("changed again by change 2"), "{}", said(&lower));
+    assert!(bench.tune(&["rollback"]).status.success());
+    assert_eq!(bench.netns.get(REUSE).unwrap(), "1");
+    assert!(bench.tune(&["rollback"]).status.success());
+    assert_eq!(bench.netns.get(REUSE).unwrap(), "2");
+}
+
+#[test]
+fn what_a_waiting_change_needs_for_its_undo_is_not_taken_from_it() {
+    let bench = Bench::new();
+    let start = "net.ipv4.ip_unprivileged_port_start";
+    assert!(bench.tune(&["apply", "-s", &format!("{start}=80"), "--confirm-within", "20s"]).status.success());
+    let below = bench.tune(&["apply", "-s", "net.ipv4.ip_local_port_range=80 60999"]);
+    assert!(said(&below).contains("change 1, which waits to be confirmed"), "{}", said(&below));
+    assert!(bench.tune(&["confirm"]).status.success());
+    assert!(bench.tune(&["apply", "-s", "net.ipv4.ip_local_port_range=80 60999"]).status.success());
+    // The kernel refuses it now; the message says why.
+    let first = bench.tune(&["rollback", "1"]);
+    assert!(said(&first).contains("because of change 2: roll that back first"), "{}", said(&first));
+    for _ in 0..2 {
+        assert!(bench.tune(&["rollback"]).status.success());
+    }
+    assert!(bench.is_before());
+    assert_eq!(bench.netns.get(start).unwrap(), "1024");
+}
+
+#[test]
+fn what_was_undone_while_nothing_could_be_taken_down_waits_for_nobody() {
+    let bench = Bench::new();
+    assert!(bench.apply(&["--confirm-within", "60s"]).output().unwrap().status.success());
+    bench.kill_guards();
+    let journal = bench.journal();
+    bench.reset();
+    std::fs::write(bench.state.path().join("journal"), journal).unwrap();
+    let confirm = bench.tune(&["confirm", "1"]);
+    assert_eq!(confirm.status.code(), Some(1));
+    assert!(said(&confirm).contains("its values were found as they were before it"), "{}", said(&confirm));
+    assert!(bench.apply(&[]).output().unwrap().status.success());
+    assert!(bench.tune(&["rollback"]).status.success());
+    assert!(bench.is_before());
+}
+
+#[test]
+fn the_change_that_is_meant_is_one_of_the_namespace_that_one_is_in() {
+    let bench = Bench::new();
+    let name = format!("tidewait-red-{}", std::process::id());
+    let red = NetNs::named(&name).unwrap();
+    assert!(bench.tune(&["apply", "-s", "net.ipv4.tcp_tw_reuse=1"]).status.success());
+    assert!(bench.tune(&["apply", "-s", "net.ipv4.tcp_tw_reuse=1", "--netns", &name]).status.success());
+    // The last one is that of the other namespace.
+    assert!(bench.tune(&["rollback"]).status.success());
+    assert_eq!(bench.netns.get(REUSE).unwrap(), "2");
+    assert_eq!(red.get(REUSE).unwrap(), "1");
+    // Where there is only one, that is it.
+    assert!(bench.tune(&["rollback"]).status.success());
+    assert_eq!(red.get(REUSE).unwrap(), "2");
+}
+
+#[test]
+fn a_plan_for_another_namespace_is_not_applied_by_the_way() {
+    let bench = Bench::new();
+    let name = format!("tidewait-tan-{}", std::process::id());
+    let tan = NetNs::named(&name).unwrap();
+    let file = bench.state.path().join("plan.json");
+    let path = file.to_str().unwrap();
+    assert!(
+        bench
+            .tune(&["plan", "-s", "net.ipv4.tcp_tw_reuse=1", "--netns", &name, "--out", path])
+            .status
+            .success()
+    );
+    let by_the_way = bench.tune(&["apply", path]);
+    assert_eq!(by_the_way.status.code(), Some(2));
+    assert!(
+        said(&by_the_way).contains(&format!("the plan is for network namespace {name}")),
+        "{}",
+        said(&by_the_way)
+    );
+    assert!(bench.tune(&["apply", path, "--netns", &name]).status.success());
+    assert_eq!(tan.get(REUSE).unwrap(), "1");
+    assert_eq!(bench.netns.get(REUSE).unwrap(), "2");
+    assert!(bench.tune(&["rollback"]).status.success());
+}
+
+#[test]
+fn whoever_cannot_be_told_is_told_that_it_was_done() {
+    let bench = Bench::new();
+    assert!(bench.apply(&["--confirm-within", "60s"]).output().unwrap().status.success());
+    for errand in ["confirm", "rollback"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = bench.command(&["tune", errand]).stdout(full).output().unwrap();
+        let words = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.contains("all the same") && !words.contains("panicked"), "{words}");
+    }
+    assert!(bench.is_before());
 }

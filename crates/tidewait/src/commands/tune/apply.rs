@@ -12,7 +12,7 @@ use tidewait_act::journal::Journal;
 use tidewait_act::kernel::Sysctl;
 use tidewait_diagnose::tune::{Asked, Manner};
 use tidewait_model::tune::{
-    Applied, Assignment, CHANGE_SCHEMA, Change, Entry, PLAN_SCHEMA, Plan, Reason, Was, spaced,
+    Applied, Assignment, CHANGE_SCHEMA, Change, Entry, NamespaceId, PLAN_SCHEMA, Plan, Reason, Was, spaced,
 };
 use tidewait_observe::procfs::{self, Users};
 use tidewait_surfaces::text;
@@ -81,13 +81,16 @@ pub fn run(options: &cli::Apply) -> Result<()> {
     } else {
         Some(make(&scene, plan, changes, options, &over)?)
     };
-    if json {
+    let number = change.as_ref().map(|entry| entry.number);
+    let told = if json {
         (applied.not_tried, applied.proof, applied.change) = (not_tried, proof, change);
-        return output::json(&applied, false);
-    }
-    match change {
-        Some(entry) => output::text(&text::applied(&entry, &page)),
-        None => Ok(()),
+        output::json(&applied, false)
+    } else {
+        change.map_or(Ok(()), |entry| output::text(&text::applied(&entry, &page)))
+    };
+    match number {
+        Some(number) => told.with_context(|| format!("change {number} is in force all the same")),
+        None => told,
     }
 }
 
@@ -103,7 +106,7 @@ fn make(
     let order = Order {
         plan: plan.id.clone(),
         from: plan.from.clone(),
-        namespace: scene.place.identity()?,
+        namespace: NamespaceId { name: scene.name(), ..scene.place.identity()? },
         configured: scene.is_configured(),
         boot: procfs::boot_id(Path::new("/")),
         by: by(),
@@ -125,15 +128,22 @@ fn replan(given: &Plan, options: &cli::Apply) -> Result<(Scene, Plan)> {
         Some(netns) => Scene::look(Some(netns))?,
         None => {
             let own = Scene::look(None)?;
-            if own.place.name == given.namespace {
+            if own.name() == given.namespace {
                 own
-            } else {
+            } else if own.is_host() {
                 Scene::look(Some(&given.namespace)).with_context(|| {
                     format!(
                         "the plan is for network namespace {}, which is not found here; --netns names another",
                         given.namespace
                     )
                 })?
+            } else {
+                return Err(Usage(format!(
+                    "the plan is for network namespace {}, and this is {}: say with --netns NAME, PID or host which is meant",
+                    given.namespace,
+                    own.name()
+                ))
+                .into());
             }
         }
     };
@@ -230,7 +240,7 @@ fn by() -> String {
 /// An error as this program ends with it: 77 where privileges are missing.
 pub fn explained(error: ChangeError) -> anyhow::Error {
     let denied = match &error {
-        ChangeError::Failed(cause) => cause.is_permission(),
+        ChangeError::Failed(cause) | ChangeError::NotUndone { cause, .. } => cause.is_permission(),
         ChangeError::Journal(tidewait_act::journal::JournalError::Io { error, .. }) => {
             error.kind() == io::ErrorKind::PermissionDenied
         }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use tidewait_act::change::{self, ChangeError, Drifted, uptime_ms};
-use tidewait_act::journal::{self, Journal};
+use tidewait_act::journal::{self, Journal, JournalError};
 use tidewait_act::kernel::Sysctl;
 use tidewait_model::tune::{Entry, State, Undoing};
 use tidewait_observe::places::{PlaceError, find_again};
@@ -150,6 +150,11 @@ fn wait(entry: &Entry, maker: Option<OwnedFd>, state: &Path, over: &AtomicBool) 
         let left = Duration::from_millis(deadline.saturating_sub(uptime_ms()));
         // Whoever ends this process ends what it was to wait for.
         if left.is_zero() || over.load(Ordering::Relaxed) {
+            if let Some(maker) = maker.as_ref().filter(|_| now.state == State::Begun) {
+                // It was to be done long ago, and is stopped or hangs in the middle: it must not go on after the undo.
+                end(maker);
+                return Some(Undoing::Interrupted);
+            }
             return Some(Undoing::NotConfirmed);
         }
         sleep(left.min(NAP), maker.as_ref());
@@ -164,6 +169,14 @@ fn sleep(time: Duration, process: Option<&OwnedFd>) {
     let _ = poll(&mut events, Some(&timeout));
 }
 
+/// Ends a process for good, and waits until it has.
+fn end(process: &OwnedFd) {
+    // It may have ended by itself.
+    let _ = pidfd_send_signal(process, Signal::KILL);
+    let mut events = [PollFd::new(process, PollFlags::IN)];
+    let _ = poll(&mut events, Some(&Timespec { tv_sec: 10, tv_nsec: 0 }));
+}
+
 fn has_ended(process: &OwnedFd) -> bool {
     let mut events = [PollFd::new(process, PollFlags::IN)];
     let timeout = Timespec::default();
@@ -175,6 +188,8 @@ fn undo(entry: &Entry, why: Undoing, state: &Path) -> Result<(), ChangeError> {
     let boot = procfs::boot_id(Path::new("/"));
     let mut journal = match Journal::open(state, PATIENCE) {
         Ok(journal) => journal,
+        // Whoever has the lock may be about to change these very settings.
+        Err(error @ JournalError::Busy { .. }) => return Err(error.into()),
         Err(_) => return change::restore(&Sysctl, entry),
     };
     match journal.entry(entry.number).map(|entry| &entry.state) {

@@ -7,6 +7,8 @@ use tidewait_act::change::note_kept;
 use tidewait_act::journal::{self, Journal};
 use tidewait_act::kernel::{Kernel as _, Sysctl};
 use tidewait_act::persist::{self, Edited, Kept, PersistError, Which};
+use tidewait_model::Settings;
+use tidewait_model::catalogue::setting;
 use tidewait_model::containers::render;
 use tidewait_model::persist::same_value;
 use tidewait_model::tune::{Entry, Held, KEPT_SCHEMA, KeptReport, Plan, spaced};
@@ -20,12 +22,16 @@ use crate::cli;
 use crate::exit::{NotPermitted, Usage};
 use crate::output;
 
+const RANGE: &str = "net.ipv4.ip_local_port_range";
+const START: &str = "net.ipv4.ip_unprivileged_port_start";
+
 /// What settings that no plan brought are kept under.
 const BY_HAND: &str = "settings";
 
 /// Runs `persist`.
 pub fn persist(options: &cli::Persist) -> Result<()> {
     let kept = chosen(options)?;
+    would_be_taken(&kept)?;
     if let Some(form) = options.form {
         let all: Vec<(String, String)> = kept.iter().flat_map(|kept| kept.settings.clone()).collect();
         return output::text(&render(form, &all));
@@ -66,7 +72,16 @@ pub fn unpersist(options: &cli::Unpersist) -> Result<()> {
     let root = &options.root;
     let edited = if options.force { Edited::Take } else { Edited::Refuse };
     let plan;
-    let names: Vec<&str> = options.settings.iter().map(String::as_str).collect();
+    let file = persist::read(root).map_err(explained)?.map(|file| file.settings()).unwrap_or_default();
+    let mut names: Vec<&str> = Vec::new();
+    for asked in &options.settings {
+        let asked = asked.replace('/', ".");
+        let last = |name: &str| name.rsplit_once('.').is_some_and(|(_, last)| last == asked);
+        match file.iter().find(|(name, _)| *name == asked || last(name)) {
+            Some((name, _)) => names.push(name),
+            None => bail!("{asked} is not kept in {}; `tidewait tune status` shows what is", persist::FILE),
+        }
+    }
     let which = match &options.what {
         Some(id) => {
             plan = plan_of(id, &state, root)?;
@@ -80,26 +95,22 @@ pub fn unpersist(options: &cli::Unpersist) -> Result<()> {
         anstream::eprintln!("tidewait: nothing of that is kept in {}", removed.path.display());
         return Ok(());
     }
+    let mut text = String::new();
     for (name, value) in removed.removed.iter().flat_map(|block| &block.settings) {
-        anstream::println!("not kept any more: {name} = {value}");
+        text.push_str(&format!("not kept any more: {name} = {value}\n"));
     }
     let left = persist::read(root).map_err(explained)?.map(|file| file.settings()).unwrap_or_default();
     if root == Path::new("/") {
         note(&state, &removed.path.display().to_string(), &left);
     }
-    if removed.file_removed {
-        anstream::println!(
-            "{} is gone; what is in force stays until the machine is started anew",
-            removed.path.display()
-        );
+    let path = removed.path.display();
+    let rest = "what is in force stays until the machine is started anew";
+    text.push_str(&if removed.file_removed {
+        format!("{path} is gone; {rest}\n")
     } else {
-        anstream::println!(
-            "{} keeps {} more; what is in force stays until the machine is started anew",
-            removed.path.display(),
-            left.len()
-        );
-    }
-    Ok(())
+        format!("{path} keeps {} more; {rest}\n", left.len())
+    });
+    output::text(&text)
 }
 
 /// What is kept of a machine, with the values that are in force.
@@ -121,8 +132,9 @@ pub fn held(blocks: &[Kept], root: &Path) -> Vec<Held> {
 fn chosen(options: &cli::Persist) -> Result<Vec<Kept>> {
     let at = tidewait_act::change::now();
     if !options.settings.is_empty() {
-        let settings =
+        let mut settings: Vec<(String, String)> =
             options.settings.iter().map(|asked| (asked.setting.clone(), asked.value.clone())).collect();
+        settings.sort_by_key(|(name, value)| place(name, value));
         return Ok(vec![Kept { plan: BY_HAND.to_owned(), at, settings }]);
     }
     if options.root != Path::new("/") {
@@ -162,18 +174,66 @@ fn chosen(options: &cli::Persist) -> Result<Vec<Kept>> {
     }
     let print_only = options.form.is_some();
     for entry in &chosen {
-        keepable(entry, &boot, print_only)?;
+        keepable(entry, &entries, &boot, options.what.is_some(), print_only)?;
     }
     let kept = |entry: &&Entry| Kept {
         plan: entry.plan.clone(),
         at: at.clone(),
-        settings: entry.changes.iter().map(|was| (was.setting.clone(), spaced(&was.wanted))).collect(),
+        settings: entry
+            .changes
+            .iter()
+            .filter(|was| options.what.is_some() || changed_again(&entries, entry, &was.setting).is_none())
+            .map(|was| (was.setting.clone(), spaced(&was.wanted)))
+            .collect(),
     };
-    Ok(chosen.iter().map(kept).collect())
+    Ok(chosen.iter().map(kept).filter(|kept| !kept.settings.is_empty()).collect())
+}
+
+/// The later change in force that set a setting again.
+fn changed_again(entries: &[Entry], entry: &Entry, setting: &str) -> Option<u64> {
+    let later = entries.iter().rev().find(|later| {
+        later.number > entry.number
+            && later.boot == entry.boot
+            && later.is_open()
+            && later.namespace.is(&entry.namespace)
+            && later.changes.iter().any(|was| was.setting == setting)
+    });
+    later.map(|later| later.number)
+}
+
+/// Where a setting goes among others: what makes room goes first (ip_unprivileged_port_start bounds ip_local_port_range).
+fn place(name: &str, value: &str) -> u8 {
+    match name {
+        START if value.trim().parse().is_ok_and(|start: i64| start < 1_024) => 0,
+        RANGE => 1,
+        START => 3,
+        _ => 2,
+    }
+}
+
+/// Whether the kernel takes the values at boot, beside each other and what it has by itself.
+fn would_be_taken(kept: &[Kept]) -> Result<()> {
+    let mut others = Settings::default();
+    for (name, value) in [(START, "1024"), (RANGE, "32768 60999")] {
+        others.0.insert(name.to_owned(), value.to_owned());
+    }
+    for (name, value) in kept.iter().flat_map(|block| &block.settings) {
+        let Some(row) = setting(name) else {
+            return Err(Usage(format!(
+                "{name} is no setting that tidewait knows: keep it in a file of your own in /etc/sysctl.d"
+            ))
+            .into());
+        };
+        row.check_beside(value, &others).map_err(|refusal| {
+            Usage(format!("it would not be taken at boot, and nothing was written: {refusal}"))
+        })?;
+        others.0.insert(name.clone(), value.clone());
+    }
+    Ok(())
 }
 
 /// Refuses what would not keep what is in force.
-fn keepable(entry: &Entry, boot: &str, print_only: bool) -> Result<()> {
+fn keepable(entry: &Entry, entries: &[Entry], boot: &str, named: bool, print_only: bool) -> Result<()> {
     let number = entry.number;
     if !entry.is_open() || entry.boot != boot {
         bail!("change {number} is not in force: apply its plan again first, or give --setting NAME=VALUE");
@@ -192,6 +252,14 @@ fn keepable(entry: &Entry, boot: &str, print_only: bool) -> Result<()> {
         );
     }
     for was in &entry.changes {
+        match changed_again(entries, entry, &was.setting) {
+            Some(later) if named => bail!(
+                "{} was changed again by change {later}: keep that one, or all that is in force by `tidewait tune persist` alone",
+                was.setting
+            ),
+            Some(_) => continue,
+            None => {}
+        }
         let is = Sysctl.read(&was.setting).unwrap_or_default();
         if !same_value(&was.setting, &is, &was.wanted) {
             bail!(

@@ -17,7 +17,8 @@ use crate::output;
 pub fn run(options: &cli::Plan) -> anyhow::Result<()> {
     let scene = Scene::look(options.wanted.netns.as_deref())?;
     let plan = of(&scene, &options.wanted)?;
-    if let Some(path) = &options.out {
+    let file = options.out.as_deref().filter(|path| *path != Path::new("-"));
+    if let Some(path) = file {
         write(path, &plan)?;
     }
     if let Some(form) = options.form {
@@ -25,10 +26,10 @@ pub fn run(options: &cli::Plan) -> anyhow::Result<()> {
             plan.changes.iter().map(|change| (change.setting.clone(), change.wanted.clone())).collect();
         return output::text(&render(form, &settings));
     }
-    if options.format.json {
+    if options.format.json || options.out.is_some() && file.is_none() {
         output::json(&plan, false)
     } else {
-        output::text(&text::plan(&plan, options.out.as_deref(), &output::page(options.format, usize::MAX)))
+        output::text(&text::plan(&plan, file, &output::page(options.format, usize::MAX)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use tidewait_lab::settings::{Case, Pool, prove};
-use tidewait_model::experiment::{Proof, Verdict};
+use tidewait_model::experiment::{Measured, Proof, Verdict};
 use tidewait_model::report;
 use tidewait_model::tune::Plan;
 
@@ -43,7 +43,10 @@ pub fn of(scene: &Scene, plan: &Plan) -> Result<Proof> {
 pub fn bears_out(proof: &Proof, plan: &Plan) -> Result<()> {
     let promised =
         plan.capacity.is_some_and(|capacity| capacity.after_per_second > capacity.before_per_second);
-    let helps = proof.measured.iter().any(|measured| measured.verdict == Verdict::Helps);
+    let more = |measured: &Measured| {
+        measured.after.value > measured.before.value * 1.1 || measured.verdict == Verdict::Helps
+    };
+    let helps = proof.measured.iter().any(more);
     if promised && !helps {
         bail!(
             "the measurement does not bear the plan out; nothing was changed: --force applies it all the same"

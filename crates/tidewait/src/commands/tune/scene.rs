@@ -30,11 +30,7 @@ pub struct Scene {
 impl Scene {
     /// Looks into the namespace that `netns` names, or the own one.
     pub fn look(netns: Option<&str>) -> anyhow::Result<Scene> {
-        let mut place = one(netns)?;
-        // It may have its name from this very process, which is another one next time.
-        if place.own && place.leader == Some(std::process::id()) {
-            "own".clone_into(&mut place.name);
-        }
+        let place = one(netns)?;
         let scope = if place.own && place.inode == 0 {
             Scope::Auto
         } else {
@@ -53,6 +49,14 @@ impl Scene {
         Ok(Scene { place, observation, report, udp })
     }
 
+    /// What the namespace is called for longer than its processes live: by its name, or by its inode.
+    pub fn name(&self) -> String {
+        match self.place.kind {
+            Kind::Host | Kind::Named => self.place.name.clone(),
+            Kind::Group | Kind::Leader | Kind::Own => format!("net:[{}]", self.place.inode),
+        }
+    }
+
     /// The plan for what is asked.
     pub fn plan(&self, asked: Asked<'_>, manner: Manner<'_>) -> anyhow::Result<Plan> {
         let [facts] = &self.observation.namespaces[..] else {
@@ -60,7 +64,7 @@ impl Scene {
         };
         let place = tune::Place {
             observation: &self.observation,
-            name: &self.place.name,
+            name: &self.name(),
             facts,
             namespace: &self.report.namespaces[0],
             findings: &self.report.findings,
@@ -74,6 +78,11 @@ impl Scene {
 /// What only changes ask.
 #[cfg(feature = "act")]
 impl Scene {
+    /// Whether it is the initial namespace.
+    pub fn is_host(&self) -> bool {
+        self.place.kind == Kind::Host
+    }
+
     /// Whether it is the namespace that the files of /etc/sysctl.d are applied to at boot.
     pub fn is_configured(&self) -> bool {
         self.observation.namespaces.first().is_some_and(|facts| facts.configured)

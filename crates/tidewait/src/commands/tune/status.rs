@@ -49,7 +49,7 @@ fn status(state: &Path, all: bool) -> Result<Status> {
     let changes = reading
         .entries
         .iter()
-        .map(|entry| told(entry, &boot, reading.busy, &mut limits))
+        .map(|entry| told(entry, &reading.entries, &boot, reading.busy, &mut limits))
         .filter(|told| {
             all || !matches!(
                 told.situation,
@@ -90,7 +90,7 @@ fn persisted(limits: &mut Vec<Limit>) -> Vec<Held> {
 }
 
 /// An entry and how things stand with it.
-fn told(entry: &Entry, boot: &str, busy: bool, limits: &mut Vec<Limit>) -> Told {
+fn told(entry: &Entry, all: &[Entry], boot: &str, busy: bool, limits: &mut Vec<Limit>) -> Told {
     let mut told =
         Told { entry: entry.clone(), situation: Situation::Undone, seconds_left: None, now: Vec::new() };
     if !entry.is_open() {
@@ -109,23 +109,34 @@ fn told(entry: &Entry, boot: &str, busy: bool, limits: &mut Vec<Limit>) -> Told 
         }
         Err(error) => limits.push(error.limit()),
     }
+    for now in &mut told.now {
+        now.changed_by = all
+            .iter()
+            .rev()
+            .filter(|later| {
+                later.number > entry.number && later.is_open() && later.namespace.is(&entry.namespace)
+            })
+            .find(|later| later.changes.iter().any(|was| was.setting == now.setting))
+            .filter(|_| now.held != Holding::Wanted)
+            .map(|later| later.number);
+    }
     let deadline = entry.deadline.as_ref().filter(|_| entry.is_unconfirmed());
     let left = deadline.map(|deadline| deadline.uptime_ms.saturating_sub(uptime_ms()));
     let late = deadline.is_some_and(|deadline| uptime_ms() > deadline.uptime_ms + GRACE);
     told.seconds_left = left.filter(|left| *left > 0).map(|left| left as f64 / 1e3);
-    let all = |held: Holding| told.now.iter().all(|now| now.held == held);
+    let now = &told.now;
+    let every = |holds: fn(&Now) -> bool| now.iter().all(holds);
+    let as_before = !now.is_empty() && every(|now| now.held == Holding::Before && now.changed_by.is_none());
     told.situation = match entry.state {
         State::Begun if busy => Situation::AtWork,
         // Interrupted before the first write, or after the last of its undoing.
-        State::Begun if !told.now.is_empty() && all(Holding::Before) => Situation::Undone,
+        _ if as_before => Situation::Undone,
         State::Begun => Situation::Stranded,
-        _ if late && !all(Holding::Before) => Situation::Stranded,
-        _ if !told.now.is_empty() && all(Holding::Before) => Situation::Undone,
-        _ if told.now.iter().any(|now| now.held != Holding::Wanted && now.held != Holding::Unknown) => {
-            Situation::Drifted
-        }
+        _ if late => Situation::Stranded,
         _ if left.is_some() => Situation::Unconfirmed,
-        _ => Situation::InForce,
+        _ if every(|now| matches!(now.held, Holding::Wanted | Holding::Unknown)) => Situation::InForce,
+        _ if every(|now| now.held == Holding::Wanted || now.changed_by.is_some()) => Situation::ChangedAgain,
+        _ => Situation::Drifted,
     };
     told
 }
@@ -140,7 +151,7 @@ fn now(changes: &[Was]) -> Vec<Now> {
             Some(is) if same(is, &was.before) => Holding::Before,
             Some(_) => Holding::Other,
         };
-        Now { setting: was.setting.clone(), value, held }
+        Now { setting: was.setting.clone(), value, held, changed_by: None }
     };
     changes.iter().map(one).collect()
 }

@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use tidewait_act::change::{self, Drifted};
 use tidewait_act::journal::{self, Journal};
 use tidewait_act::kernel::Sysctl;
 use tidewait_act::persist;
 use tidewait_model::tune::{Entry, Undoing};
-use tidewait_observe::places::find_again;
+use tidewait_observe::places::{self, Scope, find_again};
 use tidewait_observe::procfs;
 
 use super::apply::{PATIENCE, explained};
 use crate::exit::Usage;
+use crate::output;
 
 /// Keeps a change.
 pub fn confirm(id: Option<&str>, state: &Path) -> Result<()> {
@@ -21,35 +22,29 @@ pub fn confirm(id: Option<&str>, state: &Path) -> Result<()> {
     let number = match id {
         Some(id) => number(&entries, id)?,
         None => {
-            let waiting: Vec<u64> = entries
-                .iter()
-                .filter(|entry| entry.boot == boot && entry.is_unconfirmed())
-                .map(|entry| entry.number)
-                .collect();
-            match waiting[..] {
-                [one] => one,
-                [] => bail!("no change waits to be confirmed; `tidewait tune status` shows what is in force"),
-                _ => {
-                    return Err(Usage(format!(
-                        "several changes wait to be confirmed: give one of {}",
-                        waiting.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
-                    ))
-                    .into());
+            let waiting = |entry: &&Entry| entry.boot == boot && entry.is_unconfirmed();
+            let waiting: Vec<&Entry> = entries.iter().filter(waiting).collect();
+            match meant(&waiting)? {
+                Choice::One(number) => number,
+                Choice::None => {
+                    bail!("no change waits to be confirmed; `tidewait tune status` shows what is in force")
                 }
             }
         }
     };
-    let mut journal = Journal::open(state, PATIENCE)?;
-    let entry = change::confirm(&mut journal, number, &boot).map_err(explained)?;
-    anstream::println!(
-        "change {number} is confirmed; `tidewait tune rollback {number}` would restore what was before"
+    let entry = inside(&entries, number, &boot, || {
+        let mut journal = Journal::open(state, PATIENCE)?;
+        change::confirm(&Sysctl, &mut journal, number, &boot)
+    })?;
+    let mut text = format!(
+        "change {number} is confirmed; `tidewait tune rollback {number}` would restore what was before\n"
     );
     if entry.configured {
-        anstream::println!(
-            "it lasts until the machine is started anew; `tidewait tune persist {number}` keeps it beyond that"
-        );
+        text.push_str(&format!(
+            "it lasts until the machine is started anew; `tidewait tune persist {number}` keeps it beyond that\n"
+        ));
     }
-    Ok(())
+    output::text(&text).with_context(|| format!("change {number} is confirmed all the same"))
 }
 
 /// Restores what was before a change.
@@ -59,55 +54,105 @@ pub fn rollback(id: Option<&str>, force: bool, state: &Path) -> Result<()> {
     let number = match id {
         Some(id) => number(&entries, id)?,
         None => {
-            let last = entries.iter().rev().find(|entry| entry.boot == boot && entry.is_open());
-            match last {
-                Some(entry) => entry.number,
-                None => bail!("no change is in force; `tidewait tune history` shows what there was"),
+            let open: Vec<&Entry> =
+                entries.iter().filter(|entry| entry.boot == boot && entry.is_open()).collect();
+            match meant(&open)? {
+                Choice::One(number) => number,
+                Choice::None => bail!("no change is in force; `tidewait tune history` shows what there was"),
             }
         }
     };
-    let Some(entry) = entries.iter().find(|entry| entry.number == number) else {
-        return Err(explained(change::ChangeError::Unknown(number)));
-    };
     let drifted = if force { Drifted::Restore } else { Drifted::Refuse };
-    let work = || -> Result<change::Undo, change::ChangeError> {
+    let undo = inside(&entries, number, &boot, || {
         let mut journal = Journal::open(state, PATIENCE)?;
         change::undo(&Sysctl, &mut journal, number, &boot, Undoing::Rollback, drifted)
-    };
-    // What is over needs no namespace to be told so.
-    let undo = if entry.boot != boot || !entry.is_open() {
-        work()
-    } else {
-        let Some(place) = find_again(Path::new("/"), &entry.namespace)? else {
-            bail!(
-                "network namespace {} of change {number} is gone, or out of sight from here: its settings went with it, and nothing \
-                 is left to restore",
-                entry.namespace.name
-            );
-        };
-        place.enter(work)?
-    };
-    let undo = undo.map_err(explained)?;
+    })?;
+    let mut text = String::new();
     for was in &undo.entry.changes {
-        anstream::println!("{} = {}", was.setting, tidewait_model::tune::spaced(&was.before));
+        text.push_str(&format!("{} = {}\n", was.setting, tidewait_model::tune::spaced(&was.before)));
     }
-    anstream::println!("change {number} is undone: every setting is what it was before");
+    text.push_str(&format!("change {number} is undone: every setting is what it was before\n"));
     let names: Vec<&str> = undo.entry.changes.iter().map(|was| was.setting.as_str()).collect();
     if let Ok(Some(file)) = persist::read(Path::new("/"))
         && undo.entry.configured
         && file.settings().iter().any(|(name, _)| names.contains(&name.as_str()))
     {
-        anstream::println!(
-            "{} still keeps them for the next start: `tidewait tune unpersist` takes them out",
+        text.push_str(&format!(
+            "{} still keeps them for the next start: `tidewait tune unpersist` takes them out\n",
             persist::FILE
-        );
+        ));
     }
     if let Some(error) = undo.unnoted {
         anstream::eprintln!(
             "tidewait: the journal could not take it down: {error}; `tidewait tune status` sees it by the values"
         );
     }
-    Ok(())
+    output::text(&text).with_context(|| format!("change {number} is undone all the same"))
+}
+
+/// Does `work` in the namespace of a change. What is over needs no namespace to be told so.
+fn inside<T: Send>(
+    entries: &[Entry],
+    number: u64,
+    boot: &str,
+    work: impl FnOnce() -> Result<T, change::ChangeError> + Send,
+) -> Result<T> {
+    let Some(entry) = entries.iter().find(|entry| entry.number == number) else {
+        return Err(explained(change::ChangeError::Unknown(number)));
+    };
+    let done = if entry.boot != boot || !entry.is_open() {
+        work()
+    } else {
+        let Some(place) = find_again(Path::new("/"), &entry.namespace)? else {
+            bail!(
+                "network namespace {} of change {number} is gone, or out of sight from here: its settings went with it, and nothing \
+                 is left to restore or to keep",
+                entry.namespace.name
+            );
+        };
+        place.enter(work)?
+    };
+    done.map_err(explained)
+}
+
+/// Which change is meant where none is named.
+enum Choice {
+    One(u64),
+    None,
+}
+
+/// The last one of the namespace that this program runs in; where that has none, the last one there is, if all are of one
+/// namespace that is still there.
+fn meant(entries: &[&Entry]) -> Result<Choice> {
+    let root = Path::new("/");
+    let own = places::find(root, &Scope::Auto)?.places.into_iter().find(|place| place.own);
+    let own = own.map(|place| place.identity()).transpose()?;
+    if let Some(entry) =
+        entries.iter().rev().find(|entry| own.as_ref().is_some_and(|own| entry.namespace.is(own)))
+    {
+        return Ok(Choice::One(entry.number));
+    }
+    let mut there: Vec<&Entry> = Vec::new();
+    for entry in entries {
+        if find_again(root, &entry.namespace)?.is_some() {
+            there.push(entry);
+        }
+    }
+    match there.last() {
+        None => Ok(Choice::None),
+        Some(last) if there.iter().all(|entry| entry.namespace.is(&last.namespace)) => {
+            Ok(Choice::One(last.number))
+        }
+        Some(_) => {
+            let listed: Vec<String> =
+                there.iter().map(|entry| format!("{} (in {})", entry.number, entry.namespace.name)).collect();
+            Err(Usage(format!(
+                "none is of the network namespace that tidewait runs in, and there are some of several others: say which of {}",
+                listed.join(", ")
+            ))
+            .into())
+        }
+    }
 }
 
 fn entries(state: &Path) -> Result<Vec<Entry>> {
