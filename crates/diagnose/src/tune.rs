@@ -383,7 +383,7 @@ impl Draft<'_> {
         }
         let Some(row) = row else { return "tidewait does not know it".to_owned() };
         if let Some(vendor) = row.vendor {
-            format!("not in mainline; {vendor}")
+            format!("not in mainline, only in {vendor}")
         } else if let Some(module) = row.module {
             format!("its module {module} is not loaded")
         } else if let Some(since) = row.since {

@@ -245,7 +245,7 @@ fn names_and_values_that_will_not_do_are_refused_with_a_word() {
     assert!(refused(&[("tcp_tw_reuse", "1")]).contains("near is net.ipv4.tcp_tw_reuse"));
     assert!(!refused(&[("kernel.panic", "1")]).contains("near is"));
     assert!(refused(&[("net.ipv4.tcp_tw_recycle", "1")]).contains("gone since Linux 4.12"));
-    assert!(refused(&[("net.ipv4.tcp_tw_timeout", "15")]).contains("not in mainline; Alibaba"));
+    assert!(refused(&[("net.ipv4.tcp_tw_timeout", "15")]).contains("not in mainline, only in Alibaba"));
     assert!(refused(&[(REUSE, "1"), (REUSE, "0")]).contains("twice"));
     assert!(refused(&[(RANGE, "80 60999")]).contains("below net.ipv4.ip_unprivileged_port_start"));
 }
