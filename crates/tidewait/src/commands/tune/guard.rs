@@ -7,11 +7,12 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use tidewait_act::change::{self, ChangeError, Drifted, uptime_ms};
-use tidewait_act::journal::{self, Journal, JournalError};
+use tidewait_act::journal::{self, Journal, JournalError, Reading};
 use tidewait_act::kernel::Sysctl;
 use tidewait_model::tune::{Entry, State, Undoing};
 use tidewait_observe::places::{PlaceError, find_again};
@@ -52,7 +53,8 @@ pub fn start(entry: &Entry, state: &Path) -> Result<(), String> {
     // The file itself rather than its name: that may have been replaced by an upgrade.
     let mut command = Command::new("/proc/self/exe");
     command.args(words(None)).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // What it says on standard error is for whoever starts it, and for nobody once it is ready.
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let mut said = String::new();
     if let Some(stdout) = child.stdout.take() {
@@ -63,9 +65,9 @@ pub fn start(entry: &Entry, state: &Path) -> Result<(), String> {
     }
     // It ended without a word, or says why it cannot.
     let _ = child.kill();
-    let _ = child.wait();
-    let said = said.trim();
-    Err(if said.is_empty() { "it ended at once".to_owned() } else { said.to_owned() })
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(if said.is_empty() { "it ended at once".to_owned() } else { said })
 }
 
 /// Starts the guard as a transient unit of systemd; whether that came about.
@@ -101,7 +103,12 @@ pub fn run(number: u64, pid: i32, netns: Option<&str>, state: &Path) -> Result<(
     // session already.
     let _ = setsid();
     let over = interrupt::catch()?;
-    let maker = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let maker = match Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+        Some(Ok(maker)) => Some(maker),
+        // It has ended already.
+        None | Some(Err(Errno::SRCH)) => None,
+        Some(Err(error)) => bail!("cannot watch process {pid}: {error} (pidfd_open(2), Linux 5.3)"),
+    };
     let entry = find(state, number)?
         .with_context(|| format!("there is no change {number} in {}", state.display()))?;
     let root = Path::new("/");
@@ -131,7 +138,7 @@ pub fn run(number: u64, pid: i32, netns: Option<&str>, state: &Path) -> Result<(
         }
         std::thread::sleep(Duration::from_secs(1));
     }
-    anyhow::bail!("change {number} could not be undone")
+    bail!("change {number} could not be undone")
 }
 
 /// Waits until the change has to be undone, and why; `None` if it has not.
@@ -201,7 +208,13 @@ fn undo(entry: &Entry, why: Undoing, state: &Path) -> Result<(), ChangeError> {
     change::undo(&Sysctl, &mut journal, entry.number, &boot, why, Drifted::Leave).map(|_| ())
 }
 
+/// The entry as the journal has it now. It is asked for again and again, and nearly always among the last.
 fn find(state: &Path, number: u64) -> Result<Option<Entry>> {
-    let reading = journal::read(state)?;
-    Ok(reading.and_then(|reading| reading.entries.into_iter().find(|entry| entry.number == number)))
+    let among = |reading: Option<Reading>| {
+        reading.and_then(|reading| reading.entries.into_iter().find(|entry| entry.number == number))
+    };
+    match among(journal::recent(state)?) {
+        None => Ok(among(journal::read(state)?)),
+        found => Ok(found),
+    }
 }
