@@ -140,6 +140,7 @@ pub fn plan(place: &Place<'_>, asked: Asked<'_>, manner: Manner<'_>) -> Result<P
         draft.take(&wish, explicit, manner)?;
     }
     if matches!(asked, Asked::Findings) {
+        draft.notes.extend(before_settings(place));
         draft.advice();
     }
     if let Asked::Profile(profile) = asked {
@@ -170,6 +171,22 @@ pub fn plan(place: &Place<'_>, asked: Asked<'_>, manner: Manner<'_>) -> Result<P
         notes: draft.notes,
     }
     .sealed())
+}
+
+/// What the findings advise before any setting: a plan has settings alone.
+fn before_settings(place: &Place<'_>) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    for finding in here(place) {
+        let mut remedies: Vec<_> = finding.remedies.iter().collect();
+        remedies.sort_by_key(|remedy| remedy.rank);
+        for remedy in remedies.into_iter().take_while(|remedy| remedy.changes.is_empty()) {
+            let note = format!("before any setting: {}", remedy.summary);
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+    notes
 }
 
 /// Whether a setting is meant by a name, which may be its last part alone.

@@ -205,6 +205,7 @@ fn findings_bring_their_settings_and_what_will_not_help() {
     let plan = planned(facts, Asked::Findings, Manner::default()).unwrap();
     assert_eq!(written(&plan), ["net.ipv4.ip_local_port_range=10240 65535", "net.ipv4.tcp_tw_reuse=1"]);
     assert!(plan.changes[0].why.starts_with("port"), "{:?}", plan.changes);
+    assert!(plan.notes.iter().any(|note| note.starts_with("before any setting: ")), "{:?}", plan.notes);
     let idle: Vec<&str> = plan.left_out.iter().map(|left| left.setting.as_str()).collect();
     assert!(idle.contains(&"net.ipv4.tcp_fin_timeout"), "{idle:?}");
     let without = ["net.ipv4.tcp_tw_reuse".to_owned()];
