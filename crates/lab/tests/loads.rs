@@ -105,6 +105,8 @@ fn time_wait_goes_to_the_client_and_is_spread_evenly() {
         let (first, second) = (address("10.77.0.2:80"), address("10.77.0.2:81"));
         let filled = Path::between(&client, &server).to(first).to(second).fill_time_wait(5_001).unwrap();
         assert_eq!((filled.made, filled.time_wait), (5_001, 5_001));
+        // The kernel counts an orphan in FIN_WAIT2 as one: on a slow machine the last FIN may be on its way yet.
+        expect(&client, State::TimeWait, 5_001);
         assert_eq!(count_to(&client, "10.77.0.2:80", State::TimeWait), 2_501);
         assert_eq!(count_to(&client, "10.77.0.2:81", State::TimeWait), 2_500);
         assert_eq!(client.states().unwrap().total(), 5_001, "nothing but TIME_WAIT stays behind");
