@@ -1,5 +1,6 @@
 //! Changes of settings under the journal: made, confirmed, undone.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -173,7 +174,12 @@ pub fn apply(
                 && binds(entry, &was.setting)
         });
         if let Some(entry) = waiting {
-            return Err(ChangeError::Waiting { setting: was.setting.clone(), number: entry.number });
+            let (setting, number) = (was.setting.clone(), entry.number);
+            return Err(if entry.state == State::Begun {
+                ChangeError::Unfinished(number)
+            } else {
+                ChangeError::Waiting { setting, number }
+            });
         }
     }
     let mut changes = order.changes.clone();
@@ -220,6 +226,10 @@ pub fn apply(
         let _ = undone(journal, number, Undoing::Failed, Vec::new());
         return Err(ChangeError::Unguarded(why));
     }
+    if entry.deadline.as_ref().is_some_and(|deadline| uptime_ms() >= deadline.uptime_ms) {
+        let _ = undone(journal, number, Undoing::Failed, Vec::new());
+        return Err(ChangeError::Unguarded("that took longer than there is to confirm it".to_owned()));
+    }
     if let Err(failed) = carry_out(kernel, &forth(&entry), interrupted) {
         if !failed.stuck.is_empty() {
             return Err(ChangeError::Between { failed, number });
@@ -250,7 +260,11 @@ fn settle(
 ) -> Result<(), ChangeError> {
     let unsettled = |entry: &&Entry| {
         let unfinished = entry.state == State::Begun || entry.is_unconfirmed();
-        entry.boot == boot && entry.namespace.is(namespace) && unfinished && is_as_before(kernel, entry)
+        let here = entry.boot == boot && entry.namespace.is(namespace);
+        // What a later change made of it says nothing about this one.
+        let alone =
+            || entry.changes.iter().all(|was| later(kernel, journal, entry, &was.setting, holds).is_none());
+        here && unfinished && is_as_before(kernel, entry) && alone()
     };
     let over: Vec<u64> = journal.entries().iter().filter(unsettled).map(|entry| entry.number).collect();
     for number in over {
@@ -337,6 +351,7 @@ pub fn undo(
     }
     let mut steps = back(&entry);
     let mut causes = Vec::new();
+    let mut left = Vec::new();
     for step in &mut steps {
         let setting = step.setting.clone();
         match kernel.read(&setting) {
@@ -345,12 +360,16 @@ pub fn undo(
                 causes.push(Cause::Moved { setting, expected: step.from.clone(), is: is.clone() });
                 step.from = is;
             }
+            // Its module is gone, and its value with it.
+            Err(error) if error.kind() == ErrorKind::NotFound && drifted != Drifted::Refuse => {
+                left.push(setting);
+            }
             Err(error) => {
                 return Err(ChangeError::NotUndone { cause: Cause::Read { setting, error }, number });
             }
         }
     }
-    let mut left = Vec::new();
+    steps.retain(|step| !left.contains(&step.setting));
     match drifted {
         Drifted::Refuse => {
             let changed_again = |setting: &str| later(kernel, journal, &entry, setting, holds);

@@ -355,11 +355,6 @@ fn contents(bytes: &[u8], path: &Path) -> Result<Contents, JournalError> {
             Line::Unknown => {
                 return Err(JournalError::Newer { path: path.display().to_string(), version: VERSION + 1 });
             }
-            // The last line may have got to the disk in part, its end before its middle.
-            Line::Damaged if rest.is_empty() => {
-                contents.lines -= 1;
-                return Ok(contents);
-            }
             Line::Damaged => contents.damaged.push(contents.lines),
         }
         contents.whole = (bytes.len() - rest.len()) as u64;

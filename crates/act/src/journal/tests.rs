@@ -8,6 +8,9 @@ use tidewait_model::tune::{NamespaceId, State, Undoing, Was};
 
 use super::*;
 
+/// Another test may just be starting a program, which holds every lock of this process until it has begun.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 fn entry(number: u64) -> Entry {
     Entry {
         number,
@@ -35,7 +38,7 @@ fn at() -> String {
 
 /// A journal of three changes: one undone, one in force, one begun.
 fn written(directory: &Path) -> Vec<u8> {
-    let mut journal = Journal::open(directory, Duration::ZERO).unwrap();
+    let mut journal = Journal::open(directory, PATIENCE).unwrap();
     for number in 1..=3 {
         journal.append(&Record::Begin(Box::new(entry(number)))).unwrap();
         if number < 3 {
@@ -54,7 +57,7 @@ fn what_is_written_is_read_again_with_and_without_the_lock() {
     assert_eq!(read(&state).unwrap(), None);
     written(&state);
     let reading = read(&state).unwrap().unwrap();
-    let journal = Journal::open(&state, Duration::ZERO).unwrap();
+    let journal = Journal::open(&state, PATIENCE).unwrap();
     assert_eq!(reading.entries, journal.entries());
     let states: Vec<bool> = journal.entries().iter().map(Entry::is_open).collect();
     assert_eq!(states, [false, true, true]);
@@ -70,17 +73,17 @@ fn what_is_written_is_read_again_with_and_without_the_lock() {
 #[test]
 fn one_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
-    let first = Journal::open(directory.path(), Duration::ZERO).unwrap();
+    let first = Journal::open(directory.path(), PATIENCE).unwrap();
     let busy = Journal::open(directory.path(), Duration::from_millis(50)).unwrap_err();
     assert!(busy.to_string().contains("another tidewait is at work"), "{busy}");
     drop(first);
-    assert!(Journal::open(directory.path(), Duration::ZERO).is_ok());
+    assert!(Journal::open(directory.path(), PATIENCE).is_ok());
 }
 
 #[test]
 fn the_lock_is_for_its_owner_and_the_journal_for_everybody_to_read() {
     let directory = tempfile::tempdir().unwrap();
-    let _journal = Journal::open(directory.path(), Duration::ZERO).unwrap();
+    let _journal = Journal::open(directory.path(), PATIENCE).unwrap();
     let mode = |name: &str| fs::metadata(directory.path().join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(LOCK), 0o600);
     assert_eq!(mode(FILE), 0o644);
@@ -88,7 +91,7 @@ fn the_lock_is_for_its_owner_and_the_journal_for_everybody_to_read() {
     let other = File::open(directory.path().join(FILE)).unwrap();
     flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
     drop(_journal);
-    assert!(Journal::open(directory.path(), Duration::ZERO).is_ok());
+    assert!(Journal::open(directory.path(), PATIENCE).is_ok());
 }
 
 #[test]
@@ -96,7 +99,7 @@ fn a_pipe_in_its_place_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, directory.path().join(FILE), rustix::fs::Mode::RWXU).unwrap();
     assert!(read(directory.path()).unwrap_err().to_string().contains("not a file"));
-    assert!(Journal::open(directory.path(), Duration::ZERO).unwrap_err().to_string().contains("not a file"));
+    assert!(Journal::open(directory.path(), PATIENCE).unwrap_err().to_string().contains("not a file"));
 }
 
 #[test]
@@ -107,7 +110,7 @@ fn cut_anywhere_it_is_what_it_was_a_few_records_ago_and_goes_on() {
     for length in 0..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
         let lines = whole[..length].iter().filter(|byte| **byte == b'\n').count();
-        let mut journal = Journal::open(directory.path(), Duration::ZERO).unwrap();
+        let mut journal = Journal::open(directory.path(), PATIENCE).unwrap();
         assert!(journal.sound().is_ok(), "cut at {length}");
         let number = journal.next();
         journal.append(&Record::Begin(Box::new(entry(number)))).unwrap();
@@ -134,7 +137,7 @@ fn lines_that_are_missing_twice_there_or_in_another_order_are_damage() {
     swapped.swap(2, 3);
     for changed in [without, twice, swapped] {
         fs::write(directory.path().join(FILE), changed.join("\n") + "\n").unwrap();
-        let journal = Journal::open(directory.path(), Duration::ZERO).unwrap();
+        let journal = Journal::open(directory.path(), PATIENCE).unwrap();
         let damaged = journal.sound().unwrap_err().to_string();
         assert!(damaged.contains("damaged in line"), "{damaged}");
     }
@@ -145,7 +148,7 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let line = write_line(1, &Record::Journal { version: VERSION + 1 });
     fs::write(directory.path().join(FILE), &line).unwrap();
-    let refused = Journal::open(directory.path(), Duration::ZERO).unwrap_err();
+    let refused = Journal::open(directory.path(), PATIENCE).unwrap_err();
     assert!(matches!(refused, JournalError::Newer { version, .. } if version == VERSION + 1));
     assert!(read(directory.path()).is_err());
     assert_eq!(fs::read_to_string(directory.path().join(FILE)).unwrap(), line);

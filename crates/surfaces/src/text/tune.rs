@@ -176,6 +176,9 @@ fn situation(told: &Told) -> (Paint, String) {
         }
         Situation::Stranded => match entry.state {
             State::Begun => (Paint::Critical, "interrupted before all of it was written".to_owned()),
+            _ if told.now.iter().any(|now| now.held == Holding::Before) => {
+                (Paint::Critical, "undone in part: its undo was interrupted".to_owned())
+            }
             _ => (
                 Paint::Critical,
                 "was to be undone by now and was not: whoever was to do it is gone".to_owned(),

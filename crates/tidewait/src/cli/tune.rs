@@ -84,6 +84,9 @@ pub enum TuneErrand {
         /// The process that makes it.
         #[arg(long)]
         pid: i32,
+        /// The process namespace that it is in.
+        #[arg(long)]
+        pid_namespace: String,
         /// The network namespace, where it is not the own one.
         #[arg(long)]
         netns: Option<String>,

@@ -36,8 +36,8 @@ pub fn run(options: &Tune) -> anyhow::Result<()> {
         #[cfg(feature = "act")]
         TuneErrand::History { format, state } => status::run(*format, &state.path(), true),
         #[cfg(feature = "act")]
-        TuneErrand::Guard { number, pid, netns, state } => {
-            guard::run(*number, *pid, netns.as_deref(), &state.path())
+        TuneErrand::Guard { number, pid, pid_namespace, netns, state } => {
+            guard::run(*number, *pid, pid_namespace, netns.as_deref(), &state.path())
         }
         #[cfg(feature = "act")]
         TuneErrand::Persist(options) => keep::persist(options),

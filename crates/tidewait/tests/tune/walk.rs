@@ -160,7 +160,11 @@ fn killed_before_each_step_of_its_undo_a_guard_leaves_what_a_rollback_restores()
         assert!(bench.apply(&["--confirm-within", "1s"]).output().unwrap().status.success());
         // The guard that was started is replaced by one that can be struck.
         bench.kill_guards();
-        let mut guard = bench.command(&["tune", "guard", "1", "--pid", "1"]);
+        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
+        let namespace = namespace.to_str().unwrap();
+        // A process that has ended: the change was finished.
+        let mut guard =
+            bench.command(&["tune", "guard", "1", "--pid", "4194304", "--pid-namespace", namespace]);
         let Some(walked) = struck(&mut guard, Plan::kill(point), &bench) else { break };
         let step = walked.struck.unwrap();
         tally.count(&bench);

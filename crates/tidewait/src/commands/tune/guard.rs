@@ -15,7 +15,7 @@ use tidewait_act::change::{self, ChangeError, Drifted, uptime_ms};
 use tidewait_act::journal::{self, Journal, JournalError, Reading};
 use tidewait_act::kernel::Sysctl;
 use tidewait_model::tune::{Entry, State, Undoing};
-use tidewait_observe::places::{PlaceError, find_again};
+use tidewait_observe::places::find_again;
 use tidewait_observe::procfs;
 
 use crate::{interrupt, output};
@@ -28,6 +28,9 @@ const NAP: Duration = Duration::from_millis(200);
 
 /// How long to wait for the lock: whoever has it may be measuring.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long after its time a change that is not even made counts as hanging, in milliseconds.
+const HANGS: u64 = 2_000;
 
 /// How often an undo is tried.
 const TRIES: u32 = 30;
@@ -44,11 +47,17 @@ pub fn start(entry: &Entry, state: &Path) -> Result<(), String> {
         let pid = std::process::id().to_string();
         let mut words = vec!["tune".into(), "guard".into(), entry.number.to_string(), "--pid".into(), pid];
         words.extend(netns.into_iter().flat_map(|netns| ["--netns".to_owned(), netns]));
+        words.extend(["--pid-namespace".to_owned(), pid_namespace()]);
         words.extend(["--state".to_owned(), state.display().to_string()]);
         words
     };
     if unit(entry, &words(Some(format!("net:[{}]", entry.namespace.inode)))) {
         return Ok(());
+    }
+    if std::process::id() == 1 {
+        return Err("tidewait is the first process of its container, and whatever it starts ends with it: run it beside that one \
+                    (docker exec, nsenter), or without --confirm-within"
+            .to_owned());
     }
     // The file itself rather than its name: that may have been replaced by an upgrade.
     let mut command = Command::new("/proc/self/exe");
@@ -80,7 +89,7 @@ fn unit(entry: &Entry, words: &[String]) -> bool {
     let name = format!("tidewait-guard-{}-{}", entry.number, std::process::id());
     let mut command = Command::new("systemd-run");
     command
-        .args(["--quiet", "--collect", "--service-type=notify", "--unit", &name])
+        .args(["--quiet", "--no-ask-password", "--collect", "--service-type=notify", "--unit", &name])
         .arg(format!("--description=Undoes change {} of settings unless it is confirmed", entry.number))
         .args([
             "--property=Restart=on-failure",
@@ -97,73 +106,99 @@ fn unit(entry: &Entry, words: &[String]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// The process namespace: a number is that of a process in it alone.
+fn pid_namespace() -> String {
+    let link = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    link.display().to_string()
+}
+
 /// Runs the guard. `netns`: in which namespace, where that is not the one it was started in.
-pub fn run(number: u64, pid: i32, netns: Option<&str>, state: &Path) -> Result<()> {
+pub fn run(
+    number: u64,
+    pid: i32,
+    pid_namespace_of_maker: &str,
+    netns: Option<&str>,
+    state: &Path,
+) -> Result<()> {
     // Out of the reach of the terminal: it may be closed, and Ctrl-C is not for this process. A unit of systemd leads a
     // session already.
     let _ = setsid();
     let over = interrupt::catch()?;
+    if pid_namespace_of_maker != pid_namespace() {
+        bail!("process {pid} is in another process namespace");
+    }
     let maker = match Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
         Some(Ok(maker)) => Some(maker),
         // It has ended already.
         None | Some(Err(Errno::SRCH)) => None,
         Some(Err(error)) => bail!("cannot watch process {pid}: {error} (pidfd_open(2), Linux 5.3)"),
     };
-    let entry = find(state, number)?
+    let entry = among(journal::read(state)?, |entry| entry.number == number)
         .with_context(|| format!("there is no change {number} in {}", state.display()))?;
-    let root = Path::new("/");
-    if netns.is_some() {
-        find_again(root, &entry.namespace)?.context("its network namespace is not found")?;
+    let guard = || guard(&entry, maker, state, &over);
+    match netns {
+        None => guard(),
+        Some(_) => {
+            let place = find_again(Path::new("/"), &entry.namespace)?
+                .context("its network namespace is not found")?;
+            place.enter(guard)?
+        }
     }
+}
+
+/// Waits and undoes, in the namespace that the calling thread is in.
+fn guard(entry: &Entry, maker: Option<OwnedFd>, state: &Path, over: &AtomicBool) -> Result<()> {
     output::text(&format!("{READY}\n"))?;
     // Not started by systemd: then there is nobody to tell.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     let null = std::fs::OpenOptions::new().write(true).open("/dev/null").context("cannot open /dev/null")?;
     rustix::stdio::dup2_stdout(&null).context("cannot let go of standard output")?;
-    let Some(why) = wait(&entry, maker, state, &over) else { return Ok(()) };
-    for _ in 0..TRIES {
-        let undone = if netns.is_none() {
-            undo(&entry, why, state).map_err(anyhow::Error::from)
-        } else {
-            // Found anew: the process that led there may have ended, and the namespace not.
-            match find_again(root, &entry.namespace)?.map(|place| place.enter(|| undo(&entry, why, state))) {
-                Some(Ok(undone)) => undone.map_err(anyhow::Error::from),
-                // Its settings went with it.
-                None | Some(Err(PlaceError::Vanished { .. })) => return Ok(()),
-                Some(Err(error)) => Err(error.into()),
+    let mut maker = maker;
+    let mut tries = 0;
+    while tries < TRIES {
+        let Some(why) = wait(entry, &mut maker, state, over) else { return Ok(()) };
+        match undo(entry, why, state) {
+            Ok(true) => return Ok(()),
+            // It was finished after all while the lock was waited for.
+            Ok(false) => maker = None,
+            Err(_) => {
+                tries += 1;
+                std::thread::sleep(Duration::from_secs(1));
             }
-        };
-        if undone.is_ok() {
-            return Ok(());
         }
-        std::thread::sleep(Duration::from_secs(1));
     }
-    bail!("change {number} could not be undone")
+    bail!("change {} could not be undone", entry.number)
 }
 
 /// Waits until the change has to be undone, and why; `None` if it has not.
-fn wait(entry: &Entry, maker: Option<OwnedFd>, state: &Path, over: &AtomicBool) -> Option<Undoing> {
+fn wait(entry: &Entry, maker: &mut Option<OwnedFd>, state: &Path, over: &AtomicBool) -> Option<Undoing> {
     let deadline = entry.deadline.as_ref()?.uptime_ms;
-    let mut maker = maker;
+    let mut last = entry.state.clone();
     loop {
-        // A journal that cannot be read any more confirms nothing.
-        let now = find(state, entry.number).ok().flatten().unwrap_or_else(|| entry.clone());
-        match now.state {
+        // A journal that cannot be read any more, or is another, confirms nothing.
+        if let Ok(Some(now)) = find(state, entry) {
+            last = now.state;
+        }
+        match last {
             State::Confirmed { .. } | State::Undone { .. } => return None,
             State::Begun if maker.as_ref().is_none_or(has_ended) => return Some(Undoing::Interrupted),
             State::Begun => {}
-            State::Applied { .. } => maker = None,
+            State::Applied { .. } => *maker = None,
         }
-        let left = Duration::from_millis(deadline.saturating_sub(uptime_ms()));
-        // Whoever ends this process ends what it was to wait for.
-        if left.is_zero() || over.load(Ordering::Relaxed) {
-            if let Some(maker) = maker.as_ref().filter(|_| now.state == State::Begun) {
+        let now = uptime_ms();
+        if over.load(Ordering::Relaxed) || now >= deadline {
+            match maker.as_ref() {
+                None => return Some(Undoing::NotConfirmed),
                 // It was to be done long ago, and is stopped or hangs in the middle: it must not go on after the undo.
-                end(maker);
-                return Some(Undoing::Interrupted);
+                Some(maker) if now >= deadline + HANGS => {
+                    end(maker);
+                    return Some(Undoing::Interrupted);
+                }
+                // It may just be about to end.
+                Some(_) => {}
             }
-            return Some(Undoing::NotConfirmed);
         }
+        let left = Duration::from_millis(deadline.saturating_sub(now)).max(Duration::from_millis(1));
         sleep(left.min(NAP), maker.as_ref());
     }
 }
@@ -190,31 +225,41 @@ fn has_ended(process: &OwnedFd) -> bool {
     poll(&mut events, Some(&timeout)).is_ok_and(|ready| ready > 0)
 }
 
-/// Undoes the change; where its journal is gone, from what is known of it.
-fn undo(entry: &Entry, why: Undoing, state: &Path) -> Result<(), ChangeError> {
+/// Undoes the change; where its journal is gone, from what is known of it. Whether that is done, and nothing is to be waited for any
+/// more.
+fn undo(entry: &Entry, why: Undoing, state: &Path) -> Result<bool, ChangeError> {
     let boot = procfs::boot_id(Path::new("/"));
     let mut journal = match Journal::open(state, PATIENCE) {
         Ok(journal) => journal,
         // Whoever has the lock may be about to change these very settings.
         Err(error @ JournalError::Busy { .. }) => return Err(error.into()),
-        Err(_) => return change::restore(&Sysctl, entry),
+        Err(_) => return change::restore(&Sysctl, entry).map(|()| true),
     };
-    match journal.entry(entry.number).map(|entry| &entry.state) {
+    let now = journal.entry(entry.number).filter(|now| is_same(entry, now)).map(|now| now.state.clone());
+    match now {
         // Confirmed or undone while the lock was waited for.
-        Some(State::Confirmed { .. } | State::Undone { .. }) => return Ok(()),
-        Some(_) => {}
-        None => return change::restore(&Sysctl, entry),
+        Some(State::Confirmed { .. } | State::Undone { .. }) => Ok(true),
+        Some(State::Applied { .. }) if why == Undoing::Interrupted => Ok(false),
+        Some(_) => {
+            change::undo(&Sysctl, &mut journal, entry.number, &boot, why, Drifted::Leave).map(|_| true)
+        }
+        None => change::restore(&Sysctl, entry).map(|()| true),
     }
-    change::undo(&Sysctl, &mut journal, entry.number, &boot, why, Drifted::Leave).map(|_| ())
 }
 
 /// The entry as the journal has it now. It is asked for again and again, and nearly always among the last.
-fn find(state: &Path, number: u64) -> Result<Option<Entry>> {
-    let among = |reading: Option<Reading>| {
-        reading.and_then(|reading| reading.entries.into_iter().find(|entry| entry.number == number))
-    };
-    match among(journal::recent(state)?) {
-        None => Ok(among(journal::read(state)?)),
+fn find(state: &Path, entry: &Entry) -> Result<Option<Entry>> {
+    match among(journal::recent(state)?, |now| is_same(entry, now)) {
+        None => Ok(among(journal::read(state)?, |now| is_same(entry, now))),
         found => Ok(found),
     }
+}
+
+fn among(reading: Option<Reading>, is_meant: impl Fn(&Entry) -> bool) -> Option<Entry> {
+    reading.and_then(|reading| reading.entries.into_iter().find(is_meant))
+}
+
+/// Whether two entries are of one change: a journal that is begun anew numbers from 1 again.
+fn is_same(one: &Entry, other: &Entry) -> bool {
+    (one.number, one.pid, &one.begun_at, &one.plan) == (other.number, other.pid, &other.begun_at, &other.plan)
 }

@@ -11,7 +11,7 @@ use tidewait_model::Settings;
 use tidewait_model::catalogue::setting;
 use tidewait_model::containers::render;
 use tidewait_model::persist::same_value;
-use tidewait_model::tune::{Entry, Held, KEPT_SCHEMA, KeptReport, Plan, spaced};
+use tidewait_model::tune::{Entry, Held, KEPT_SCHEMA, KeptReport, Plan, State, Was, spaced};
 use tidewait_observe::procfs;
 use tidewait_observe::sysctl_files::boot::outlook;
 use tidewait_surfaces::text;
@@ -171,6 +171,19 @@ fn chosen(options: &cli::Persist) -> Result<Vec<Kept>> {
         bail!(
             "no change of this machine's own settings is in force: apply one first, or give --setting NAME=VALUE"
         );
+    }
+    let unsettled = |entry: &&Entry| {
+        let waits = entry.is_unconfirmed() || entry.state == State::Begun;
+        let touches =
+            |was: &Was| chosen.iter().any(|one| one.changes.iter().any(|other| other.setting == was.setting));
+        entry.boot == boot && waits && entry.configured && entry.changes.iter().any(touches)
+    };
+    if let Some(entry) = entries.iter().find(unsettled) {
+        let number = entry.number;
+        match entry.state {
+            State::Begun => bail!("change {number} was interrupted: `tidewait tune rollback {number}` first"),
+            _ => bail!("change {number} waits to be confirmed: `tidewait tune confirm {number}` first"),
+        }
     }
     let print_only = options.form.is_some();
     for entry in &chosen {

@@ -7,6 +7,7 @@ use tidewait_act::journal;
 use tidewait_model::tune::{Entry, State};
 use tidewait_observe::procfs;
 
+use super::status::is_alive;
 use crate::cli::StateDir;
 
 /// How long after its time an undo may be on its way, in milliseconds.
@@ -31,6 +32,7 @@ fn word(entry: &Entry) -> Option<String> {
     let number = entry.number;
     let place = &entry.namespace.name;
     match (&entry.state, &entry.deadline) {
+        (State::Begun, _) if is_alive(entry.pid) => None,
         (State::Begun, _) => Some(format!(
             "change {number} of {} ({place}) was interrupted: `tidewait tune status` says which settings it reached, `tidewait tune \
              rollback {number}` restores all",

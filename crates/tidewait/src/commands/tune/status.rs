@@ -128,17 +128,29 @@ fn told(entry: &Entry, all: &[Entry], boot: &str, busy: bool, limits: &mut Vec<L
     let every = |holds: fn(&Now) -> bool| now.iter().all(holds);
     let as_before = !now.is_empty() && every(|now| now.held == Holding::Before && now.changed_by.is_none());
     told.situation = match entry.state {
-        State::Begun if busy => Situation::AtWork,
+        State::Begun if busy || is_alive(entry.pid) => Situation::AtWork,
         // Interrupted before the first write, or after the last of its undoing.
         _ if as_before => Situation::Undone,
         State::Begun => Situation::Stranded,
         _ if late => Situation::Stranded,
+        // Some of each: an undo that was interrupted.
+        _ if every(|now| {
+            matches!(now.held, Holding::Before | Holding::Wanted) && now.changed_by.is_none()
+        }) && now.iter().any(|now| now.held == Holding::Before) =>
+        {
+            Situation::Stranded
+        }
         _ if left.is_some() => Situation::Unconfirmed,
         _ if every(|now| matches!(now.held, Holding::Wanted | Holding::Unknown)) => Situation::InForce,
         _ if every(|now| now.held == Holding::Wanted || now.changed_by.is_some()) => Situation::ChangedAgain,
         _ => Situation::Drifted,
     };
     told
+}
+
+/// Whether whoever makes a change is at it still: the lock may be out of sight.
+pub fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// The settings of a change in the namespace that the calling thread is in.

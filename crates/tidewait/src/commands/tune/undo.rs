@@ -13,7 +13,7 @@ use tidewait_observe::procfs;
 
 use super::apply::{PATIENCE, explained};
 use crate::exit::Usage;
-use crate::output;
+use crate::{interrupt, output};
 
 /// Keeps a change.
 pub fn confirm(id: Option<&str>, state: &Path) -> Result<()> {
@@ -62,6 +62,8 @@ pub fn rollback(id: Option<&str>, force: bool, state: &Path) -> Result<()> {
             }
         }
     };
+    // A signal does not end it between two settings; what was begun is done in no time.
+    let _over = interrupt::catch()?;
     let drifted = if force { Drifted::Restore } else { Drifted::Refuse };
     let undo = inside(&entries, number, &boot, || {
         let mut journal = Journal::open(state, PATIENCE)?;
@@ -71,7 +73,14 @@ pub fn rollback(id: Option<&str>, force: bool, state: &Path) -> Result<()> {
     for was in &undo.entry.changes {
         text.push_str(&format!("{} = {}\n", was.setting, tidewait_model::tune::spaced(&was.before)));
     }
-    text.push_str(&format!("change {number} is undone: every setting is what it was before\n"));
+    if undo.left.is_empty() {
+        text.push_str(&format!("change {number} is undone: every setting is what it was before\n"));
+    } else {
+        text.push_str(&format!(
+            "change {number} is undone, but for what is not there any more: {}\n",
+            undo.left.join(", ")
+        ));
+    }
     let names: Vec<&str> = undo.entry.changes.iter().map(|was| was.setting.as_str()).collect();
     if let Ok(Some(file)) = persist::read(Path::new("/"))
         && undo.entry.configured
