@@ -273,8 +273,8 @@ fn settle(
     Ok(())
 }
 
-/// Whether every setting of a change is what it was before.
-fn is_as_before(kernel: &impl Kernel, entry: &Entry) -> bool {
+/// Whether every setting of a change is what it was before, in the namespace that the calling thread is in.
+pub fn is_as_before(kernel: &impl Kernel, entry: &Entry) -> bool {
     entry.changes.iter().all(|was| kernel.read(&was.setting).is_ok_and(|is| same(&is, &was.before)))
 }
 

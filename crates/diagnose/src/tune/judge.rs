@@ -73,27 +73,31 @@ fn hold(place: &Place<'_>, settings: &Settings) -> f64 {
     }
 }
 
-/// Why connect() does not take over ports in TIME_WAIT; `None` where it does.
+/// Why connect() does not take over ports in TIME_WAIT of the connections that the figures are about; `None` where it does.
 fn why_no_reuse(place: &Place<'_>, settings: &Settings) -> Option<String> {
-    let subject = subject(place);
+    why_no_reuse_to(place, settings, subject(place))
+}
+
+/// The same for a destination; without one for any that is remote, whose ports connect() chooses and whose peer sends timestamps.
+fn why_no_reuse_to(place: &Place<'_>, settings: &Settings, to: Option<&Destination>) -> Option<String> {
     match settings.number(REUSE) {
         Some(1) => {}
-        Some(2) if subject.is_some_and(is_loopback) => {}
+        Some(2) if to.is_some_and(is_loopback) => {}
         Some(2) => return Some("2 covers connections over loopback alone".to_owned()),
         _ => return Some("tcp_tw_reuse is off".to_owned()),
     }
     if settings.number(TIMESTAMPS) == Some(0) {
         return Some("it needs TCP timestamps, and net.ipv4.tcp_timestamps is 0".to_owned());
     }
-    let subject = subject?;
-    if subject.pool == Pool::Bind {
+    let to = to?;
+    if to.pool == Pool::Bind {
         return Some(
             "bind() chooses the ports here before connect(), and never looks at it: the program needs \
              IP_BIND_ADDRESS_NO_PORT first"
                 .to_owned(),
         );
     }
-    (timestamps(place, subject) == Some(false))
+    (timestamps(place, to) == Some(false))
         .then(|| "it needs TCP timestamps, and the peer sends none (seen on a live connection)".to_owned())
 }
 
@@ -291,10 +295,33 @@ fn reuse(place: &Place<'_>, before: &Settings, after: &Settings) -> Judgement {
         );
         return Judgement::Nothing(why);
     }
+    // The busiest destination may be one that gains nothing, beside others that do.
+    let used = || place.namespace.destinations.iter().filter(|row| row.ports_used > 0);
+    let free = |settings: &Settings, row| why_no_reuse_to(place, settings, Some(row)).is_none();
+    let gain = used().filter(|row| free(after, row) && !free(before, row)).count();
+    let lose = used().filter(|row| free(before, row) && !free(after, row)).count();
+    let of_all = |number: usize| {
+        format!("{number} of {}", things(used().count() as u64, "destination", "destinations"))
+    };
     match (was, is) {
-        (_, Some(why)) if after.number(REUSE) == Some(1) => Judgement::Nothing(why),
+        (_, Some(why)) if after.number(REUSE) == Some(1) && gain == 0 => Judgement::Nothing(why),
+        (Some(_), Some(why)) if gain > 0 => Judgement::Does(format!(
+            "{}: a port is held for a second instead of a minute. Not to the one with most ports: {why}",
+            of_all(gain)
+        )),
+        (None, None) if gain > 0 || lose > 0 => Judgement::Does(if gain > 0 {
+            format!(
+                "{}: a port is held for a second instead of a minute; to the one with most ports it is already",
+                of_all(gain)
+            )
+        } else {
+            format!(
+                "{}: a port is held for a minute again; to the one with most ports for a second, as now",
+                of_all(lose)
+            )
+        }),
         (None, None) => Judgement::Nothing(
-            "connections over loopback, as those seen here, take ports over already with 2".to_owned(),
+            "the connections seen here are over loopback, where 1 and 2 do the same".to_owned(),
         ),
         (Some(_), None) => {
             let seconds = |settings: &Settings| figure(hold(place, settings));

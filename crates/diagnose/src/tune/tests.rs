@@ -322,3 +322,15 @@ fn ports_that_a_program_chose_for_itself_are_in_the_way_of_a_wider_range() {
     let plan = of_settings(facts, &[(RANGE, "10240 60999")]);
     assert!(plan.blockers[0].why.contains("go out from 20100, 20101, 20102"), "{plan:?}");
 }
+
+#[test]
+fn reuse_is_judged_by_every_destination_and_not_the_busiest_alone() {
+    // The busiest sends no timestamps; another does.
+    let mut facts = busy(host(&[]), 9_000, Some(false), even);
+    let other = busy(host(&[]), 900, Some(true), even).census.destinations.remove(0);
+    let peer = Endpoint { port: 5_432, ..other.peer };
+    facts.census.destinations.push(Destination { peer, ..other });
+    let plan = of_settings(facts, &[(REUSE, "1")]);
+    assert!(plan.changes[0].effect.starts_with("1 of 2 destinations"), "{plan:?}");
+    assert!(plan.changes[0].effect.contains("sends none"), "{plan:?}");
+}

@@ -1,5 +1,6 @@
 //! `tidewait tune persist` and `tidewait tune unpersist`: settings that outlive a restart, and who would overrule them.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -12,6 +13,7 @@ use tidewait_model::catalogue::setting;
 use tidewait_model::containers::render;
 use tidewait_model::persist::same_value;
 use tidewait_model::tune::{Entry, Held, KEPT_SCHEMA, KeptReport, Plan, State, Was, spaced};
+use tidewait_observe::places::find_again;
 use tidewait_observe::procfs;
 use tidewait_observe::sysctl_files::boot::outlook;
 use tidewait_surfaces::text;
@@ -31,7 +33,8 @@ const BY_HAND: &str = "settings";
 /// Runs `persist`.
 pub fn persist(options: &cli::Persist) -> Result<()> {
     let kept = chosen(options)?;
-    would_be_taken(&kept)?;
+    let kept_already = persist::read(&options.root).map_err(explained)?.map(|file| file.settings());
+    would_be_taken(&kept, &kept_already.unwrap_or_default())?;
     if let Some(form) = options.form {
         let all: Vec<(String, String)> = kept.iter().flat_map(|kept| kept.settings.clone()).collect();
         return output::text(&render(form, &all));
@@ -115,7 +118,9 @@ pub fn unpersist(options: &cli::Unpersist) -> Result<()> {
 
 /// What is kept of a machine, with the values that are in force.
 pub fn held(blocks: &[Kept], root: &Path) -> Vec<Held> {
-    let here = root == Path::new("/");
+    // Values of this machine, and of the namespace that its files are for.
+    let own = fs::read_link("/proc/thread-self/ns/net").ok();
+    let here = root == Path::new("/") && own.is_some() && own == fs::read_link("/proc/1/ns/net").ok();
     let one = |block: &Kept, (setting, value): &(String, String)| Held {
         setting: setting.clone(),
         value: value.clone(),
@@ -225,11 +230,12 @@ fn place(name: &str, value: &str) -> u8 {
 }
 
 /// Whether the kernel takes the values at boot, beside each other and what it has by itself.
-fn would_be_taken(kept: &[Kept]) -> Result<()> {
+fn would_be_taken(kept: &[Kept], kept_already: &[(String, String)]) -> Result<()> {
     let mut others = Settings::default();
     for (name, value) in [(START, "1024"), (RANGE, "32768 60999")] {
         others.0.insert(name.to_owned(), value.to_owned());
     }
+    others.0.extend(kept_already.iter().cloned());
     for (name, value) in kept.iter().flat_map(|block| &block.settings) {
         let Some(row) = setting(name) else {
             return Err(Usage(format!(
@@ -264,6 +270,12 @@ fn keepable(entry: &Entry, entries: &[Entry], boot: &str, named: bool, print_onl
             entry.namespace.name
         );
     }
+    let Some(place) = find_again(Path::new("/"), &entry.namespace)? else {
+        bail!(
+            "network namespace {} of change {number} is gone, or out of sight from here",
+            entry.namespace.name
+        );
+    };
     for was in &entry.changes {
         match changed_again(entries, entry, &was.setting) {
             Some(later) if named => bail!(
@@ -273,7 +285,7 @@ fn keepable(entry: &Entry, entries: &[Entry], boot: &str, named: bool, print_onl
             Some(_) => continue,
             None => {}
         }
-        let is = Sysctl.read(&was.setting).unwrap_or_default();
+        let is = place.enter(|| Sysctl.read(&was.setting).unwrap_or_default())?;
         if !same_value(&was.setting, &is, &was.wanted) {
             bail!(
                 "{} is {is:?} now and not {:?}, as change {number} made it: nothing was written; apply it again, or give --setting \

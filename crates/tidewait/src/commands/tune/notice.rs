@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use tidewait_act::change::uptime_ms;
+use tidewait_act::change::{is_as_before, uptime_ms};
 use tidewait_act::journal;
+use tidewait_act::kernel::Sysctl;
 use tidewait_model::tune::{Entry, State};
+use tidewait_observe::places::find_again;
 use tidewait_observe::procfs;
 
 use super::status::is_alive;
@@ -22,9 +24,18 @@ pub fn say() {
     }
     let boot = procfs::boot_id(Path::new("/"));
     for entry in reading.entries.iter().filter(|entry| entry.boot == boot) {
-        if let Some(word) = word(entry) {
+        if let Some(word) = word(entry).filter(|_| is_there(entry)) {
             anstream::eprintln!("tidewait: {word}");
         }
+    }
+}
+
+/// Whether anything is left of a change: its namespace may be gone, or its undo not taken down.
+fn is_there(entry: &Entry) -> bool {
+    match find_again(Path::new("/"), &entry.namespace) {
+        Ok(Some(place)) => place.enter(|| !is_as_before(&Sysctl, entry)).unwrap_or(true),
+        Ok(None) => false,
+        Err(_) => true,
     }
 }
 
