@@ -117,3 +117,19 @@ fn an_image_gets_a_plan_without_its_being_applied() {
     let nothing = bench.tune(&["persist", "--root", root]);
     assert_eq!(nothing.status.code(), Some(2), "{}", said(&nothing));
 }
+
+#[test]
+fn what_the_kernel_would_refuse_at_boot_is_not_kept() {
+    let bench = Bench::new();
+    let root = bench.state.path().join("image");
+    fs::create_dir_all(root.join("etc/sysctl.d")).unwrap();
+    let keep = |setting: &str| bench.tune(&["persist", "--root", root.to_str().unwrap(), "-s", setting]);
+    let start = "net.ipv4.ip_unprivileged_port_start";
+    let refused = keep("net.ipv4.ip_local_port_range=600 65535");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said(&refused).contains("would not be taken at boot"), "{}", said(&refused));
+    // With what the file has already it is another matter, either way.
+    assert!(keep(&format!("{start}=500")).status.success());
+    assert!(keep("net.ipv4.ip_local_port_range=600 65535").status.success());
+    assert_eq!(keep(&format!("{start}=20000")).status.code(), Some(2));
+}

@@ -320,3 +320,16 @@ fn whoever_cannot_be_told_is_told_that_it_was_done() {
     }
     assert!(bench.is_before());
 }
+
+#[test]
+fn a_guard_is_not_misled_by_a_journal_that_was_begun_anew() {
+    let bench = Bench::new();
+    assert!(bench.apply(&["--confirm-within", "3s"]).output().unwrap().status.success());
+    let journal = bench.state.path().join("journal");
+    std::fs::rename(&journal, bench.state.path().join("journal.old")).unwrap();
+    // The first change of the new journal has the number of the one that waits.
+    assert!(bench.tune(&["apply", "-s", "net.ipv4.tcp_syn_retries=3"]).status.success());
+    bench.wait_until_before();
+    assert_eq!(bench.netns.get("net.ipv4.tcp_syn_retries").unwrap(), "3");
+    assert_eq!(situation(&bench), "in_force");
+}
