@@ -85,3 +85,29 @@ fn without_privileges_it_says_which_are_missing() {
         assert!(said.contains(words), "{args}: {said}");
     }
 }
+
+#[test]
+fn where_nobody_could_wait_for_a_confirmation_nothing_is_changed() {
+    let bench = Bench::new();
+    // The first process of a container: whatever it starts ends with it.
+    let mut command = bench.netns.command("unshare");
+    command.args([
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        TIDEWAIT,
+        "tune",
+        "apply",
+        "-s",
+        "net.ipv4.tcp_tw_reuse=1",
+    ]);
+    command.args(["--confirm-within", "2s"]).env("TIDEWAIT_STATE", bench.state.path());
+    let refused = command.output().unwrap();
+    let words = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{words}");
+    assert!(
+        words.contains("first process of its container") && words.contains("nothing was changed"),
+        "{words}"
+    );
+    assert!(bench.is_before());
+}
