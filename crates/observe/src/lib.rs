@@ -3,8 +3,6 @@
 //! Data flows one way: [`places`] finds the network namespaces, [`sock_diag`] dumps their sockets, [`census`] folds
 //! the rows as they arrive, [`owners`] says whose they are, [`survey`] puts it together.
 
-#[cfg(feature = "bpf")]
-mod bpf;
 pub mod census;
 pub mod owners;
 pub mod places;

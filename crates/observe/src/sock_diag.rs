@@ -10,13 +10,12 @@ mod netlink;
 mod proc_net;
 mod recording;
 mod row;
-mod wire;
 
 pub use netlink::Netlink;
 pub use proc_net::ProcNet;
 pub use recording::{Recorder, Recording};
 pub use row::{Row, SocketOptions, TcpInfo, Timer};
-pub use wire::{Malformed, Message, messages};
+pub use tidewait_kernel::wire::{Malformed, Message, messages};
 
 use tidewait_model::{AddressFilter, State};
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tidewait_model::State;
 use zerocopy::IntoBytes;
 
-use super::wire::{InetDiagMsg, NlAttr, NlMsgHdr, SOCK_DIAG_BY_FAMILY, SockId, align};
+use tidewait_kernel::wire::{InetDiagMsg, NlAttr, NlMsgHdr, SOCK_DIAG_BY_FAMILY, SockId, align};
 
 /// A socket as a test wants it.
 #[derive(Clone, Debug)]

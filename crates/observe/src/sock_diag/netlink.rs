@@ -9,8 +9,10 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use zerocopy::IntoBytes;
 
 use super::row::ATTR_INFO;
-use super::wire::{InetDiagReqV2, NlAttr, NlMsgHdr, REQUEST_DUMP, SOCK_DIAG_BY_FAMILY, SockId, TCP};
 use super::{DumpError, Message, Outcome, Recorder, Request, Row, Sockets, filter, messages};
+use tidewait_kernel::wire::{
+    InetDiagReqV2, NlAttr, NlMsgHdr, REQUEST_DUMP, SOCK_DIAG_BY_FAMILY, SockId, TCP,
+};
 
 /// The kernel fills at most 32 KiB a receive (af_netlink.c `netlink_recvmsg`), but only once a receive has
 /// offered it that much room. Twice that leaves room for a kernel that gives more.

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use super::wire::{InetDiagMsg, SockId};
 use super::{DumpError, Family, Outcome, Request, Row, Sockets};
+use tidewait_kernel::wire::{InetDiagMsg, SockId};
 
 /// Clock ticks a second in /proc (`USER_HZ`), on every architecture that Rust's standard library runs on.
 const TICKS: u64 = 100;

@@ -6,7 +6,7 @@ use tidewait_model::address::Address;
 use tidewait_model::{Endpoint, State};
 use zerocopy::FromBytes;
 
-use super::wire::{InetDiagMsg, attributes};
+use tidewait_kernel::wire::{InetDiagMsg, attributes};
 
 /// `INET_DIAG_INFO`.
 pub(super) const ATTR_INFO: u16 = 2;

@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::load::{Loaded, load};
 use super::people::Names;
 use super::{Closed, Event, Kind, Losses, Picture, Waiting, Wish, layout, refusal};
-use crate::bpf;
+use tidewait_kernel::bpf;
 
 /// `AF_INET`, in the bytes of the layout.
 const V4: u8 = 2;

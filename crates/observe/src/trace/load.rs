@@ -9,7 +9,7 @@ use tidewait_model::Limit;
 use zerocopy::IntoBytes;
 
 use super::{Bounds, Telling, Wish, layout, listening, people, refusal, tracer};
-use crate::bpf::{self, Cause, Trouble};
+use tidewait_kernel::bpf::{self, Cause, Trouble};
 
 /// `connections.bpf.c`, compiled.
 pub(super) static CONNECTIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/connections.bpf.o"));

@@ -6,8 +6,8 @@ use std::path::Path;
 use rustix::thread::CapabilitySet;
 use tidewait_model::Limit;
 
-use crate::bpf::{Cause, Trouble};
 use crate::probe::{Privileges, lockdown_mode};
+use tidewait_kernel::bpf::{Cause, Trouble};
 
 /// What tracing takes: maps and programs, and to follow tracepoints and read kernel memory. CAP_SYS_ADMIN stands for both.
 const NEEDED: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);

@@ -9,8 +9,10 @@ use crate::workspace::Workspace;
 /// The arrows of ARCHITECTURE.md. Whoever wants another arrow changes the drawing first, then this row.
 const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("tidewait-model", &[], &[]),
-    ("tidewait-observe", &["tidewait-model"], &["tidewait-lab"]),
-    ("tidewait-act", &["tidewait-model"], &[]),
+    ("tidewait-kernel", &[], &[]),
+    ("tidewait-clang", &[], &[]),
+    ("tidewait-observe", &["tidewait-model", "tidewait-kernel", "tidewait-clang"], &["tidewait-lab"]),
+    ("tidewait-act", &["tidewait-model", "tidewait-kernel", "tidewait-clang"], &["tidewait-lab"]),
     ("tidewait-diagnose", &["tidewait-model"], &[]),
     ("tidewait-surfaces", &["tidewait-model"], &[]),
     ("tidewait-lab", &["tidewait-model"], &[]),

@@ -12,11 +12,11 @@ use libbpf_rs::{
     RingBufferBuilder, TC_INGRESS, TcHookBuilder,
 };
 
-use crate::bpf::{self, Cause, Trouble};
 use crate::probe::cgroup::Temporary;
 use crate::probe::places::would_load_no_module;
 use crate::probe::sandbox::Namespace;
 use crate::probe::{Answer, Bench, Doing, Failure, netlink};
+use tidewait_kernel::bpf::{self, Cause, Trouble};
 use tidewait_model::State;
 
 /// `trace.bpf.c`, compiled.

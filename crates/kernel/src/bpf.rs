@@ -18,7 +18,7 @@ thread_local! {
 
 /// What kind of trouble it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub enum Cause {
     /// Refused for want of privileges, or by policy.
     Refused,
     /// The kernel does not know a kind of program, map, helper or function.
@@ -31,10 +31,11 @@ pub(crate) enum Cause {
 
 /// Why a step did not work.
 #[derive(Clone, Debug)]
-pub(crate) struct Trouble {
-    pub(crate) cause: Cause,
+pub struct Trouble {
+    /// What kind of trouble it is.
+    pub cause: Cause,
     /// The step, and the line of libbpf's log that decides, else its error.
-    pub(crate) detail: String,
+    pub detail: String,
 }
 
 impl fmt::Display for Trouble {
@@ -45,13 +46,13 @@ impl fmt::Display for Trouble {
 
 /// Keeps what libbpf says from here on instead of printing it, and forgets what it said before: that explains no later
 /// trouble.
-pub(crate) fn listen() {
+pub fn listen() {
     set_print(Some((PrintLevel::Warn, |_, line| LOG.with_borrow_mut(|log| log.push_str(&line)))));
     LOG.with_borrow_mut(String::clear);
 }
 
 /// What an error of libbpf in `step` means.
-pub(crate) fn trouble(step: &str, error: &libbpf_rs::Error) -> Trouble {
+pub fn trouble(step: &str, error: &libbpf_rs::Error) -> Trouble {
     let text = format!("{error:#}");
     let log = LOG.take();
     let cause = match errno(&text) {

@@ -6,17 +6,17 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `SOCK_DIAG_BY_FAMILY`: the only request used, and the type of every answering row.
-pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// `NLMSG_ERROR`.
 const NLMSG_ERROR: u16 = 2;
 /// `NLMSG_DONE`.
 const NLMSG_DONE: u16 = 3;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
-pub(super) const REQUEST_DUMP: u16 = 0x0001 | 0x0300;
+pub const REQUEST_DUMP: u16 = 0x0001 | 0x0300;
 /// `NLM_F_DUMP_INTR`.
 const NLM_F_DUMP_INTR: u16 = 0x0010;
 /// `IPPROTO_TCP`.
-pub(super) const TCP: u8 = 6;
+pub const TCP: u8 = 6;
 
 /// `struct nlmsghdr`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -55,13 +55,18 @@ pub struct SockId {
 /// `struct inet_diag_req_v2`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct InetDiagReqV2 {
+pub struct InetDiagReqV2 {
+    /// AF_INET or AF_INET6.
     pub family: u8,
+    /// `IPPROTO_TCP`.
     pub protocol: u8,
     /// Bit `n - 1` asks for attribute `n`.
     pub ext: u8,
+    /// Nothing.
     pub pad: u8,
+    /// Bit mask of wanted states.
     pub states: u32,
+    /// The one socket that is meant; nothing of it in a dump.
     pub id: SockId,
 }
 
@@ -73,7 +78,7 @@ pub struct InetDiagMsg {
     pub family: u8,
     /// The kernel's number of the state.
     pub state: u8,
-    /// Which timer runs: see [`super::Timer`].
+    /// Which timer runs: retransmission 1, keepalive 2, TIME_WAIT 3, zero-window probe 4.
     pub timer: u8,
     /// Retransmissions so far.
     pub retrans: u8,
@@ -94,8 +99,10 @@ pub struct InetDiagMsg {
 /// `struct nlattr`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct NlAttr {
+pub struct NlAttr {
+    /// Length with this header.
     pub len: u16,
+    /// Attribute type.
     pub kind: u16,
 }
 
@@ -173,7 +180,7 @@ fn header(bytes: &[u8]) -> Option<(NlMsgHdr, usize)> {
 }
 
 /// The attributes in `bytes`, as (type, value). A broken length ends them.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (header, _) = NlAttr::read_from_prefix(rest).ok()?;
@@ -186,6 +193,6 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// `NLMSG_ALIGN` and `NLA_ALIGN`: up to the next multiple of four.
-pub(super) fn align(length: usize) -> usize {
+pub fn align(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
