@@ -29,7 +29,15 @@ fn first(census: &mut Census) -> &mut Destination {
 fn the_order_is_program_ports_reuse_addresses() {
     let known = |census: &mut Census| first(census).owners = vec![owner("app", 9)];
     let finding = short_of_ports(&[], known);
-    assert_eq!(ids(&finding), ["reuse-connections", "wider-range", "tw-reuse", "more-addresses"]);
+    assert_eq!(
+        ids(&finding),
+        ["reuse-connections", "wider-range", "tw-reuse", "steer-ports", "less-time", "more-addresses"]
+    );
+    assert_eq!(remedy(&finding, "steer-ports").command.as_deref(), Some("tidewait steer --unit app.service"));
+    let less = remedy(&finding, "less-time");
+    assert_eq!(less.command.as_deref(), Some("tidewait reap --keep-below 45% --to 10.0.2.9:3306"));
+    // 45 % of 28,232 ports at 460 a second.
+    assert!(less.effect.contains("at 460 a second each is then kept for about 27 s"), "{}", less.effect);
     assert!(finding.remedies[0].effect.contains("460 new ports a second"), "{}", finding.remedies[0].effect);
     let nobody = short_of_ports(&[], |_| ());
     assert_eq!(ids(&nobody)[..2], ["identify-program", "reuse-connections"]);
@@ -37,7 +45,7 @@ fn the_order_is_program_ports_reuse_addresses() {
     let vendors = short_of_ports(&[("net.ipv4.tcp_tw_timeout", "60")], known);
     assert_eq!(
         ids(&vendors),
-        ["reuse-connections", "wider-range", "tw-reuse", "less-time", "more-addresses"]
+        ["reuse-connections", "wider-range", "tw-reuse", "steer-ports", "less-time", "more-addresses"]
     );
     assert!(remedy(&vendors, "less-time").effect.contains("15 s instead of 60 s: at most 1,882"));
 }

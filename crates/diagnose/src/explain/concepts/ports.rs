@@ -34,7 +34,8 @@ pub(super) const CONCEPTS: &[Article] = &[
             (
                 "What multiplies it",
                 &[
-                    "Another destination address or port, another source address, a wider range. All of it only where connect() \
+                    "Another destination address or port, another source address (`tidewait spread` gives them in turn to a program that \
+                     chooses none), a wider range. All of it only where connect() \
                      chooses the port: after bind(address, 0) the range is shared by all destinations (two-pools).",
                 ],
             ),
@@ -72,7 +73,7 @@ pub(super) const CONCEPTS: &[Article] = &[
                     "`tidewait report` tells the pool of a destination: connect() prefers ports that are even like the range's first (or \
                      odd like it), bind() the others.",
                     "Let the program set IP_BIND_ADDRESS_NO_PORT before bind(address, 0): then connect() chooses. Or do not bind \
-                     where routing gives the same address.",
+                     where routing gives the same address. `tidewait exec --no-port -- COMMAND` sets it for a program that does not.",
                 ],
             ),
         ],
@@ -107,6 +108,8 @@ pub(super) const CONCEPTS: &[Article] = &[
                 &[
                     "Stay under half: reuse connections, or a wider range. tcp_tw_reuse=1 removes it where the range is full of \
                      TIME_WAIT: the first such port is taken. IP_LOCAL_PORT_RANGE on the socket ends the search by halves (6.8).",
+                    "`tidewait steer` chooses the port for a program that is not changed, without any search, and also where open \
+                     connections fill the range.",
                 ],
             ),
         ],

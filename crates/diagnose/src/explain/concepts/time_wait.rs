@@ -25,8 +25,8 @@ pub(super) const CONCEPTS: &[Article] = &[
             (
                 "What changes it after all",
                 &[
-                    "Alibaba Cloud Linux 2 and 3 have net.ipv4.tcp_tw_timeout (dropped in 4). Elsewhere: SOCK_DESTROY (`ss -K`) \
-                     removes single sockets in TIME_WAIT since 6.0, and tcp_tw_reuse lets connect() take them over.",
+                    "Alibaba Cloud Linux 2 and 3 have net.ipv4.tcp_tw_timeout (dropped in 4). Elsewhere: SOCK_DESTROY (`tidewait \
+                     reap`, `ss -K`) removes sockets in TIME_WAIT since 6.0, and tcp_tw_reuse lets connect() take them over.",
                     "A late segment starts the 60 s anew, so that some live longer.",
                 ],
             ),
@@ -58,6 +58,13 @@ pub(super) const CONCEPTS: &[Article] = &[
                 &[
                     "The new connection starts above the old one's sequence numbers and keeps its timestamps. After TIME_WAIT was \
                      removed, both are forgotten: the new number is above the old only below 15.6 MB/s.",
+                ],
+            ),
+            (
+                "How to find out here",
+                &[
+                    "`tidewait study` counts the segments that arrive for sockets in TIME_WAIT, by age and kind, with how many sockets \
+                     it watched. `tidewait reap` stays above the ages that it saw.",
                 ],
             ),
             (

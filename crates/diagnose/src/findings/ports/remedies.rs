@@ -3,8 +3,9 @@
 //! The order: find and fix the program, more ports, less time, reuse, more addresses. One step is taken out of it:
 //! reuse goes before a shorter TIME_WAIT, because a connection that takes a port over keeps sequence numbers and
 //! timestamps above those of the old one, and one that finds the port free does not (net/ipv4/tcp_ipv4.c
-//! `tcp_twsk_unique`).
+//! `tcp_twsk_unique`). Choosing the port for the program comes with reuse: neither takes anything away from TIME_WAIT.
 
+use tidewait_model::kernel::Version;
 use tidewait_model::report::{NoHelp, Pool};
 use tidewait_model::{Owner, PortRange, PortSet, State};
 
@@ -31,6 +32,7 @@ pub(super) fn for_ports(case: &Case<'_>) -> Vec<Option<Step>> {
         bind_no_port(case),
         wider_range(case),
         tw_reuse(case),
+        steer(case),
         less_time(case),
         more_addresses(case),
     ]
@@ -140,12 +142,13 @@ fn bind_no_port(case: &Case<'_>) -> Option<Step> {
 
 fn no_port(owner: Option<&Owner>, effect: String) -> Step {
     let summary = format!(
-        "let {} set IP_BIND_ADDRESS_NO_PORT before bind(address, 0), or bind no address where routing gives the same one",
+        "let {} set IP_BIND_ADDRESS_NO_PORT before bind(address, 0), or bind no address where routing gives the same one; \
+         `tidewait exec --no-port -- COMMAND` sets it for a program that does not",
         owner.map_or_else(|| "the program".to_owned(), who)
     );
     Step::new("bind-address-no-port", summary, effect)
         .configuration(owner, Need::PortAtConnect)
-        .risk("needs a program or a release that has the option")
+        .risk("needs a program or a release that has the option, or one that is linked dynamically, and its restart")
 }
 
 /// Seconds for which a closed connection keeps its port, as the limit has it: open ones leave the rest of the ports.
@@ -277,11 +280,38 @@ fn tw_reuse(case: &Case<'_>) -> Option<Step> {
     Some(step.sets(case.view, [("net.ipv4.tcp_tw_reuse", 1)]).risk(risk))
 }
 
-/// A shorter TIME_WAIT, on the kernels that have a setting for it.
+/// The port chosen from outside, where the kernel's search for one has become long.
+fn steer(case: &Case<'_>) -> Option<Step> {
+    if case.is_of_bind() || case.in_the_way().saturating_mul(2) <= case.usable {
+        return None;
+    }
+    let owner = case.doer();
+    let target = owner.and_then(|owner| match (owner.unit.as_deref(), owner.pid) {
+        (Some(unit), _) if unit.ends_with(".service") => Some(format!("--unit {unit}")),
+        (_, Some(pid)) => Some(format!("--pid {pid}")),
+        _ => None,
+    });
+    let step = Step::new(
+        "steer-ports",
+        format!(
+            "choose the local ports for {} from outside, out of a range of its own (BPF; the program is not changed)",
+            owner.map_or_else(|| "the program".to_owned(), who)
+        ),
+        "connect() searches no more, however many ports are in use, and the range of its own comes on top of this one",
+    );
+    Some(step.command(target.map(|target| format!("tidewait steer {target}"))).risk(
+        "lasts as long as the command runs; a firewall that knows the old range has to know the new one",
+    ))
+}
+
+/// A shorter TIME_WAIT: by a setting, on the kernels that have one for it; else by ending the sockets from outside.
 fn less_time(case: &Case<'_>) -> Option<Step> {
     const SHORTER: u32 = 15;
-    let now = case.view.quantity("net.ipv4.tcp_tw_timeout")?;
-    if now <= u64::from(SHORTER) || !case.mostly_closed() {
+    if !case.mostly_closed() {
+        return None;
+    }
+    let Some(now) = case.view.quantity("net.ipv4.tcp_tw_timeout") else { return reap(case) };
+    if now <= u64::from(SHORTER) {
         return None;
     }
     let effect = format!(
@@ -301,6 +331,55 @@ fn less_time(case: &Case<'_>) -> Option<Step> {
     )
 }
 
+/// From here on the kernel lets sockets in TIME_WAIT be destroyed (net/ipv4/tcp.c `tcp_abort`).
+const DESTROYS_TIME_WAIT: Version = Version::new(6, 0);
+
+/// TIME_WAIT ended before its time, the oldest first and only while ports are short.
+fn reap(case: &Case<'_>) -> Option<Step> {
+    if case.view.kernel().is_some_and(|kernel| kernel < DESTROYS_TIME_WAIT) {
+        return None;
+    }
+    const BELOW: f64 = 0.45;
+    let row = case.destination;
+    let closed = u32::try_from(row.states[State::TimeWait]).unwrap_or(u32::MAX);
+    let open = row.ports_used.saturating_sub(closed);
+    let kept = BELOW * f64::from(case.usable) - f64::from(open);
+    let rate = case.tried().map_or(row.rate_now_per_second, |(tried, _)| tried);
+    if kept <= 0.0 {
+        return None;
+    }
+    let mut effect = format!(
+        "TIME_WAIT is cut short only while more than {:.0} % of the ports are in use, the oldest first",
+        BELOW * 100.0
+    );
+    // Below a second nothing is ended, unless it is asked for by name.
+    if rate > kept {
+        effect.push_str(&format!(
+            "; nothing younger than a second is, so that it bears {} connections a second at most",
+            figure(f64::from(case.usable - open))
+        ));
+    } else if rate > 0.0 {
+        effect.push_str(&format!(
+            ": at {} a second each is then kept for about {} s",
+            figure(rate),
+            figure(kept / rate)
+        ));
+    }
+    let which = match row.destination.as_str() {
+        "*" => format!("--from {}", row.source),
+        peer => format!("--to {peer}"),
+    };
+    let step = Step::new(
+        "less-time",
+        "end sockets in TIME_WAIT before their time, as far as ports are short",
+        effect,
+    );
+    Some(step.command(case.view.inside(&format!("tidewait reap --keep-below 45% {which}"))).risk(
+        "late segments of an old connection can reach a new one (`tidewait study` counts how many come and how late); \
+         tcp_tw_reuse keeps that protection where it works",
+    ))
+}
+
 fn more_addresses(case: &Case<'_>) -> Option<Step> {
     let each = f64::from(case.usable) / hold(case);
     let mut effect = format!(
@@ -314,7 +393,8 @@ fn more_addresses(case: &Case<'_>) -> Option<Step> {
         let number = lacking.ceil() as u64;
         effect.push_str(&format!(", for which it takes up to {} more", count(number)));
     }
-    let summary = "use more source addresses, or more addresses or ports of the destination";
+    let summary = "use more source addresses, or more addresses or ports of the destination; `tidewait spread` gives a program \
+                   addresses in turn that does not choose one";
     Some(
         Step::new("more-addresses", summary, effect)
             .configuration(case.doer(), Need::MoreSources)
