@@ -22,7 +22,7 @@ use crate::workspace::{Workspace, cargo};
 const SERIES: &[&str] = &["6.1", "6.12"];
 
 /// The crates whose tests meet the kernel.
-const CRATES: &[&str] = &["tidewait-observe", "tidewait-lab", "tidewait"];
+const CRATES: &[&str] = &["tidewait-act", "tidewait-observe", "tidewait-lab", "tidewait"];
 
 /// What tests find in the environment there: an emulated machine runs at about a tenth of the speed, and cargo, which
 /// insta asks for the root, is not there. It may be thrown away, so that scenarios may fill its limits.
