@@ -20,6 +20,7 @@ pub mod ports;
 pub mod report;
 pub mod scenario;
 pub mod state;
+pub mod study;
 pub mod trace;
 pub mod tune;
 
