@@ -148,14 +148,14 @@ impl Host {
         self.run(|| Route::open()?.blackhole(&device, address))?
     }
 
-    fn add_interface(&self, device: &str, interface: Interface) -> Result<()> {
+    pub(crate) fn add_interface(&self, device: &str, interface: Interface) -> Result<()> {
         self.run(|| Route::open()?.add_address(device, interface.address, interface.prefix))??;
         let mut interfaces = self.0.interfaces.lock().unwrap_or_else(PoisonError::into_inner);
         interfaces.push((device.to_owned(), interface));
         Ok(())
     }
 
-    fn next_device(&self) -> String {
+    pub(crate) fn next_device(&self) -> String {
         let mut count = self.0.devices.lock().unwrap_or_else(PoisonError::into_inner);
         *count += 1;
         format!("eth{}", *count - 1)

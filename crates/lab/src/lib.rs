@@ -43,6 +43,7 @@ pub mod settings;
 mod socket;
 mod sprint;
 mod tally;
+pub mod wire;
 
 pub use actor::Actor;
 pub use churn::{Churn, ChurnOptions, ChurnReport, Closer};

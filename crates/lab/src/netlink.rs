@@ -42,6 +42,14 @@ impl Route {
         self.ask(RouteNetlinkMessage::SetLink(link), 0).context("bring up", device)
     }
 
+    /// Lets so many packets wait at a device.
+    pub(crate) fn lengthen_queue(&self, device: &str, packets: u32) -> Result<()> {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(device.to_owned()));
+        link.attributes.push(LinkAttribute::TxQueueLen(packets));
+        self.ask(RouteNetlinkMessage::SetLink(link), 0).context("lengthen the queue of", device)
+    }
+
     /// Makes a veth pair: `here` in this namespace, `there` in the other.
     pub(crate) fn add_veth(&self, here: &str, there: &str, other: BorrowedFd<'_>) -> Result<()> {
         let mut peer = LinkMessage::default();

@@ -16,7 +16,7 @@ const PLUMBING: &[&str] = &["virtio_pci", "virtio_console"];
 
 /// Modules that every machine has at hand, for the kernel to load when somebody asks for what they do.
 const USUAL: &[&str] =
-    &["inet_diag", "tcp_diag", "veth", "dummy", "sch_netem", "sch_ingress", "cls_bpf", "nf_conntrack"];
+    &["inet_diag", "tcp_diag", "veth", "dummy", "sch_netem", "sch_ingress", "cls_bpf", "nf_conntrack", "tun"];
 
 /// Programs of this machine that are taken along where they exist: oracles for tests, and hands for people.
 const TOOLS: &[&str] = &["ip", "ss", "tc", "nstat", "netstat", "setpriv", "unshare", "nsenter"];
