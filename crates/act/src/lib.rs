@@ -8,4 +8,5 @@ pub mod change;
 pub mod journal;
 pub mod kernel;
 pub mod persist;
+pub mod steer;
 pub mod transition;

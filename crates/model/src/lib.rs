@@ -21,6 +21,7 @@ pub mod report;
 pub mod scenario;
 pub mod state;
 pub mod study;
+pub mod steer;
 pub mod trace;
 pub mod tune;
 

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the steering programs and their loader pass each other. This is the one definition; layout.rs mirrors it, and a test
+ * compares every size with the compiled object's type information.
+ *
+ * Addresses are 16 bytes: IPv6, or IPv4 in the first four; in network order.
+ */
+#ifndef TIDEWAIT_STEER_LAYOUT_H
+#define TIDEWAIT_STEER_LAYOUT_H
+
+#include <linux/types.h>
+
+#define SOURCES 64 /* addresses to spread over, of each family: a power of two */
+#define LOCALS 16  /* local addresses that are tried where the source is not known yet, of each family */
+#define KNOWN 4	   /* sources that are remembered for one destination: a power of two */
+#define CLAIMS 16384 /* a power of two */
+
+struct address {
+	__u32 words[4];
+};
+
+/* What is wanted; written before the programs are loaded. */
+struct settings {
+	__u32 netns;	   /* inode of the network namespace; sockets of others are left alone */
+	__u32 tgid;	   /* only this process, 0: all */
+	__u32 ports;	   /* how many there are in the map of that name; 0: ports are left to the kernel */
+	__u32 tries;	   /* candidates that are looked at for one connect() at most */
+	__u32 reuse_after; /* seconds from which on a TIME_WAIT may be taken, 0: never */
+	__u32 sources4;	   /* how many there are of `source4`; 0: the source is left to the kernel */
+	__u32 sources6;
+	__u32 locals4;
+	__u32 locals6;
+	__u32 loopback; /* the sources are loopback addresses: bit 0 of IPv4, bit 1 of IPv6 */
+	struct address source4[SOURCES];
+	struct address source6[SOURCES];
+	struct address local4[LOCALS];
+	struct address local6[LOCALS];
+};
+
+/* What became of connect(), on one processor. */
+struct counts {
+	__u64 steered;	 /* got a port here */
+	__u64 learning;	 /* of those: the source was not known yet, so that every local address was looked at */
+	__u64 reused;	 /* of those: the port of a TIME_WAIT that was old enough */
+	__u64 spread;	 /* got a source here */
+	__u64 fell_back; /* no candidate was free: the kernel chose the port */
+	__u64 unknown;	 /* the source was not known and there are too many local addresses: the kernel chose the port */
+	__u64 bound;	 /* left alone: the program had bound a port */
+	__u64 sourced;	 /* not spread: the program had bound a source */
+	__u64 apart;	 /* left alone: bound to a device, with a port range of its own, or to where a source must not be changed */
+	__u64 tries;	 /* candidates that were looked at */
+	__u64 taken;	 /* of those: free by all that was seen, but bind() was refused */
+	__u64 gone;	 /* a source was refused by bind(): the address is not there any more */
+};
+
+struct destination_key {
+	struct address remote;
+	__u16 port; /* network order */
+	__u16 family;
+};
+
+/* What is kept of a destination. */
+struct destination {
+	__u32 cursor; /* the next candidate */
+	__u32 turn;   /* the next source */
+	__u32 known;  /* how many of `sources` are filled */
+	__u32 oldest; /* which one is given up for the next */
+	struct address sources[KNOWN]; /* what routing chose here lately */
+};
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The source address: in turn, for each destination. */
+#ifndef TIDEWAIT_STEER_SOURCE_H
+#define TIDEWAIT_STEER_SOURCE_H
+
+#define TURNS 8 /* sources that are tried for one connect() */
+
+static __always_inline u32 sources_of(const struct attempt *attempt)
+{
+	return attempt->key.family == AF_INET ? settings.sources4 : settings.sources6;
+}
+
+static __always_inline void source_at(struct attempt *attempt, u32 place)
+{
+	place &= SOURCES - 1;
+	if (attempt->key.family == AF_INET) {
+		attempt->source.words[0] = settings.source4[place].words[0];
+		return;
+	}
+	for (int i = 0; i < 4; i++)
+		attempt->source.words[i] = settings.source6[place].words[i];
+}
+
+/* Whether the destination is one that other sources reach: on this machine and on the link, where it comes from matters. */
+static __always_inline int spreads(struct attempt *attempt)
+{
+	const u32 *to = attempt->key.remote.words;
+	int loopback;
+
+	if (!sources_of(attempt))
+		return 0;
+	if (attempt->key.family == AF_INET) {
+		loopback = (bpf_ntohl(to[0]) >> 24) == 127;
+		if (loopback)
+			return settings.loopback & 1;
+		if ((bpf_ntohl(to[0]) >> 16) == 0xa9fe || !to[0])
+			goto apart;
+		for (int i = 0; i < LOCALS; i++)
+			if (i < settings.locals4 && settings.local4[i].words[0] == to[0] && !(settings.loopback & 1))
+				goto apart;
+		return 1;
+	}
+	loopback = !to[0] && !to[1] && !to[2] && to[3] == bpf_htonl(1);
+	if (loopback)
+		return settings.loopback & 2;
+	if (is_link_local(&attempt->key) || !(to[0] | to[1] | to[2] | to[3]))
+		goto apart;
+	for (int i = 0; i < LOCALS; i++)
+		if (i < settings.locals6 && settings.local6[i].words[0] == to[0] &&
+		    settings.local6[i].words[1] == to[1] && settings.local6[i].words[2] == to[2] &&
+		    settings.local6[i].words[3] == to[3] && !(settings.loopback & 2))
+			goto apart;
+	return 1;
+apart:
+	count(apart);
+	return 0;
+}
+
+/* Chooses a source; whether that was all, because the port is left to the kernel. */
+static __always_inline int spread(struct attempt *attempt)
+{
+	u32 sources = sources_of(attempt);
+
+	if (!sources)
+		return 0;
+	for (int i = 0; i < TURNS; i++) {
+		source_at(attempt, __sync_fetch_and_add(&attempt->at->turn, 1) % sources);
+		/* With port 0 the kernel chooses it in connect(), for this destination alone (IP_BIND_ADDRESS_NO_PORT). */
+		if (!bind(attempt, &attempt->source, 0)) {
+			count(spread);
+			attempt->fixed = 1;
+			return !settings.ports;
+		}
+		count(gone);
+	}
+	__builtin_memset(&attempt->source, 0, sizeof(attempt->source));
+	return 0;
+}
+
+#endif

@@ -1,0 +1,219 @@
+//! The programs in the kernel, and what they counted.
+
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+use libbpf_rs::{Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tidewait_kernel::bpf::{self, Cause, Trouble};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::layout::{Address, Counted, Settings};
+use super::{Counts, LOCALS, SOURCES, SteerError, Wish};
+
+/// `steer.bpf.c`, compiled.
+static PROGRAMS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
+
+/// Candidates for one connect() at most. Where 99 % of the ports are in use, one in 20,000 searches this long finds none; it
+/// takes some 100 us then, a thirtieth of the kernel's own search through a full range.
+const TRIES: u32 = 1_000;
+
+/// The program that learns which source routing chose: attached before those that need to know.
+const LEARNS: &str = "connecting";
+
+/// Steering that goes on until it is dropped.
+#[derive(Debug)]
+pub struct Steering {
+    // Dropped first, so that nothing runs any more when the maps go.
+    _links: Vec<Link>,
+    object: Object,
+}
+
+impl Steering {
+    /// Loads the programs and attaches them, all or none.
+    ///
+    /// # Errors
+    /// In words that name what is missing: a capability, something of the kernel, an address or port that makes sense.
+    pub fn start(wish: &Wish<'_>) -> Result<Steering, SteerError> {
+        let settings = settings(wish)?;
+        let ports = shuffled(wish.ports.iter().collect())?;
+        bpf::listen();
+        let object = load(&settings, ports.len()).map_err(|trouble| refused(&trouble))?;
+        let map = object
+            .maps()
+            .find(|map| map.name() == "ports")
+            .ok_or_else(|| SteerError::Failed("the object has no map of ports".to_owned()))?;
+        for (place, port) in (0_u32..).zip(&ports) {
+            map.update(place.as_bytes(), port.as_bytes(), MapFlags::ANY)
+                .map_err(|error| refused(&bpf::trouble("ports", &error)))?;
+        }
+        let mut programs: Vec<_> = object.progs_mut().collect();
+        programs.sort_by_key(|program| program.name() != LEARNS);
+        let mut links = Vec::new();
+        for program in programs {
+            let link = program
+                .attach_cgroup(wish.cgroup.as_raw_fd())
+                .map_err(|error| refused(&bpf::trouble("attach", &error)))?;
+            links.push(link);
+        }
+        Ok(Steering { _links: links, object })
+    }
+
+    /// What was counted until now.
+    ///
+    /// # Errors
+    /// If the kernel does not let it be read any more.
+    pub fn counts(&self) -> Result<Counts, SteerError> {
+        let unread = |why: &str| SteerError::Failed(format!("the counts cannot be read: {why}"));
+        let map = self.object.maps().find(|map| map.name() == "counted").ok_or_else(|| unread("no map"))?;
+        let all = map
+            .lookup_percpu(0_u32.as_bytes(), MapFlags::ANY)
+            .map_err(|error| unread(&format!("{error:#}")))?
+            .ok_or_else(|| unread("the map is empty"))?;
+        let mut counts = Counts::default();
+        for one in all.iter().filter_map(|bytes| Counted::read_from_prefix(bytes).ok()) {
+            add(&mut counts, &one.0);
+        }
+        Ok(counts)
+    }
+}
+
+fn add(counts: &mut Counts, one: &Counted) {
+    counts.steered += one.steered;
+    counts.learning += one.learning;
+    counts.reused += one.reused;
+    counts.spread += one.spread;
+    counts.fell_back += one.fell_back;
+    counts.unknown_source += one.unknown;
+    counts.left_with_port += one.bound;
+    counts.left_with_source += one.sourced;
+    counts.left_apart += one.apart;
+    counts.candidates += one.tries;
+    counts.refused_by_bind += one.taken;
+    counts.sources_gone += one.gone;
+}
+
+fn load(settings: &Settings, ports: usize) -> Result<Object, Trouble> {
+    let failed = |step: &str, error: &libbpf_rs::Error| bpf::trouble(step, error);
+    let mut open: OpenObject =
+        ObjectBuilder::default().open_memory(PROGRAMS).map_err(|error| failed("open", &error))?;
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        let outcome = match name.as_str() {
+            "ports" => map.set_max_entries(u32::try_from(ports.max(1)).unwrap_or(u32::MAX)),
+            ".rodata.settings" => map.set_initial_value(settings.as_bytes()),
+            _ => Ok(()),
+        };
+        outcome.map_err(|error| failed(&name, &error))?;
+    }
+    let object = open.load().map_err(|error| failed("load", &error))?;
+    // What was said of a load that went well in the end explains no later trouble.
+    bpf::listen();
+    Ok(object)
+}
+
+/// The wish in the words of the programs.
+fn settings(wish: &Wish<'_>) -> Result<Settings, SteerError> {
+    let mut settings = Settings::read_from_bytes(&[0; size_of::<Settings>()])
+        .map_err(|_| SteerError::Failed("the settings have no size".to_owned()))?;
+    settings.netns = u32::try_from(wish.netns)
+        .map_err(|_| SteerError::Impossible(format!("net:[{}] is no network namespace", wish.netns)))?;
+    settings.tgid = wish.process.unwrap_or(0);
+    settings.ports = wish.ports.len();
+    settings.tries = TRIES.min(settings.ports);
+    settings.reuse_after = wish.reuse_after.map_or(0, |age| {
+        let seconds = age.as_secs() + u64::from(age.subsec_nanos() > 0);
+        u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
+    });
+    for source in &wish.sources {
+        let (list, count) = match source.to_canonical() {
+            IpAddr::V4(_) => (&mut settings.source4, &mut settings.sources4),
+            IpAddr::V6(_) => (&mut settings.source6, &mut settings.sources6),
+        };
+        let Some(place) = list.get_mut(*count as usize) else {
+            return Err(SteerError::Impossible(format!(
+                "{source} is one source address too many: {SOURCES} of a family are the most"
+            )));
+        };
+        *place = bytes(*source);
+        *count += 1;
+        if source.is_loopback() {
+            settings.loopback |= if source.is_ipv4() { 1 } else { 2 };
+        }
+    }
+    (settings.locals4, settings.local4) = locals(wish, IpAddr::is_ipv4);
+    (settings.locals6, settings.local6) = locals(wish, IpAddr::is_ipv6);
+    Ok(settings)
+}
+
+/// The local addresses of a family that routing may choose for what is steered; none where there are too many.
+fn locals(wish: &Wish<'_>, family: fn(&IpAddr) -> bool) -> (u32, [Address; LOCALS]) {
+    let mut list = [[0; 16]; LOCALS];
+    let mut count: u32 = 0;
+    let link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    for local in wish.locals.iter().filter(|local| family(local) && !link_local(local)) {
+        let Some(place) = list.get_mut(count as usize) else { return (0, [[0; 16]; LOCALS]) };
+        *place = bytes(*local);
+        count += 1;
+    }
+    (count, list)
+}
+
+fn bytes(address: IpAddr) -> Address {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let mut all = [0; 16];
+            all[..4].copy_from_slice(&v4.octets());
+            all
+        }
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// The ports in an order drawn by lot (Fisher and Yates), so that nobody outside can tell the next.
+fn shuffled(mut ports: Vec<u16>) -> Result<Vec<u16>, SteerError> {
+    let mut lots = vec![0_u32; ports.len()];
+    let mut filled = 0;
+    let bytes = lots.as_mut_bytes();
+    while filled < bytes.len() {
+        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())
+            .map_err(|error| SteerError::Failed(format!("no random numbers: {error}")))?;
+    }
+    for place in (1..ports.len()).rev() {
+        let other = lots[place] as usize % (place + 1);
+        ports.swap(place, other);
+    }
+    Ok(ports)
+}
+
+/// An error of the loader, in words that lead to the remedy.
+fn refused(trouble: &Trouble) -> SteerError {
+    match trouble.cause {
+        Cause::Refused => SteerError::NotPermitted(format!(
+            "the kernel refuses the BPF programs ({trouble}); run it as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, outside of \
+             user namespaces; `tidewait doctor` says more"
+        )),
+        Cause::Unsupported => SteerError::Unsupported(format!(
+            "the kernel refuses the BPF programs ({trouble}); they need Linux 6.1 or later with CONFIG_CGROUP_BPF and \
+             CONFIG_DEBUG_INFO_BTF; `tidewait doctor` says more"
+        )),
+        Cause::NoMemory => SteerError::Failed(format!(
+            "no kernel memory for the maps ({trouble}); raise the memory limit of the control group or the unit"
+        )),
+        Cause::Unknown => SteerError::Failed(trouble.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_port_is_drawn_once() {
+        let mut drawn = shuffled((1_000..9_000).collect()).unwrap();
+        assert!(!drawn.is_sorted());
+        drawn.sort_unstable();
+        assert!(drawn.into_iter().eq(1_000..9_000));
+        assert_eq!(shuffled(Vec::new()).unwrap(), Vec::<u16>::new());
+    }
+}

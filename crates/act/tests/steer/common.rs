@@ -1,0 +1,175 @@
+//! A machine of one's own: a network namespace, a cgroup that is removed, clients that know nothing of being steered.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tidewait_act::steer::{SteerError, Steering, Wish};
+use tidewait_lab::NetNs;
+use tidewait_model::PortSet;
+
+/// A cgroup of the test's own, removed in the end.
+pub struct Group {
+    pub path: PathBuf,
+    pub file: File,
+}
+
+impl Group {
+    /// `None` where there is no cgroup v2 tree to be written to.
+    pub fn new(parent: Option<&Path>) -> Option<Group> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?.to_owned();
+        let parent = parent.map_or_else(|| PathBuf::from(mount), Path::to_owned);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("tidewait-test-{}-{number}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        let file = File::open(&path).unwrap();
+        Some(Group { path, file })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for _ in 0..200 {
+            if fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        eprintln!("{} stays", self.path.display());
+    }
+}
+
+/// A namespace with addresses to connect from and to, and a group.
+pub struct Scene {
+    pub net: NetNs,
+    pub group: Group,
+    pub locals: Vec<IpAddr>,
+}
+
+/// Addresses that the loopback gets; all of them are the machine's own.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+pub const OTHER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1);
+
+impl Scene {
+    /// `None`, said so, where the test cannot run.
+    pub fn new(name: &str) -> Option<Scene> {
+        let Some(group) = Group::new(None) else {
+            tidewait_lab::skip(name, "no cgroup v2 tree that can be written to");
+            return None;
+        };
+        let net = match NetNs::new() {
+            Ok(net) => net,
+            Err(error) => {
+                tidewait_lab::skip(name, error);
+                return None;
+            }
+        };
+        for address in ["10.99.0.1/32", "10.99.0.2/32", "fd99::1/128", "fd99::2/128"] {
+            run(&net, "ip", &["addr", "add", address, "dev", "lo", "nodad"]);
+        }
+        let locals = vec![
+            Ipv4Addr::LOCALHOST.into(),
+            SERVER.into(),
+            OTHER.into(),
+            Ipv6Addr::LOCALHOST.into(),
+            SERVER6.into(),
+            "fd99::2".parse().unwrap(),
+        ];
+        Some(Scene { net, group, locals })
+    }
+
+    pub fn wish(&self, ports: PortSet) -> Wish<'_> {
+        Wish {
+            cgroup: self.group.file.as_fd(),
+            netns: self.net.inode(),
+            process: None,
+            ports,
+            reuse_after: None,
+            sources: Vec::new(),
+            locals: self.locals.clone(),
+        }
+    }
+
+    /// Starts, or says why the test is skipped.
+    pub fn steer(&self, name: &str, wish: &Wish<'_>) -> Option<Steering> {
+        match Steering::start(wish) {
+            Ok(steering) => Some(steering),
+            Err(error @ SteerError::NotPermitted(_)) => {
+                tidewait_lab::skip(name, error);
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub fn client(&self, steered: bool) -> Client {
+        Client::new(&self.net, steered.then_some(self.group.path.as_path()))
+    }
+}
+
+/// Runs a command in the namespace.
+pub fn run(net: &NetNs, program: &str, arguments: &[&str]) -> String {
+    let output = net.command(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A Python interpreter that does what it is told and answers with a line.
+pub struct Client {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+const PRELUDE: &str = include_str!("client.py");
+
+impl Client {
+    fn new(net: &NetNs, group: Option<&Path>) -> Client {
+        let mut child = net
+            .command("python3")
+            .args(["-u", "-c", PRELUDE])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        if let Some(group) = group {
+            fs::write(group.join("cgroup.procs"), child.id().to_string()).unwrap();
+        }
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Client { child, input, output }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The value of an expression, as Python prints it.
+    pub fn ask(&mut self, expression: &str) -> String {
+        writeln!(self.input, "{expression}").unwrap();
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        assert!(line.starts_with("ok "), "{expression}: {line}");
+        line["ok ".len()..].trim().to_owned()
+    }
+
+    /// The numbers in the value.
+    pub fn numbers(&mut self, expression: &str) -> Vec<u64> {
+        let value = self.ask(expression);
+        value.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,5 @@
+//! Steering on the real kernel, in network namespaces and cgroups of the tests' own.
+#![cfg(feature = "bpf")]
+
+mod common;
+mod ports;
