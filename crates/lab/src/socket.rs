@@ -40,7 +40,10 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32, dual_stack: bool) -> io:
 }
 
 /// Chooses the source address and leaves the port to connect() (Linux 4.2).
-pub(crate) fn set_source(socket: &OwnedFd, source: IpAddr) -> io::Result<()> {
+///
+/// # Errors
+/// When the kernel refuses the option or the address.
+pub fn set_source(socket: &OwnedFd, source: IpAddr) -> io::Result<()> {
     set_option(socket, IP_BIND_ADDRESS_NO_PORT, 1)?;
     Ok(rustix::net::bind(socket, &SocketAddr::new(source, 0))?)
 }
@@ -51,7 +54,10 @@ pub(crate) fn set_no_port(socket: &OwnedFd) -> io::Result<()> {
 }
 
 /// Leaves connect() one port to choose from (Linux 6.3). The port still counts as chosen by connect().
-pub(crate) fn set_only_port(socket: &OwnedFd, port: u16) -> io::Result<()> {
+///
+/// # Errors
+/// When the kernel does not know the option.
+pub fn set_only_port(socket: &OwnedFd, port: u16) -> io::Result<()> {
     set_option(socket, IP_LOCAL_PORT_RANGE, (u32::from(port) << 16) | u32::from(port))
 }
 

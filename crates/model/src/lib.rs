@@ -20,8 +20,8 @@ pub mod ports;
 pub mod report;
 pub mod scenario;
 pub mod state;
-pub mod study;
 pub mod steer;
+pub mod study;
 pub mod trace;
 pub mod tune;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::client;
 use tidewait_act::steer::{SteerError, Steering, Wish};
 use tidewait_lab::NetNs;
 use tidewait_model::PortSet;
@@ -71,8 +72,9 @@ impl Scene {
                 return None;
             }
         };
-        for address in ["10.99.0.1/32", "10.99.0.2/32", "fd99::1/128", "fd99::2/128"] {
-            run(&net, "ip", &["addr", "add", address, "dev", "lo", "nodad"]);
+        if let Err(error) = add_addresses(&net) {
+            tidewait_lab::skip(name, error);
+            return None;
         }
         let locals = vec![
             Ipv4Addr::LOCALHOST.into(),
@@ -114,6 +116,16 @@ impl Scene {
     }
 }
 
+fn add_addresses(net: &NetNs) -> std::io::Result<()> {
+    for address in ["10.99.0.1/32", "10.99.0.2/32", "fd99::1/128", "fd99::2/128"] {
+        let status = net.command("ip").args(["addr", "add", address, "dev", "lo"]).status()?;
+        if !status.success() {
+            return Err(std::io::Error::other(format!("ip addr add {address} fails")));
+        }
+    }
+    Ok(())
+}
+
 /// Runs a command in the namespace.
 pub fn run(net: &NetNs, program: &str, arguments: &[&str]) -> String {
     let output = net.command(program).args(arguments).output().unwrap();
@@ -121,20 +133,19 @@ pub fn run(net: &NetNs, program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A Python interpreter that does what it is told and answers with a line.
+/// A process that does what it is told and answers with a line (client.rs).
 pub struct Client {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
-const PRELUDE: &str = include_str!("client.py");
-
 impl Client {
     fn new(net: &NetNs, group: Option<&Path>) -> Client {
         let mut child = net
-            .command("python3")
-            .args(["-u", "-c", PRELUDE])
+            .command(std::env::current_exe().unwrap())
+            .args(["--exact", "client::process", "--nocapture"])
+            .env(client::CLIENT, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -151,19 +162,28 @@ impl Client {
         self.child.id()
     }
 
-    /// The value of an expression, as Python prints it.
-    pub fn ask(&mut self, expression: &str) -> String {
-        writeln!(self.input, "{expression}").unwrap();
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        assert!(line.starts_with("ok "), "{expression}: {line}");
-        line["ok ".len()..].trim().to_owned()
+    /// The answer, whatever it is.
+    pub fn try_ask(&mut self, command: &str) -> String {
+        writeln!(self.input, "{command}").unwrap();
+        loop {
+            let mut line = String::new();
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "{command}: the client has ended");
+            if let Some(answer) = line.strip_prefix(client::ANSWER) {
+                return answer.trim_end().to_owned();
+            }
+        }
     }
 
-    /// The numbers in the value.
-    pub fn numbers(&mut self, expression: &str) -> Vec<u64> {
-        let value = self.ask(expression);
-        value.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect()
+    /// The answer, which is no error.
+    pub fn ask(&mut self, command: &str) -> String {
+        let answer = self.try_ask(command);
+        assert!(!answer.starts_with("error"), "{command}: {answer}");
+        answer
+    }
+
+    /// The numbers that are the answer.
+    pub fn numbers(&mut self, command: &str) -> Vec<u64> {
+        self.ask(command).split_whitespace().map(|word| word.parse().unwrap()).collect()
     }
 }
 

@@ -15,7 +15,7 @@ fn all_in(ports: &[u64], low: u64, high: u64) -> bool {
 fn server(scene: &Scene, hosts: &[&str], port: u16) -> Client {
     let mut server = scene.client(false);
     for host in hosts {
-        server.ask(&format!("serve('{host}', {port})"));
+        server.ask(&format!("serve {host} {port}"));
     }
     server
 }
@@ -29,12 +29,12 @@ fn connect_gets_ports_of_the_range_and_shares_them_between_destinations() {
     let mut client = scene.client(true);
     let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_039))) else { return };
     for host in ["10.99.0.1", "10.99.0.2", "127.0.0.1", "fd99::1", "::ffff:127.0.0.9"] {
-        let ports = client.numbers(&format!("keep('{host}', '{host}', 80, 36)"));
+        let ports = client.numbers(&format!("keep {host} {host} 80 36"));
         assert_eq!(ports.len(), 36, "{host}");
         assert!(all_in(&ports, 20_000, 20_039), "{host}: {ports:?}");
         let distinct: std::collections::BTreeSet<u64> = ports.iter().copied().collect();
         assert_eq!(distinct.len(), 36, "{host}");
-        assert_eq!(client.ask(&format!("echoes('{host}')")), "True", "{host}");
+        assert_eq!(client.ask(&format!("echoes {host}")), "all", "{host}");
     }
     let counts = steering.counts().unwrap();
     assert_eq!((counts.steered, counts.fell_back), (5 * 36, 0), "{counts:?}");

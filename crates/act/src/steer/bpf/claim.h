@@ -13,6 +13,7 @@ static __always_inline u32 hash_of(const struct destination_key *key)
 {
 	u32 hash = key->port | (u32)key->family << 16;
 
+	UNROLL
 	for (int i = 0; i < 4; i++) {
 		hash = (hash ^ key->remote.words[i]) * 0x9e3779b1;
 		hash ^= hash >> 15;

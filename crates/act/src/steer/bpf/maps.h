@@ -52,6 +52,12 @@ static const u32 zero;
  */
 #define once(member) (*(volatile typeof(member) *)&(member))
 
+/*
+ * Linux 6.1 takes a loop only where a jump closes it (check_cfg(): "back-edge"), and clang does not promise one. So there
+ * are none: short ones are unrolled, for others there is bpf_loop().
+ */
+#define UNROLL _Pragma("clang loop unroll(full)")
+
 static __always_inline int is_any(const struct address *address)
 {
 	return !(address->words[0] | address->words[1] | address->words[2] | address->words[3]);

@@ -41,6 +41,7 @@ static __always_inline void learn(struct destination *at, const struct address *
 {
 	u32 place;
 
+	UNROLL
 	for (int i = 0; i < KNOWN; i++)
 		if (i < at->known && same(&at->sources[i], local))
 			return;

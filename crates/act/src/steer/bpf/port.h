@@ -3,40 +3,57 @@
 #ifndef TIDEWAIT_STEER_PORT_H
 #define TIDEWAIT_STEER_PORT_H
 
+static __always_inline u32 locals_of(const struct attempt *attempt)
+{
+	return attempt->key.family == AF_INET ? settings.locals4 : settings.locals6;
+}
+
+/* A port that is held against every local address. */
+struct against {
+	struct attempt *attempt;
+	enum verdict verdict;
+	u16 port;
+};
+
+static long against_local(u32 index, struct against *against)
+{
+	struct attempt *attempt = against->attempt;
+	struct address source = {};
+	enum verdict verdict;
+
+	index &= LOCALS - 1;
+	if (attempt->key.family == AF_INET) {
+		source.words[0] = settings.local4[index].words[0];
+	} else {
+		source.words[0] = settings.local6[index].words[0];
+		source.words[1] = settings.local6[index].words[1];
+		source.words[2] = settings.local6[index].words[2];
+		source.words[3] = settings.local6[index].words[3];
+	}
+	verdict = look(attempt, &source, against->port);
+	if (verdict != FREE)
+		against->verdict = verdict;
+	return verdict == TAKEN;
+}
+
 /* How a port stands with a source that is not fixed: with every one that routing may choose. */
 static __always_inline enum verdict look_all(struct attempt *attempt, u16 port)
 {
+	struct against against = { .attempt = attempt, .verdict = FREE, .port = port };
 	enum verdict all = FREE, one;
-	struct address source = {};
 
 	if (attempt->fixed)
 		return look(attempt, &attempt->source, port);
-	if (attempt->at->known) {
-		for (int i = 0; i < KNOWN; i++) {
-			if (i >= attempt->at->known)
-				break;
-			source = attempt->at->sources[i];
-			one = look(attempt, &source, port);
-			if (one == TAKEN)
-				return TAKEN;
-			if (one == OLD)
-				all = OLD;
-		}
-		return all;
+	if (!attempt->at->known) {
+		bpf_loop(locals_of(attempt), against_local, &against, 0);
+		return against.verdict;
 	}
-	for (u32 i = 0; i < LOCALS; i++) {
-		if (attempt->key.family == AF_INET) {
-			if (i >= settings.locals4)
-				break;
-			source.words[0] = settings.local4[i].words[0];
-		} else {
-			if (i >= settings.locals6)
-				break;
-			source.words[0] = settings.local6[i].words[0];
-			source.words[1] = settings.local6[i].words[1];
-			source.words[2] = settings.local6[i].words[2];
-			source.words[3] = settings.local6[i].words[3];
-		}
+	UNROLL
+	for (int i = 0; i < KNOWN; i++) {
+		struct address source = attempt->at->sources[i];
+
+		if (i >= attempt->at->known)
+			break;
 		one = look(attempt, &source, port);
 		if (one == TAKEN)
 			return TAKEN;
@@ -83,7 +100,6 @@ static long candidate(u32 index, struct attempt *attempt)
 
 static __always_inline void port(struct attempt *attempt)
 {
-	u32 locals = attempt->key.family == AF_INET ? settings.locals4 : settings.locals6;
 	int learning = !attempt->fixed && !attempt->at->known;
 
 	/* The interface that connect() will bind the socket to is not known to a lookup yet. */
@@ -91,7 +107,7 @@ static __always_inline void port(struct attempt *attempt)
 		count(apart);
 		return;
 	}
-	if (learning && !locals) {
+	if (learning && !locals_of(attempt)) {
 		count(unknown);
 		return;
 	}

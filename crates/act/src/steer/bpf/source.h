@@ -3,7 +3,7 @@
 #ifndef TIDEWAIT_STEER_SOURCE_H
 #define TIDEWAIT_STEER_SOURCE_H
 
-#define TURNS 8 /* sources that are tried for one connect() */
+#define TURNS 4 /* sources that are tried for one connect() */
 
 static __always_inline u32 sources_of(const struct attempt *attempt)
 {
@@ -17,6 +17,7 @@ static __always_inline void source_at(struct attempt *attempt, u32 place)
 		attempt->source.words[0] = settings.source4[place].words[0];
 		return;
 	}
+	UNROLL
 	for (int i = 0; i < 4; i++)
 		attempt->source.words[i] = settings.source6[place].words[i];
 }
@@ -35,6 +36,7 @@ static __always_inline int spreads(struct attempt *attempt)
 			return settings.loopback & 1;
 		if ((bpf_ntohl(to[0]) >> 16) == 0xa9fe || !to[0])
 			goto apart;
+		UNROLL
 		for (int i = 0; i < LOCALS; i++)
 			if (i < settings.locals4 && settings.local4[i].words[0] == to[0] && !(settings.loopback & 1))
 				goto apart;
@@ -45,6 +47,7 @@ static __always_inline int spreads(struct attempt *attempt)
 		return settings.loopback & 2;
 	if (is_link_local(&attempt->key) || !(to[0] | to[1] | to[2] | to[3]))
 		goto apart;
+	UNROLL
 	for (int i = 0; i < LOCALS; i++)
 		if (i < settings.locals6 && settings.local6[i].words[0] == to[0] &&
 		    settings.local6[i].words[1] == to[1] && settings.local6[i].words[2] == to[2] &&
@@ -63,6 +66,7 @@ static __always_inline int spread(struct attempt *attempt)
 
 	if (!sources)
 		return 0;
+	UNROLL
 	for (int i = 0; i < TURNS; i++) {
 		source_at(attempt, __sync_fetch_and_add(&attempt->at->turn, 1) % sources);
 		/* With port 0 the kernel chooses it in connect(), for this destination alone (IP_BIND_ADDRESS_NO_PORT). */
