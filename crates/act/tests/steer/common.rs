@@ -126,13 +126,6 @@ fn add_addresses(net: &NetNs) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs a command in the namespace.
-pub fn run(net: &NetNs, program: &str, arguments: &[&str]) -> String {
-    let output = net.command(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 /// A process that does what it is told and answers with a line (client.rs).
 pub struct Client {
     child: Child,
@@ -156,10 +149,6 @@ impl Client {
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Client { child, input, output }
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// The answer, whatever it is.
