@@ -1,7 +1,5 @@
-//! What a change does to ports and TIME_WAIT is measured, in time, and as it is known to be.
+//! What a change does to ports and TIME_WAIT is measured, and as it is known to be.
 #![expect(clippy::panic, reason = "a test may fail")]
-
-use std::time::{Duration, Instant};
 
 use tidewait_lab::settings::{Case, Pool, prove};
 use tidewait_lab::{isolated, scaled};
@@ -21,7 +19,6 @@ fn of(proof: &Proof, metric: Metric) -> Measured {
 fn a_wider_range_is_proved_port_by_port() {
     isolated("a_wider_range_is_proved_port_by_port", || {
         let ((narrow, few), (wide, many)) = (range(28_232), range(64_512));
-        let begin = Instant::now();
         let proof = prove(&Case {
             settings_before: &[
                 ("net.ipv4.ip_local_port_range", &narrow),
@@ -43,7 +40,6 @@ fn a_wider_range_is_proved_port_by_port() {
         }
         assert_eq!(of(&proof, Metric::RateWhenFull).verdict, Verdict::NoEffect, "{proof:?}");
         assert_eq!(of(&proof, Metric::BindRateWhenFull).verdict, Verdict::NoEffect, "{proof:?}");
-        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
     });
 }
 
