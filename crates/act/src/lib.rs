@@ -4,6 +4,7 @@
 //! there, all of them or none, through the [`kernel`]. [`persist`] keeps what has proved itself. Whoever builds tidewait
 //! without this crate (feature `act` of the binary) has a program that only reads.
 
+pub mod cgroup;
 pub mod change;
 pub mod journal;
 pub mod kernel;

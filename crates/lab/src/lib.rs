@@ -22,6 +22,7 @@
 //! Without root, call [`enter`] first in `main`, or wrap a test in [`isolated`].
 
 mod actor;
+pub mod c_library;
 mod churn;
 mod conntrack;
 mod error;

@@ -4,6 +4,7 @@
 //! the rows as they arrive, [`owners`] says whose they are, [`survey`] puts it together.
 
 pub mod census;
+pub mod in_use;
 pub mod owners;
 pub mod places;
 pub mod probe;

@@ -1,5 +1,6 @@
 //! What can be typed: the one definition that parsing, help, man pages and completions are made from.
 
+mod exec;
 mod tune;
 
 use std::ops::RangeInclusive;
@@ -11,6 +12,9 @@ use tidewait_model::address::{AddressError, second_thought};
 use tidewait_model::{AddressFilter, State};
 use tidewait_surfaces::plugin::{self, Metric, Range};
 
+pub use exec::Exec;
+#[cfg(feature = "act")]
+pub use exec::ExecKeeper;
 #[cfg(feature = "act")]
 pub use tune::{Apply, Persist, StateDir, Unpersist};
 pub use tune::{Plan, Tune, TuneErrand, Wanted};
@@ -50,6 +54,13 @@ pub enum Command {
     /// Change settings without fear: planned, applied, confirmed, undone, kept across a restart
     #[command(after_help = tune::EXAMPLES)]
     Tune(Tune),
+    /// Run one command, with its local ports chosen otherwise than it would
+    #[command(after_help = exec::EXAMPLES)]
+    Exec(Exec),
+    /// Clean up behind a command that `exec` has started.
+    #[cfg(feature = "act")]
+    #[command(hide = true)]
+    ExecKeeper(ExecKeeper),
     /// What this kernel and these privileges allow, each thing tried in a namespace of its own
     Doctor(Doctor),
     /// Make each kind of trouble on the real kernel, in a machine of its own, and see what tidewait says of it

@@ -3,6 +3,8 @@
 mod capacity;
 pub mod check;
 mod doctor;
+#[cfg(feature = "act")]
+mod exec;
 mod explain;
 mod generate;
 mod lab;
@@ -23,6 +25,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(
             Command::Check(_)
                 | Command::Tune(_)
+                | Command::Exec(_)
+                | Command::ExecKeeper(_)
                 | Command::Completions { .. }
                 | Command::Man { .. }
                 | Command::Lab(_)
@@ -32,6 +36,14 @@ pub fn run(cli: Cli) -> ExitCode {
     }
     exit::code(match cli.command {
         Some(Command::Check(options)) => return check::run(&options),
+        #[cfg(feature = "act")]
+        Some(Command::Exec(options)) => return exec::run(&options),
+        #[cfg(feature = "act")]
+        Some(Command::ExecKeeper(options)) => exec::keeper::run(&options),
+        #[cfg(not(feature = "act"))]
+        Some(Command::Exec(_)) => Err(anyhow::anyhow!(
+            "this tidewait was built without the feature `act`: it only reads, and has no `exec`"
+        )),
         None => report::run(&cli.report),
         Some(Command::Report(options)) => report::run(&options),
         Some(Command::Capacity(options)) => capacity::run(&options),

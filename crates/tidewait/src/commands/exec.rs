@@ -1,0 +1,153 @@
+//! `tidewait exec`: one command, with its ports and addresses chosen otherwise than the kernel would.
+
+pub mod keeper;
+mod library;
+mod program;
+mod supervise;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode, ExitStatus};
+
+use anyhow::{Context as _, Result};
+use tidewait_act::cgroup::{Cgroup, CgroupError};
+use tidewait_diagnose::programs;
+
+use self::keeper::Keeper;
+use self::library::Library;
+use self::program::Missing;
+use self::supervise::Signals;
+use crate::cli::Exec;
+use crate::exit::{self, NotPermitted, Usage};
+
+/// Exit codes of env(1), nohup(1), timeout(1) and of shells, for what could not be started.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
+/// Runs the command; the exit code is its own.
+pub fn run(options: &Exec) -> ExitCode {
+    let Some((name, arguments)) = options.command.split_first() else {
+        return exit::code(Err(Usage("exec needs a command after `--`".to_owned()).into()));
+    };
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let program = match program::find(name, &path) {
+        Ok(program) => program,
+        Err(missing) => return refuse(name, missing),
+    };
+    let mut command = Command::new(&program);
+    command.arg0(name).args(arguments);
+    let started = if options.no_port { may_be_preloaded(&program, arguments, &path) } else { Ok(()) };
+    match started.and_then(|()| start(options, &mut command)) {
+        Ok(status) => supervise::end_as(status),
+        Err(error) => match error.downcast_ref::<CannotStart>().map(|cannot| cannot.source.kind()) {
+            Some(io::ErrorKind::NotFound) => failed(&error, NOT_FOUND),
+            Some(_) => failed(&error, NOT_EXECUTABLE),
+            None => exit::code(Err(error)),
+        },
+    }
+}
+
+/// The kernel refuses to execute the program.
+#[derive(Debug)]
+struct CannotStart {
+    program: String,
+    source: io::Error,
+}
+
+impl std::fmt::Display for CannotStart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot start {}: {}", self.program, self.source)
+    }
+}
+
+impl std::error::Error for CannotStart {}
+
+fn refuse(name: &OsString, missing: Missing) -> ExitCode {
+    let name = Path::new(name).display();
+    let (words, code) = match missing {
+        Missing::NotFound => (format!("{name}: there is no such program"), NOT_FOUND),
+        Missing::NotExecutable => (format!("{name}: it cannot be executed"), NOT_EXECUTABLE),
+    };
+    anstream::eprintln!("tidewait: {words}");
+    ExitCode::from(code)
+}
+
+fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
+    anstream::eprintln!("tidewait: {error:#}");
+    ExitCode::from(code)
+}
+
+/// Starts the command, and how it ended; nothing is left then.
+fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
+    let library = options.no_port.then(Library::write).transpose()?;
+    if let Some(library) = &library {
+        command.env("LD_PRELOAD", program::preload(std::env::var_os("LD_PRELOAD"), library.path()));
+    }
+    if !options.steers() {
+        let keeper = Keeper::start(None, library.as_ref());
+        if keeper.is_err() {
+            library.map(Library::remove);
+        }
+        keeper?;
+        // tidewait becomes the command: its number, its signals and its exit code are its own. The keeper removes the
+        // library, also when this fails.
+        let source = command.exec();
+        return Err(CannotStart { program: command.get_program().display().to_string(), source }.into());
+    }
+    let mut signals = Signals::catch()?;
+    let cgroup = Cgroup::create(&format!("tidewait-exec-{}", std::process::id())).map_err(not_permitted)?;
+    let mut keeper = None;
+    let outcome = Keeper::start(Some(&cgroup), library.as_ref()).and_then(|started| {
+        keeper = Some(started);
+        supervise::run(command, &cgroup, &mut signals)
+    });
+    // Where something went wrong there may be somebody in it.
+    let removed = cgroup.kill().and_then(|()| cgroup.remove());
+    library.map(Library::remove);
+    keeper.map(Keeper::dismiss);
+    let status = outcome?;
+    removed?;
+    Ok(status)
+}
+
+fn not_permitted(error: CgroupError) -> anyhow::Error {
+    if error.is_permission() { NotPermitted(error.to_string()).into() } else { error.into() }
+}
+
+/// Refuses a program that no library can be loaded before, with what helps instead.
+fn may_be_preloaded(program: &Path, arguments: &[OsString], path: &OsString) -> Result<()> {
+    let found = match program::obstacle(program, arguments, path) {
+        // Of a script there is no interpreter: the kernel is to say so.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        found => found.with_context(|| {
+            format!("cannot see whether a library can be loaded before {}", program.display())
+        })?,
+    };
+    let Some((which, obstacle)) = found else { return Ok(()) };
+    Err(Usage(format!(
+        "--no-port does nothing for {}: it {}. {}",
+        which.display(),
+        obstacle.words(),
+        instead(&which)
+    ))
+    .into())
+}
+
+/// What helps where a library cannot: the program's own setting, where it has one; else the address given from outside.
+fn instead(program: &Path) -> String {
+    let own = program
+        .file_name()
+        .and_then(|name| name.to_str())
+        .and_then(programs::of)
+        .filter(|program| program.configuration(programs::Need::PortAtConnect).is_some())
+        .map(|program| {
+            format!("{} has a setting of its own: `tidewait explain {}` shows it. ", program.name, program.id)
+        });
+    format!(
+        "{}Without its source address in the program's configuration connect() chooses the port; `tidewait exec --spread \
+         ADDRESS -- COMMAND` then sets the address from outside",
+        own.unwrap_or_default()
+    )
+}

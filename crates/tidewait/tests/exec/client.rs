@@ -1,0 +1,105 @@
+//! A program that knows nothing of tidewait: this test binary, started by itself, does what an environment variable says.
+#![expect(clippy::print_stdout, reason = "its answer is a line")]
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, listen, socket_with};
+use tidewait_lab::c_library::{bind, local};
+
+/// The variable: an errand and its words.
+pub const ERRAND: &str = "TIDEWAIT_TEST_ERRAND";
+
+/// What its answer begins with.
+pub const ANSWER: &str = "answer: ";
+
+#[test]
+fn errand() {
+    let Ok(errand) = std::env::var(ERRAND) else { return };
+    let words: Vec<&str> = errand.split(' ').collect();
+    let answer = match words[..] {
+        ["bound", source, count, ref peers @ ..] => {
+            bound(source.parse().unwrap(), count.parse().unwrap(), peers)
+        }
+        ["asks", source] => asks(source.parse().unwrap()),
+        ["twice", source] => twice(source.parse().unwrap()),
+        ["datagram", source] => datagram(source.parse().unwrap()),
+        _ => panic!("{errand}?"),
+    };
+    println!("{ANSWER}{answer}");
+}
+
+fn socket(address: IpAddr, kind: SocketType) -> OwnedFd {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+fn port(socket: &OwnedFd) -> u16 {
+    local(socket.as_fd()).unwrap().port()
+}
+
+/// Connects `count` times to each peer, from a source address that it binds without a port, and closes first. How many came
+/// about, and the first error.
+fn bound(source: IpAddr, count: u32, peers: &[&str]) -> String {
+    let (mut made, mut refused) = (0, None);
+    for _ in 0..count {
+        for peer in peers {
+            let peer: SocketAddr = peer.parse().unwrap();
+            let socket = socket(source, SocketType::STREAM);
+            match bind(socket.as_fd(), SocketAddr::new(source, 0)).and_then(|()| Ok(connect(&socket, &peer)?))
+            {
+                Ok(()) => {
+                    let from = local(socket.as_fd()).unwrap();
+                    assert_eq!(from.ip(), source);
+                    assert_ne!(from.port(), 0);
+                    made += 1;
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+    }
+    format!("{made} {refused:?}")
+}
+
+/// Asks for its port after bind(), as test servers and proxies of the active FTP mode do, and gives it to others.
+fn asks(source: IpAddr) -> String {
+    let service = TcpListener::bind((source, 0)).unwrap();
+    let there = service.local_addr().unwrap();
+    assert_ne!(there.port(), 0);
+    // Before connect().
+    let client = socket(source, SocketType::STREAM);
+    bind(client.as_fd(), SocketAddr::new(source, 0)).unwrap();
+    let told = port(&client);
+    assert_ne!(told, 0);
+    connect(&client, &there).unwrap();
+    assert_eq!(port(&client), told);
+    // Before listen().
+    let server = socket(source, SocketType::STREAM);
+    bind(server.as_fd(), SocketAddr::new(source, 0)).unwrap();
+    let told = port(&server);
+    assert_ne!(told, 0);
+    listen(&server, 1).unwrap();
+    assert_eq!(port(&server), told);
+    // Only after it.
+    let server = socket(source, SocketType::STREAM);
+    bind(server.as_fd(), SocketAddr::new(source, 0)).unwrap();
+    listen(&server, 1).unwrap();
+    assert_ne!(port(&server), 0);
+    "the ports it was told".to_owned()
+}
+
+/// Binds a port that is taken, and an address that is not there.
+fn twice(source: IpAddr) -> String {
+    let service = TcpListener::bind((source, 0)).unwrap();
+    let taken = bind(socket(source, SocketType::STREAM).as_fd(), service.local_addr().unwrap());
+    let elsewhere: SocketAddr = "203.0.113.9:0".parse().unwrap();
+    let missing = bind(socket(elsewhere.ip(), SocketType::STREAM).as_fd(), elsewhere);
+    format!("{taken:?} {missing:?}")
+}
+
+fn datagram(source: IpAddr) -> String {
+    let socket = socket(source, SocketType::DGRAM);
+    bind(socket.as_fd(), SocketAddr::new(source, 0)).unwrap();
+    assert_ne!(port(&socket), 0);
+    "a port".to_owned()
+}

@@ -1,0 +1,8 @@
+//! `tidewait exec` on the running kernel: what a command sees of it, what becomes of its ports, and what is left.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+mod bench;
+mod client;
+mod no_port;
+mod refused;
+mod seen;

@@ -1,0 +1,102 @@
+//! What a command and whoever started it see of `exec`: nothing but what was asked for.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::bench::{exec, said_wrong, until_gone};
+
+/// Each way in which it runs a command.
+const WAYS: [&[&str]; 1] = [&["--no-port"]];
+
+#[test]
+fn the_exit_code_is_passed_through() {
+    for options in WAYS {
+        for code in [0, 1, 3, 77, 255] {
+            let output = exec(options, &["sh", "-c", &format!("exit {code}")]).output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{}", said_wrong(&output));
+            assert_eq!(said_wrong(&output), "");
+        }
+    }
+}
+
+#[test]
+fn the_signal_that_ended_it_is_passed_through() {
+    for options in WAYS {
+        for signal in ["TERM", "INT", "KILL", "SEGV", "USR1", "PIPE"] {
+            let output = exec(options, &["sh", "-c", &format!("kill -{signal} $$")]).output().unwrap();
+            let expected = Signal::from_named_raw(output.status.signal().unwrap_or(0));
+            let names = [
+                ("TERM", Signal::TERM),
+                ("INT", Signal::INT),
+                ("KILL", Signal::KILL),
+                ("SEGV", Signal::SEGV),
+                ("USR1", Signal::USR1),
+                ("PIPE", Signal::PIPE),
+            ];
+            let (_, wanted) = names.into_iter().find(|(name, _)| *name == signal).unwrap();
+            assert_eq!(expected, Some(wanted), "{options:?}: {:?}", output.status);
+        }
+    }
+}
+
+#[test]
+fn input_output_and_arguments_are_its_own() {
+    for options in WAYS {
+        let script = "read line; echo \"$0 $1 $2 $line\"; echo wrong >&2";
+        let mut command = exec(options, &["sh", "-c", script, "name", "a b", "--steer"]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"a line\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "name a b --steer a line\n");
+        assert_eq!(said_wrong(&output), "wrong\n");
+    }
+}
+
+#[test]
+fn a_signal_sent_to_it_gets_to_the_command() {
+    for options in WAYS {
+        for (name, signal) in [
+            ("TERM", Signal::TERM),
+            ("HUP", Signal::HUP),
+            ("INT", Signal::INT),
+            ("QUIT", Signal::QUIT),
+            ("USR1", Signal::USR1),
+            ("USR2", Signal::USR2),
+            ("WINCH", Signal::WINCH),
+        ] {
+            let script = format!("trap 'exit 9' {name}; echo ready; while :; do sleep 0.02; done");
+            let mut child = exec(options, &["sh", "-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+            assert_eq!(line, "ready\n");
+            let pid = Pid::from_child(&child);
+            kill_process(pid, signal).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(9), "{options:?} {name}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_however_it_ends() {
+    for options in WAYS {
+        for signal in [None, Some(Signal::TERM), Some(Signal::KILL)] {
+            // What the command starts is in a session of its own, as a service would be.
+            let script = "echo ready; read line";
+            let mut command = exec(options, &["sh", "-c", script]);
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+            let pid = child.id();
+            match signal {
+                None => drop(child.stdin.take()),
+                Some(signal) => kill_process(Pid::from_child(&child), signal).unwrap(),
+            }
+            child.wait().unwrap();
+            until_gone(pid);
+        }
+    }
+}
