@@ -1,7 +1,5 @@
 //! Compiles the library of `exec --no-port`, which is loaded before other programs. It is part of the binary.
 
-#![expect(clippy::print_stdout, reason = "a build script talks to cargo so")]
-
 use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -24,14 +24,6 @@ pub struct Exec {
     pub command: Vec<OsString>,
 }
 
-#[cfg(feature = "act")]
-impl Exec {
-    /// Whether something is to be done to the connections of the command as long as it runs.
-    pub fn steers(&self) -> bool {
-        std::env::var_os("TWX").is_some()
-    }
-}
-
 /// Options of the process that cleans up behind a command.
 #[cfg(feature = "act")]
 #[derive(Clone, Debug, Args)]

@@ -3,30 +3,27 @@
 pub mod keeper;
 mod library;
 mod program;
-mod supervise;
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
-use tidewait_act::cgroup::{Cgroup, CgroupError};
 use tidewait_diagnose::programs;
 
-use self::keeper::Keeper;
 use self::library::Library;
 use self::program::Missing;
-use self::supervise::Signals;
 use crate::cli::Exec;
-use crate::exit::{self, NotPermitted, Usage};
+use crate::exit::{self, Usage};
 
 /// Exit codes of env(1), nohup(1), timeout(1) and of shells, for what could not be started.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
-/// Runs the command; the exit code is its own.
+/// Runs the command; returns only if it could not be started.
 pub fn run(options: &Exec) -> ExitCode {
     let Some((name, arguments)) = options.command.split_first() else {
         return exit::code(Err(Usage("exec needs a command after `--`".to_owned()).into()));
@@ -38,9 +35,8 @@ pub fn run(options: &Exec) -> ExitCode {
     };
     let mut command = Command::new(&program);
     command.arg0(name).args(arguments);
-    let started = if options.no_port { may_be_preloaded(&program, arguments, &path) } else { Ok(()) };
-    match started.and_then(|()| start(options, &mut command)) {
-        Ok(status) => supervise::end_as(status),
+    match may_be_preloaded(&program, arguments, &path).and_then(|()| become_it(&mut command)) {
+        Ok(never) => match never {},
         Err(error) => match error.downcast_ref::<CannotStart>().map(|cannot| cannot.source.kind()) {
             Some(io::ErrorKind::NotFound) => failed(&error, NOT_FOUND),
             Some(_) => failed(&error, NOT_EXECUTABLE),
@@ -79,41 +75,17 @@ fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Starts the command, and how it ended; nothing is left then.
-fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
-    let library = options.no_port.then(Library::write).transpose()?;
-    if let Some(library) = &library {
-        command.env("LD_PRELOAD", program::preload(std::env::var_os("LD_PRELOAD"), library.path()));
+/// Becomes the command: its number, its signals and its exit code are its own.
+fn become_it(command: &mut Command) -> Result<Infallible> {
+    let library = Library::write()?;
+    command.env("LD_PRELOAD", program::preload(std::env::var_os("LD_PRELOAD"), library.path()));
+    if let Err(error) = keeper::start(None, Some(&library)) {
+        library.remove();
+        return Err(error);
     }
-    if !options.steers() {
-        let keeper = Keeper::start(None, library.as_ref());
-        if keeper.is_err() {
-            library.map(Library::remove);
-        }
-        keeper?;
-        // tidewait becomes the command: its number, its signals and its exit code are its own. The keeper removes the
-        // library, also when this fails.
-        let source = command.exec();
-        return Err(CannotStart { program: command.get_program().display().to_string(), source }.into());
-    }
-    let mut signals = Signals::catch()?;
-    let cgroup = Cgroup::create(&format!("tidewait-exec-{}", std::process::id())).map_err(not_permitted)?;
-    let mut keeper = None;
-    let outcome = Keeper::start(Some(&cgroup), library.as_ref()).and_then(|started| {
-        keeper = Some(started);
-        supervise::run(command, &cgroup, &mut signals)
-    });
-    // Where something went wrong there may be somebody in it.
-    let removed = cgroup.kill().and_then(|()| cgroup.remove());
-    library.map(Library::remove);
-    keeper.map(Keeper::dismiss);
-    let status = outcome?;
-    removed?;
-    Ok(status)
-}
-
-fn not_permitted(error: CgroupError) -> anyhow::Error {
-    if error.is_permission() { NotPermitted(error.to_string()).into() } else { error.into() }
+    // The keeper removes the library, also when this fails.
+    let source = command.exec();
+    Err(CannotStart { program: command.get_program().display().to_string(), source }.into())
 }
 
 /// Refuses a program that no library can be loaded before, with what helps instead.

@@ -1,5 +1,4 @@
 //! A program that knows nothing of tidewait: this test binary, started by itself, does what an environment variable says.
-#![expect(clippy::print_stdout, reason = "its answer is a line")]
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -18,7 +18,7 @@ const SCRIPTS: usize = 5;
 const FIRST_LINE: u64 = 256;
 
 /// Why a command cannot be started, as shells and env(1) tell it apart.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// There is no such program: exit code 127.
     NotFound,
