@@ -10,6 +10,7 @@ pub mod forecast;
 mod kind;
 mod namespace;
 pub mod programs;
+pub mod reap;
 pub mod traced;
 pub mod tune;
 

@@ -7,12 +7,18 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `SOCK_DIAG_BY_FAMILY`: the only request used, and the type of every answering row.
 pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `SOCK_DESTROY`: the order to destroy one socket.
+const SOCK_DESTROY: u16 = 21;
+/// `NLM_F_REQUEST`.
+const REQUEST: u16 = 0x0001;
+/// `NLM_F_ACK`: the kernel says yes, too; without it, it only says no.
+const ACK: u16 = 0x0004;
 /// `NLMSG_ERROR`.
 const NLMSG_ERROR: u16 = 2;
 /// `NLMSG_DONE`.
 const NLMSG_DONE: u16 = 3;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
-pub const REQUEST_DUMP: u16 = 0x0001 | 0x0300;
+pub const REQUEST_DUMP: u16 = REQUEST | 0x0300;
 /// `NLM_F_DUMP_INTR`.
 const NLM_F_DUMP_INTR: u16 = 0x0010;
 /// `IPPROTO_TCP`.
@@ -106,7 +112,72 @@ pub struct NlAttr {
     pub kind: u16,
 }
 
+/// What names one very socket to the kernel, as a dump gave it. The cookie is in it, so that an order never hits a successor
+/// that has the same addresses and ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Handle {
+    family: u8,
+    state: u8,
+    id: SockId,
+}
+
+impl Handle {
+    /// The handle of a row.
+    pub fn of(row: &InetDiagMsg) -> Handle {
+        Handle { family: row.family, state: row.state, id: row.id }
+    }
+
+    /// A handle that fits no socket: there is none with port 0. An order for it tells what would become of others.
+    pub fn of_none() -> Handle {
+        Handle { family: 2, state: 0, id: SockId::default() }
+    }
+
+    /// The kernel's number of the state in which the dump found it.
+    pub fn state(&self) -> u8 {
+        self.state
+    }
+
+    /// The socket's cookie.
+    pub fn cookie(&self) -> u64 {
+        let [low, high] = self.id.cookie;
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// The order to destroy it, numbered `seq`. With `acknowledged` the kernel answers in any case, else only where it
+    /// refuses.
+    pub fn destroy(&self, seq: u32, acknowledged: bool) -> Destroy {
+        Destroy {
+            header: NlMsgHdr {
+                // 72, as asserted below.
+                len: size_of::<Destroy>() as u32,
+                kind: SOCK_DESTROY,
+                flags: REQUEST | if acknowledged { ACK } else { 0 },
+                seq,
+                pid: 0,
+            },
+            body: InetDiagReqV2 {
+                family: self.family,
+                protocol: TCP,
+                ext: 0,
+                pad: 0,
+                // Not looked at: the kernel destroys in whatever state the socket has come to (inet_diag.c `inet_diag_cmd_exact`).
+                states: u32::MAX,
+                id: self.id,
+            },
+        }
+    }
+}
+
+/// A `SOCK_DESTROY` message.
+#[derive(Clone, Copy, Debug, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Destroy {
+    header: NlMsgHdr,
+    body: InetDiagReqV2,
+}
+
 const _: () = {
+    assert!(size_of::<Destroy>() == 72);
     assert!(size_of::<NlMsgHdr>() == 16);
     assert!(size_of::<SockId>() == 48);
     assert!(size_of::<InetDiagReqV2>() == 56);

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod observation;
 pub mod persist;
 pub mod ports;
+pub mod reap;
 pub mod report;
 pub mod scenario;
 pub mod state;

@@ -13,3 +13,4 @@ pub mod sock_diag;
 pub mod survey;
 pub mod sysctl_files;
 pub mod trace;
+pub mod waiting;

@@ -11,11 +11,12 @@ mod proc_net;
 mod recording;
 mod row;
 
+pub use filter::Filter;
 pub use netlink::Netlink;
 pub use proc_net::ProcNet;
 pub use recording::{Recorder, Recording};
 pub use row::{Row, SocketOptions, TcpInfo, Timer};
-pub use tidewait_kernel::wire::{Malformed, Message, messages};
+pub use tidewait_kernel::wire::{Handle, Malformed, Message, messages};
 
 use tidewait_model::{AddressFilter, State};
 
@@ -48,8 +49,8 @@ pub struct Request {
     pub family: Family,
     /// Bit mask of wanted states ([`State::mask`]). The kernel leaves out the others.
     pub states: u32,
-    /// Only sockets with this peer; checked in the kernel.
-    pub to: Option<AddressFilter>,
+    /// Only sockets that pass; checked in the kernel.
+    pub only: Filter,
     /// Ask for `struct tcp_info` too. It makes each row 3 times as dear, so only for few sockets.
     pub tcp_info: bool,
 }
@@ -68,7 +69,7 @@ pub const ALL_STATES: u32 = {
 impl Request {
     /// Every socket of a family.
     pub fn all(family: Family) -> Request {
-        Request { family, states: ALL_STATES, to: None, tcp_info: false }
+        Request { family, states: ALL_STATES, only: Filter::default(), tcp_info: false }
     }
 
     /// Only sockets in these states.
@@ -88,7 +89,14 @@ impl Request {
     /// Only sockets with this peer.
     #[must_use]
     pub fn to(mut self, to: Option<AddressFilter>) -> Request {
-        self.to = to;
+        self.only.to = to;
+        self
+    }
+
+    /// Only sockets that pass.
+    #[must_use]
+    pub fn only(mut self, only: Filter) -> Request {
+        self.only = only;
         self
     }
 

@@ -25,7 +25,7 @@ use crate::places::{self, Kind, Place, PlaceError, Scope};
 use crate::procfs;
 use crate::sysctl_files::sysctl_files;
 use lingering::Close;
-use plan::Inuse;
+pub(crate) use plan::Inuse;
 use sockets::Extent;
 use tidewait_model::trace::Traced;
 use traced::Seen;

@@ -3,16 +3,13 @@
 use std::io;
 
 use tidewait_model::{AddressFilter, Endpoint, State};
+use zerocopy::IntoBytes;
 
 use super::Failure;
 use super::netlink::{self, Netlink};
-use crate::sock_diag::{self, DumpError, Family, Request, Sockets, Timer};
+use crate::sock_diag::{self, DumpError, Family, Handle, Request, Sockets, Timer};
 
-const SOCK_DESTROY: u16 = 21;
-const AF_INET: u8 = 2;
-const IPPROTO_TCP: u8 = 6;
-
-/// One IPv4 socket of a dump.
+/// One socket of a dump.
 #[derive(Clone, Debug)]
 pub(super) struct Socket {
     pub(super) local: Endpoint,
@@ -24,7 +21,7 @@ pub(super) struct Socket {
     pub(super) options: bool,
     /// Whether it is one of the small sockets that only wait for their end.
     pub(super) small: bool,
-    interface: u32,
+    handle: Handle,
 }
 
 impl Socket {
@@ -51,7 +48,7 @@ pub(super) fn dump(
                 cgroup_id: row.cgroup_id(),
                 options: row.options().is_some(),
                 small: matches!(row.timer(), Timer::TimeWait(_)),
-                interface: row.interface(),
+                handle: row.handle(),
             });
         })
     });
@@ -63,25 +60,7 @@ pub(super) fn dump(
     }
 }
 
-/// Destroys this very IPv4 socket: the cookie keeps the order from hitting a successor.
+/// Destroys this very socket: the cookie keeps the order from hitting a successor.
 pub(super) fn destroy(socket: &Socket) -> io::Result<()> {
-    // struct inet_diag_req_v2: family, protocol, extensions, padding; states; struct inet_diag_sockid.
-    let mut message = vec![AF_INET, IPPROTO_TCP, 0, 0];
-    message.extend(u32::MAX.to_ne_bytes());
-    message.extend(socket.local.port.to_be_bytes());
-    message.extend(socket.remote.port.to_be_bytes());
-    for endpoint in [socket.local, socket.remote] {
-        match endpoint.address.ip {
-            std::net::IpAddr::V4(ip) => message.extend(ip.octets()),
-            std::net::IpAddr::V6(_) => return Err(io::ErrorKind::InvalidInput.into()),
-        }
-        message.extend([0; 12]);
-    }
-    message.extend(socket.interface.to_ne_bytes());
-    // The cookie's low half comes first, whatever the byte order.
-    let [low, high] = [socket.cookie & u64::from(u32::MAX), socket.cookie >> 32];
-    for half in [low, high] {
-        message.extend(u32::try_from(half).map_err(io::Error::other)?.to_ne_bytes());
-    }
-    Netlink::open(netlink::SOCK_DIAG)?.order(SOCK_DESTROY, 0, &message)
+    Netlink::open(netlink::SOCK_DIAG)?.send(socket.handle.destroy(1, true).as_bytes())
 }

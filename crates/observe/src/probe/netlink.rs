@@ -53,7 +53,12 @@ impl Netlink {
         // Sequence number; our port, for the kernel to fill in.
         message.extend([1, 0].into_iter().flat_map(u32::to_ne_bytes));
         message.extend(payload);
-        rustix::net::sendto(&self.0, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        self.send(&message)
+    }
+
+    /// Sends a message that asks for an acknowledgement, and waits for the kernel's yes or no.
+    pub(super) fn send(&self, message: &[u8]) -> io::Result<()> {
+        rustix::net::sendto(&self.0, message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         let mut datagram = [0; 4096];
         loop {
             let (length, _) = rustix::net::recv(&self.0, &mut datagram[..], RecvFlags::empty())?;

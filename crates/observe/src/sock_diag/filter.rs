@@ -1,50 +1,146 @@
 //! The kernel-side filter: bytecode that leaves out sockets before they are copied.
 //!
-//! One condition on the peer is all that is asked so far (inet_diag.c `inet_diag_bc_run`). An IPv4 condition
-//! also matches sockets that hold the address v4-mapped, so one filter serves both families.
+//! Conditions on either end and on the ports, all of which have to hold (inet_diag.c `inet_diag_bc_run`). An IPv4
+//! condition also matches sockets that hold the address v4-mapped, so one filter serves both families.
 
 use std::net::IpAddr;
 
-use tidewait_model::AddressFilter;
+use tidewait_model::{AddressFilter, Endpoint};
 
 /// `INET_DIAG_REQ_BYTECODE`: the attribute that carries the program.
 pub(super) const ATTR_BYTECODE: u16 = 1;
+/// `INET_DIAG_BC_S_COND`: compare address and port of this end.
+const S_COND: u8 = 7;
 /// `INET_DIAG_BC_D_COND`: compare address and port of the peer.
 const D_COND: u8 = 8;
+/// A condition without an address: 4 bytes of operation, 8 of `struct inet_diag_hostcond`.
+const PORT_ONLY: u8 = 12;
 
-/// The program that accepts sockets whose peer is `to`.
-///
-/// `struct inet_diag_bc_op {code, yes, no}`, then `struct inet_diag_hostcond {family, prefix_len, port}` and the
-/// address. A jump exactly to the end accepts; one beyond it rejects.
-pub(super) fn peer(to: AddressFilter) -> Vec<u8> {
-    let (family, address): (u8, Vec<u8>) = match to.ip {
-        IpAddr::V4(ip) => (2, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (10, ip.octets().to_vec()),
+/// Which sockets a request is about: those for which everything holds that is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The peer.
+    pub to: Option<AddressFilter>,
+    /// This end.
+    pub from: Option<AddressFilter>,
+    /// The port of either end.
+    pub port: Option<u16>,
+}
+
+impl Filter {
+    /// Whether a socket passes.
+    pub fn passes(&self, local: Endpoint, remote: Endpoint) -> bool {
+        let fits = |wanted: Option<AddressFilter>, end: Endpoint| {
+            wanted.is_none_or(|wanted| {
+                wanted.ip == end.address.ip && wanted.port.is_none_or(|port| port == end.port)
+            })
+        };
+        fits(self.to, remote)
+            && fits(self.from, local)
+            && self.port.is_none_or(|port| port == local.port || port == remote.port)
+    }
+
+    /// The program that accepts those that pass; `None` where all do.
+    ///
+    /// `struct inet_diag_bc_op {code, yes, no}`, then the condition. A jump exactly to the end accepts; one beyond it
+    /// rejects.
+    pub(super) fn program(&self) -> Option<Vec<u8>> {
+        // Each with where it goes on from itself: if it holds, and if it does not, where that is no rejection.
+        let mut steps: Vec<(Vec<u8>, u8, Option<u16>)> = Vec::new();
+        for (code, wanted) in [(D_COND, self.to), (S_COND, self.from)] {
+            steps.extend(wanted.map(|wanted| {
+                let step = end(code, Some(wanted.ip), wanted.port);
+                // 16 or 28 bytes.
+                let next = step.len() as u8;
+                (step, next, None)
+            }));
+        }
+        if let Some(port) = self.port {
+            steps.push((end(D_COND, None, Some(port)), PORT_ONLY * 2, Some(PORT_ONLY.into())));
+            steps.push((end(S_COND, None, Some(port)), PORT_ONLY, None));
+        }
+        let whole: usize = steps.iter().map(|(step, ..)| step.len()).sum();
+        let mut program = Vec::with_capacity(whole);
+        for (mut step, yes, no) in steps {
+            // Beyond the end of what is left, by the length of an operation. A program has 68 bytes at most.
+            let beyond = (whole - program.len()) as u16 + 4;
+            step[1] = yes;
+            step[2..4].copy_from_slice(&no.unwrap_or(beyond).to_ne_bytes());
+            program.extend(step);
+        }
+        (!program.is_empty()).then_some(program)
+    }
+}
+
+/// The operation that compares one end, its jumps still to be set: `struct inet_diag_bc_op`, `struct inet_diag_hostcond {family, prefix_len, port}` and
+/// the address.
+fn end(code: u8, ip: Option<IpAddr>, port: Option<u16>) -> Vec<u8> {
+    let (family, prefix, address): (u8, u8, Vec<u8>) = match ip {
+        None => (0, 0, Vec::new()),
+        Some(IpAddr::V4(ip)) => (2, 32, ip.octets().to_vec()),
+        Some(IpAddr::V6(ip)) => (10, 128, ip.octets().to_vec()),
     };
-    // 4 bytes of operation, 8 of condition, 4 or 16 of address.
-    let length: u8 = if family == 2 { 16 } else { 28 };
-    let prefix: u8 = if family == 2 { 32 } else { 128 };
-    let port: i32 = to.port.map_or(-1, i32::from);
-    let mut program = Vec::with_capacity(usize::from(length));
-    program.extend([D_COND, length]);
-    program.extend((u16::from(length) + 4).to_ne_bytes());
-    program.extend([family, prefix, 0, 0]);
-    program.extend(port.to_ne_bytes());
-    program.extend(address);
-    program
+    let mut step = vec![code, 0, 0, 0, family, prefix, 0, 0];
+    step.extend(port.map_or(-1, i32::from).to_ne_bytes());
+    step.extend(address);
+    step
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Runs a program as the kernel does: where each step of it, taken or not, comes out. Every end is either exactly at the
+    /// end or 4 beyond it.
+    fn ends(program: &[u8], at: usize, found: &mut Vec<usize>) {
+        if at >= program.len() {
+            found.push(at);
+            return;
+        }
+        let no = usize::from(u16::from_ne_bytes([program[at + 2], program[at + 3]]));
+        ends(program, at + usize::from(program[at + 1]), found);
+        ends(program, at + no, found);
+    }
+
     #[test]
-    fn the_jumps_end_at_the_end_and_beyond_it() {
-        for text in ["10.0.2.9:3306", "2001:db8::9", "[2001:db8::9]:80"] {
-            let program = peer(text.parse().unwrap());
-            assert_eq!(usize::from(program[1]), program.len(), "{text}");
-            assert_eq!(usize::from(u16::from_ne_bytes([program[2], program[3]])), program.len() + 4);
+    fn every_way_through_ends_at_the_end_or_just_beyond_it() {
+        let address = |text: &str| Some(text.parse::<AddressFilter>().unwrap());
+        for filter in [
+            Filter { to: address("10.0.2.9:3306"), ..Filter::default() },
+            Filter { to: address("2001:db8::9"), ..Filter::default() },
+            Filter { from: address("10.0.2.9"), ..Filter::default() },
+            Filter { port: Some(80), ..Filter::default() },
+            Filter { to: address("[2001:db8::9]:80"), from: address("2001:db8::1"), port: Some(80) },
+        ] {
+            let program = filter.program().unwrap();
+            let mut found = Vec::new();
+            ends(&program, 0, &mut found);
+            let accepts = found.iter().filter(|end| **end == program.len()).count();
+            assert_eq!(accepts, if filter.port.is_some() { 2 } else { 1 }, "{filter:?}");
+            assert!(
+                found.iter().all(|end| *end == program.len() || *end == program.len() + 4),
+                "{filter:?}: {found:?}"
+            );
             assert_eq!(program.len() % 4, 0);
         }
+        assert_eq!(Filter::default().program(), None);
+    }
+
+    #[test]
+    fn what_passes_passes_every_condition() {
+        let end = |text: &str| {
+            let address: std::net::SocketAddr = text.parse().unwrap();
+            Endpoint { address: address.ip().into(), port: address.port() }
+        };
+        let filter = Filter {
+            to: Some("10.0.2.9".parse().unwrap()),
+            from: Some("10.0.2.1".parse().unwrap()),
+            port: Some(80),
+        };
+        assert!(filter.passes(end("10.0.2.1:4000"), end("10.0.2.9:80")));
+        assert!(filter.passes(end("10.0.2.1:80"), end("10.0.2.9:4000")));
+        assert!(!filter.passes(end("10.0.2.1:4000"), end("10.0.2.9:81")));
+        assert!(!filter.passes(end("10.0.2.2:4000"), end("10.0.2.9:80")));
+        assert!(!filter.passes(end("10.0.2.1:4000"), end("10.0.2.8:80")));
     }
 }

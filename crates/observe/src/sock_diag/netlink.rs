@@ -57,7 +57,7 @@ impl Netlink {
 
     fn send(&mut self, request: &Request) -> Result<(), DumpError> {
         self.seq = self.seq.wrapping_add(1);
-        let program = request.to.map(filter::peer);
+        let program = request.only.program();
         let body = InetDiagReqV2 {
             family: request.family.number(),
             protocol: TCP,

@@ -69,11 +69,8 @@ impl Sockets for ProcNet {
 }
 
 fn wanted(request: &Request, row: &Row<'_>) -> bool {
-    let remote = row.remote();
     row.state().is_none_or(|state| request.states & state.mask() != 0)
-        && request
-            .to
-            .is_none_or(|to| to.ip == remote.address.ip && to.port.is_none_or(|port| port == remote.port))
+        && request.only.passes(row.local(), row.remote())
 }
 
 /// `sl local remote st tx:rx tr:when retrnsmt uid timeout inode ...`, numbers in hex but for the last three.

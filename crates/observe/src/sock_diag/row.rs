@@ -6,7 +6,7 @@ use tidewait_model::address::Address;
 use tidewait_model::{Endpoint, State};
 use zerocopy::FromBytes;
 
-use tidewait_kernel::wire::{InetDiagMsg, attributes};
+use tidewait_kernel::wire::{Handle, InetDiagMsg, attributes};
 
 /// `INET_DIAG_INFO`.
 pub(super) const ATTR_INFO: u16 = 2;
@@ -133,6 +133,11 @@ impl<'a> Row<'a> {
     pub fn cookie(&self) -> u64 {
         let [low, high] = self.msg.id.cookie;
         u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// What names this very socket to the kernel.
+    pub fn handle(&self) -> Handle {
+        Handle::of(&self.msg)
     }
 
     /// The timer that runs.

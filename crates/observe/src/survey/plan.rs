@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// What sockstat says of a namespace. A missing number proves nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Inuse {
+pub(crate) struct Inuse {
     /// Full IPv4 sockets in the hash tables (`sock_prot_inuse_get`): connections and listeners.
     pub(super) v4: Option<i64>,
     /// Full IPv6 sockets, those with a v4-mapped address among them.
@@ -43,7 +43,7 @@ impl Inuse {
 
     /// Whether no IPv6 socket can be in the table beside the `time_wait_seen` that the IPv4 dump gave: no full
     /// one, so no listener and nothing half-open, and no TIME_WAIT unaccounted for.
-    pub(super) fn no_ipv6(&self, time_wait_seen: u64) -> bool {
+    pub(crate) fn no_ipv6(&self, time_wait_seen: u64) -> bool {
         let accounted =
             self.time_wait.is_some_and(|all| i64::try_from(time_wait_seen).is_ok_and(|seen| seen >= all));
         self.v6 == Some(0) && accounted
