@@ -66,8 +66,23 @@ pub struct Schedule<K> {
     pub held: Vec<u32>,
     /// How old the oldest socket is that is left, in milliseconds.
     pub oldest_ms: Option<u32>,
-    /// For each group, how many ports it may use and uses; `None` where that was not asked for.
+    /// For each group, how many ports it may use and uses, as the look found it; `None` where that was not asked for.
     pub accounts: Vec<Option<Account>>,
+    /// How many more sockets the fullest destination may have before it is to be relieved; `None` where that was not asked for.
+    pub room: Option<u64>,
+}
+
+impl<K> Default for Schedule<K> {
+    fn default() -> Schedule<K> {
+        Schedule {
+            due: VecDeque::new(),
+            look_ms: 0,
+            held: Vec::new(),
+            oldest_ms: None,
+            accounts: Vec::new(),
+            room: None,
+        }
+    }
 }
 
 impl<K> Schedule<K> {
@@ -106,7 +121,7 @@ pub fn by_age<K>(look: Look<K>, now_ms: u64, older_than_ms: u32, floors: &impl F
         }
     }
     due.sort_unstable_by_key(|socket| socket.at_ms);
-    Schedule { due: due.into(), look_ms, held, oldest_ms, accounts: vec![None; limits.len()] }
+    Schedule { due: due.into(), look_ms, held, oldest_ms, accounts: vec![None; limits.len()], room: None }
 }
 
 /// What relief by pressure goes by.
@@ -149,6 +164,8 @@ pub fn by_pressure<K>(
     }
     let mut due = Vec::new();
     let mut look_ms = now_ms + LONGEST_MS;
+    // Whoever comes anew has a share of the whole range.
+    let mut room = f64::from(pressure.range.size()) * pressure.share;
     for (pool, mut sockets) in pools.iter().zip(sockets) {
         let births = sockets.iter().filter(|socket| socket.age_ms < 1_000).count() as f64;
         let limit = (f64::from(pool.account.usable) * pressure.share).floor();
@@ -175,13 +192,14 @@ pub fn by_pressure<K>(
             }
             sockets = left;
         }
+        room = room.min(limit - used);
         oldest_ms = oldest_ms.max(sockets.iter().map(|socket| socket.age_ms).max());
         let lasts = (limit - used) / births - AHEAD_SECONDS;
         // Without births it lasts; a NaN of 0 / 0 is no reason to hurry either.
         let lasts = if lasts.is_finite() { (lasts * 1_000.0).max(0.0) as u64 } else { LONGEST_MS };
         look_ms = look_ms.min(now_ms + lasts.clamp(SHORTEST_MS, LONGEST_MS));
     }
-    Schedule { due: due.into(), look_ms, held, oldest_ms, accounts }
+    Schedule { due: due.into(), look_ms, held, oldest_ms, accounts, room: Some(room.max(0.0) as u64) }
 }
 
 /// What shares ports.

@@ -5,6 +5,7 @@ use tidewait_model::capacity::Capacity;
 use tidewait_model::doctor::Checkup;
 use tidewait_model::experiment::SettingsRun;
 use tidewait_model::explain::{Explanation, Topics};
+use tidewait_model::reap::Line as ReapLine;
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabList, LabRun};
 use tidewait_model::trace::line::Line;
@@ -75,6 +76,11 @@ pub fn kept() -> String {
     pretty::<KeptReport>()
 }
 
+/// The schema of a line of `tidewait reap --json`.
+pub fn reap() -> String {
+    pretty::<ReapLine>()
+}
+
 /// Every schema with the name of the file that holds it under docs/schema.
 pub fn all() -> Vec<(&'static str, String)> {
     vec![
@@ -91,6 +97,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.change-1.json", change()),
         ("tidewait.tune-1.json", tune()),
         ("tidewait.kept-1.json", kept()),
+        ("tidewait.reap-1.json", reap()),
     ]
 }
 

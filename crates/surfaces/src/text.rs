@@ -23,6 +23,7 @@ mod page;
 mod plan;
 mod presets;
 mod processes;
+mod reap;
 mod scenarios;
 mod trace;
 mod traced;
@@ -35,6 +36,7 @@ use tidewait_model::capacity::{Capacity, Preset};
 use tidewait_model::doctor::Checkup;
 use tidewait_model::experiment::{ExperimentResult, Figure, Metric, Proof, SettingsRun};
 use tidewait_model::explain::{Explanation, Topics};
+use tidewait_model::reap::{End, Progress};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabRun, ScenarioResult};
 use tidewait_model::trace::line::{Counted, Line as TraceLine};
@@ -184,6 +186,18 @@ pub fn tune_status(status: &Status, all: bool, page: &Page) -> String {
 pub fn kept(report: &KeptReport, page: &Page) -> String {
     let mut paper = Paper::new(page);
     tune::kept(&mut paper, report);
+    paper.finish()
+}
+
+/// How `tidewait reap` goes, in one line without paint.
+pub fn reap_progress(progress: &Progress) -> String {
+    reap::progress(progress)
+}
+
+/// The end of `tidewait reap`: what came of it, by destination. `dry_run`: nothing was ended, only counted.
+pub fn reap_end(end: &End, dry_run: bool, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    reap::end(&mut paper, end, dry_run);
     paper.finish()
 }
 

@@ -1,6 +1,7 @@
 //! What can be typed: the one definition that parsing, help, man pages and completions are made from.
 
 mod exec;
+mod reap;
 mod tune;
 
 use std::ops::RangeInclusive;
@@ -15,9 +16,10 @@ use tidewait_surfaces::plugin::{self, Metric, Range};
 pub use exec::Exec;
 #[cfg(feature = "act")]
 pub use exec::ExecKeeper;
+pub use reap::Reap;
 #[cfg(feature = "act")]
-pub use tune::{Apply, Persist, StateDir, Unpersist};
-pub use tune::{Plan, Tune, TuneErrand, Wanted};
+pub use tune::{Apply, Persist, Unpersist};
+pub use tune::{Plan, StateDir, Tune, TuneErrand, Wanted};
 
 /// Says why a Linux machine runs out of TCP connections, who causes it, what helps and what does not.
 ///
@@ -61,6 +63,9 @@ pub enum Command {
     #[cfg(feature = "act")]
     #[command(hide = true)]
     ExecKeeper(ExecKeeper),
+    /// End sockets in TIME_WAIT before their time, so that their ports are free again: by age, or the oldest where ports run out
+    #[command(after_help = reap::EXAMPLES)]
+    Reap(Box<Reap>),
     /// What this kernel and these privileges allow, each thing tried in a namespace of its own
     Doctor(Doctor),
     /// Make each kind of trouble on the real kernel, in a machine of its own, and see what tidewait says of it

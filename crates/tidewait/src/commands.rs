@@ -8,6 +8,7 @@ mod exec;
 mod explain;
 mod generate;
 mod lab;
+mod reap;
 mod report;
 mod trace;
 mod tune;
@@ -50,6 +51,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Trace(options)) => trace::run(&options),
         Some(Command::Tune(options)) => tune::run(&options),
+        Some(Command::Reap(options)) => reap::run(&options),
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::Lab(options)) => lab::run(&options),
         Some(Command::Completions { shell }) => generate::completions(shell),

@@ -3,13 +3,14 @@
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::thread;
 
 use rustix::fs::{CWD, readlinkat_raw};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 
-use super::{Place, PlaceError};
+use super::{Kind, Place, PlaceError, Scope, find};
 use crate::procfs::link_inode;
 
 impl Place {
@@ -39,6 +40,21 @@ impl Place {
                     Err(PlaceError::Failed { name: self.name.clone(), action: "make a thread for", source })
                 }
             }
+        })
+    }
+
+    /// Whether somebody else than this process keeps the namespace: a name, or a process that lives in it. Whoever works inside
+    /// keeps it from ending, so that nothing else would tell.
+    pub fn is_kept(&self) -> bool {
+        if self.own || std::fs::metadata(&self.file).is_ok_and(|file| file.ino() == self.inode) {
+            return true;
+        }
+        let found = find(Path::new("/"), &Scope::One(format!("net:[{}]", self.inode)));
+        found.is_ok_and(|found| {
+            found.places.iter().any(|place| {
+                matches!(place.kind, Kind::Host | Kind::Named)
+                    || place.leader.is_some_and(|leader| leader != std::process::id())
+            })
         })
     }
 

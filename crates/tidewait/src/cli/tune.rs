@@ -104,7 +104,6 @@ pub struct StateDir {
     pub directory: Option<PathBuf>,
 }
 
-#[cfg(feature = "act")]
 impl StateDir {
     /// The directory.
     pub fn path(&self) -> PathBuf {

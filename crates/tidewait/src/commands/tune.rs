@@ -11,7 +11,7 @@ pub mod notice;
 mod plan;
 #[cfg(feature = "act")]
 mod proof;
-mod scene;
+pub mod scene;
 #[cfg(feature = "act")]
 mod status;
 #[cfg(feature = "act")]

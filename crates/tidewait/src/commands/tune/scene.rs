@@ -124,7 +124,7 @@ pub fn is_own(name: &str) -> bool {
 }
 
 /// The one namespace that `netns` names, or the own one.
-fn one(netns: Option<&str>) -> anyhow::Result<Place> {
+pub fn one(netns: Option<&str>) -> anyhow::Result<Place> {
     let scope = match netns {
         Some("all") => {
             return Err(Usage(

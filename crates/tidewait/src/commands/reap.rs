@@ -1,0 +1,309 @@
+//! `tidewait reap`: ends sockets in TIME_WAIT before their time, by age or where a destination runs out of ports.
+
+mod ask;
+mod floors;
+mod hand;
+mod ledger;
+mod show;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use rustix::time::{ClockId, clock_gettime};
+use tidewait_diagnose::reap::{
+    Allowance, Due, Pressure, SHORTEST_MS, Scene, Schedule, by_age, by_pressure, notes,
+};
+use tidewait_model::reap::{Counters, Found, Look, Reapable, Reason};
+use tidewait_observe::places::Place;
+use tidewait_observe::procfs;
+use tidewait_observe::sock_diag::{Filter, Handle};
+use tidewait_observe::waiting::{Watcher, Wish};
+
+use crate::cli::Reap;
+use crate::exit::NotPermitted;
+use crate::interrupt;
+
+use floors::Known;
+use hand::{Fate, Hand};
+use ledger::Ledger;
+use show::Show;
+
+/// Sockets that come due are ended together, so much later at most.
+const TOGETHER: Duration = Duration::from_millis(50);
+/// How late a signal may be noticed.
+const NAP: Duration = Duration::from_millis(100);
+/// Sockets that are ended in one go before the clock is looked at again.
+const HANDFUL: usize = 4_096;
+/// Under pressure, looks take a fiftieth of a processor at most.
+const LOOKS_SHARE: u32 = 50;
+/// How often it is seen whether the namespace is still there.
+const KEPT: Duration = Duration::from_secs(2);
+
+/// Runs the command.
+pub fn run(options: &Reap) -> anyhow::Result<()> {
+    if !cfg!(feature = "act") && !options.dry_run {
+        anyhow::bail!(
+            "this tidewait was built without the feature `act`: it only reads, and `reap --dry-run` is all of `reap` that it has"
+        );
+    }
+    let place = super::tune::scene::one(options.netns.as_deref())?;
+    let floors = Known::of(options, &place)?;
+    let stop = interrupt::catch()?;
+    place.enter(|| Reaper::open(options, &place, floors, &stop).and_then(Reaper::run))?
+}
+
+/// A run.
+struct Reaper<'a> {
+    options: &'a Reap,
+    place: &'a Place,
+    floors: Known,
+    stop: &'a AtomicBool,
+    watcher: Watcher,
+    hand: Hand,
+    kernel: String,
+    begun: Instant,
+    /// What follows from the last look.
+    schedule: Schedule<Handle>,
+    /// When it was.
+    looked: Instant,
+    /// How long the next one has to be waited for, because the last one took its time.
+    pause: Duration,
+    /// The kernel's count of sockets then, and by how much it may grow before it is looked again.
+    counted: Option<(u64, u64)>,
+    /// When it was last seen that the namespace is there.
+    kept: Instant,
+    allowance: Option<Allowance>,
+    counters: Counters,
+    ledger: Ledger,
+    batch: Vec<Due<Handle>>,
+}
+
+impl<'a> Reaper<'a> {
+    /// Gets ready in the calling thread's network namespace, and asks where that is needed.
+    fn open(
+        options: &'a Reap,
+        place: &'a Place,
+        floors: Known,
+        stop: &'a AtomicBool,
+    ) -> anyhow::Result<Reaper<'a>> {
+        let states = options.reapable();
+        let hand = Hand::open(options, &states)?;
+        ask::consent(options, &states)?;
+        let wish = Wish {
+            root: PathBuf::from("/"),
+            states,
+            only: Filter { to: options.to, from: options.from, port: options.port },
+            incoming: options.incoming,
+            every_port: options.keep_below.is_some(),
+        };
+        let now = Instant::now();
+        Ok(Reaper {
+            options,
+            place,
+            floors,
+            stop,
+            watcher: Watcher::open(wish)?,
+            hand,
+            kernel: procfs::kernel_release(),
+            begun: now,
+            schedule: Schedule::default(),
+            looked: now,
+            pause: Duration::ZERO,
+            counted: None,
+            kept: now,
+            allowance: options.rate.map(|rate| Allowance::new(rate, 0)),
+            counters: Counters::default(),
+            ledger: Ledger::default(),
+            batch: Vec::with_capacity(HANDFUL),
+        })
+    }
+
+    /// Milliseconds since the beginning.
+    fn now_ms(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
+
+    fn run(mut self) -> anyhow::Result<()> {
+        let first = self.look()?;
+        let states = self.options.reapable();
+        let scene = Scene {
+            settings: self.watcher.settings(),
+            kernel: &self.kernel,
+            groups: &first,
+            states: &states,
+        };
+        let mut show = Show::new(self.options);
+        show.begin(self.options, &self.place.name, &self.floors, notes(&scene))?;
+        let reason = self.follow(&mut show)?;
+        self.count_cpu();
+        show.end(self.begun.elapsed(), reason, &self.counters, &self.ledger)
+    }
+
+    /// Works off what is due until it is over.
+    fn follow(&mut self, show: &mut Show) -> anyhow::Result<Reason> {
+        let deadline = self.options.run_for.map(|seconds| self.begun + Duration::from_secs_f64(seconds));
+        let single = self.options.once || self.options.dry_run;
+        // One look is worked off as it was, however long that takes.
+        let horizon = single.then(|| self.now_ms());
+        loop {
+            let wait = self.end_due(horizon.unwrap_or_else(|| self.now_ms()))?;
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(Reason::Signal);
+            }
+            if let Some(horizon) = horizon
+                && self.schedule.next_ms().is_none_or(|next| next > horizon)
+            {
+                return Ok(Reason::Once);
+            }
+            if show.is_due() {
+                self.count_cpu();
+                show.progress(self.begun.elapsed(), &self.counters, &self.ledger)?;
+            }
+            let left = deadline.map_or(NAP, |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(Reason::Time);
+            }
+            if horizon.is_none() && self.must_look() {
+                if self.kept.elapsed() >= KEPT {
+                    self.kept = Instant::now();
+                    if !self.place.is_kept() {
+                        return Ok(Reason::NamespaceEnded);
+                    }
+                }
+                self.look()?;
+                continue;
+            }
+            thread::sleep(wait.min(left).min(NAP).min(show.patience()));
+        }
+    }
+
+    /// Ends what is due by `until_ms`; how long there is nothing more to do.
+    fn end_due(&mut self, until_ms: u64) -> anyhow::Result<Duration> {
+        loop {
+            let now_ms = self.now_ms();
+            let most =
+                self.allowance.as_mut().map_or(HANDFUL, |allowance| allowance.now(now_ms)).min(HANDFUL);
+            let mut batch = std::mem::take(&mut self.batch);
+            batch.clear();
+            batch.extend(self.schedule.take(until_ms, most));
+            let count = batch.len();
+            let result = self.end(&batch);
+            self.batch = batch;
+            result?;
+            if let Some(allowance) = &mut self.allowance {
+                allowance.spend(count);
+            }
+            let more = self.schedule.next_ms().filter(|next| *next <= until_ms);
+            if more.is_none() || self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            if let Some(allowance) = &self.allowance {
+                return Ok(Duration::from_millis(allowance.wait_ms()).max(TOGETHER));
+            }
+        }
+        let now_ms = self.now_ms();
+        let look = self.schedule.look_ms.saturating_sub(now_ms);
+        let next = self.schedule.next_ms().map_or(look, |next| next.saturating_sub(now_ms).min(look));
+        Ok(Duration::from_millis(next).max(TOGETHER))
+    }
+
+    fn end(&mut self, batch: &[Due<Handle>]) -> anyhow::Result<()> {
+        let (counters, ledger) = (&mut self.counters, &mut self.ledger);
+        let mut refused = None;
+        self.hand.end(batch, &mut |place, fate| {
+            let Some(due) = batch.get(place) else { return };
+            ledger.count(due.group, fate);
+            match fate {
+                Fate::Ended => counters.killed += 1,
+                Fate::Gone => counters.gone += 1,
+                Fate::Unclear => counters.unclear += 1,
+                Fate::Refused(errno) => {
+                    counters.refused += 1;
+                    refused = Some(errno);
+                }
+            }
+        })?;
+        match refused {
+            Some(errno) => Err(hand::refusal(errno)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is time to look again.
+    fn must_look(&self) -> bool {
+        let since = self.looked.elapsed();
+        if since < self.pause {
+            return false;
+        }
+        if self.now_ms() >= self.schedule.look_ms {
+            return true;
+        }
+        // A burst: more sockets have come than the fullest destination may take.
+        self.counted.is_some_and(|(then, room)| {
+            since >= Duration::from_millis(SHORTEST_MS)
+                && self.watcher.count().is_some_and(|now| now.saturating_sub(then) > room)
+        })
+    }
+
+    /// Looks, and settles what follows; the groups that were found.
+    fn look(&mut self) -> anyhow::Result<Vec<Found>> {
+        let begun = clock_gettime(ClockId::ThreadCPUTime);
+        let now_ms = self.now_ms();
+        let look = self.watcher.look().context("the sockets cannot be looked at")?;
+        self.counters.looks += 1;
+        let mut waiting = vec![0_u64; look.groups.len()];
+        for socket in &look.waiting {
+            if let Some(count) = waiting.get_mut(socket.group as usize) {
+                *count += 1;
+            }
+        }
+        let groups = look.groups.clone();
+        self.schedule = self.settle(look, now_ms)?;
+        self.ledger.turn(&groups, &waiting, &self.schedule);
+        self.looked = Instant::now();
+        if let Some(room) = self.schedule.room {
+            let spent = clock_gettime(ClockId::ThreadCPUTime) - begun;
+            let spent = Duration::try_from(spent).unwrap_or_default();
+            self.pause = (spent * LOOKS_SHARE).max(Duration::from_millis(SHORTEST_MS));
+            self.counted = self.watcher.count().map(|count| (count, room / 2));
+        }
+        Ok(groups)
+    }
+
+    fn settle(&self, look: Look<Handle>, now_ms: u64) -> anyhow::Result<Schedule<Handle>> {
+        let Some(share) = self.options.keep_below else {
+            let older_than = self.options.older_than.unwrap_or_default().as_millis() as u32;
+            return Ok(by_age(look, now_ms, older_than, &self.floors));
+        };
+        let settings = self.watcher.settings();
+        let range = settings.port_range().ok_or_else(|| {
+            anyhow!("net.ipv4.ip_local_port_range cannot be read, so that there is nothing to take a share of: mount /proc")
+        })?;
+        let reserved = settings.reserved();
+        let pressure = Pressure { range, reserved: &reserved, kernel: &self.kernel, share };
+        Ok(by_pressure(look, now_ms, &pressure, &self.floors))
+    }
+
+    /// CPU time of this process until now.
+    fn count_cpu(&mut self) {
+        let spent = clock_gettime(ClockId::ProcessCPUTime);
+        self.counters.cpu_seconds = spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9;
+    }
+}
+
+/// What it takes to end sockets, and what goes without.
+fn not_permitted(why: &str) -> anyhow::Error {
+    NotPermitted(format!(
+        "sockets cannot be ended: {why}. `tidewait reap --dry-run` works without: it says what would go; so does `tidewait report`"
+    ))
+    .into()
+}
+
+/// The states in a sentence: `TIME_WAIT and CLOSE_WAIT`.
+fn titles(states: &[Reapable]) -> String {
+    let titles: Vec<&str> = states.iter().map(|state| state.state().title()).collect();
+    titles.join(" and ")
+}

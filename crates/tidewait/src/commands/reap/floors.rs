@@ -1,0 +1,158 @@
+//! For how long sockets are left, whatever was asked for: a floor for all, and one for each destination of which a study saw
+//! segments that came late.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use tidewait_diagnose::reap::Floors;
+use tidewait_model::Endpoint;
+use tidewait_model::address::Address;
+use tidewait_model::reap::{Floor, Group};
+use tidewait_model::study::{self, Memory, Sighting};
+use tidewait_model::trace::Direction;
+use tidewait_observe::places::Place;
+
+use crate::cli::{Reap, StateDir};
+use crate::exit::Usage;
+use crate::memory;
+
+/// The floor where none is asked for, in seconds.
+const USUAL: f64 = 1.0;
+/// How far above the latest segment that a study saw sockets are left, in seconds.
+const MARGIN: f64 = 1.0;
+
+/// The floors that are known.
+pub struct Known {
+    /// Of every socket, in milliseconds.
+    least_ms: u32,
+    /// Of destinations beyond those that studies tell apart, by direction: of any of them.
+    unnamed: HashMap<Direction, (u32, Floor)>,
+    /// Of one.
+    named: HashMap<(Direction, Endpoint), (u32, Floor)>,
+}
+
+impl Known {
+    /// What applies in this namespace.
+    ///
+    /// # Errors
+    /// [`Usage`] where what is asked for is below.
+    pub fn of(options: &Reap, place: &Place) -> anyhow::Result<Known> {
+        let least = options.floor.unwrap_or(USUAL);
+        if let Some(wanted) = options.older_than
+            && wanted.as_secs_f64() < least
+        {
+            return Err(Usage(format!(
+                "--older-than {} s is below the floor of {least} s: late segments of a connection come within its first second, if they \
+                 come; --floor {} says that you know better",
+                wanted.as_secs_f64(),
+                wanted.as_secs_f64()
+            ))
+            .into());
+        }
+        if least < USUAL {
+            anstream::eprintln!(
+                "tidewait: a floor of {least} s: a lost last ACK is repeated by the peer after 0.2 s or more, and then meets nothing but a \
+                 reset; a late segment meets whatever connection has the port by then"
+            );
+        }
+        let memory = memory::read(&StateDir { directory: None }.path())?;
+        let known = Known::from(&memory, place, least);
+        known.refuse_below(options)?;
+        Ok(known)
+    }
+
+    fn from(memory: &Memory, place: &Place, least: f64) -> Known {
+        let here = study::Place { name: place.name.clone(), inode: place.inode };
+        let mut known = Known {
+            least_ms: (least * 1_000.0).ceil() as u32,
+            unnamed: HashMap::new(),
+            named: HashMap::new(),
+        };
+        for seen in memory.destinations.iter().filter(|seen| seen.namespace.may_be(&here)) {
+            let Some(latest) = &seen.latest else { continue };
+            let ms = ((latest.age_seconds + MARGIN) * 1_000.0).ceil() as u32;
+            let floor = |destination: String| Floor {
+                destination,
+                seconds: f64::from(ms) / 1_000.0,
+                evidence: evidence(latest),
+            };
+            match &seen.end {
+                None => raise(
+                    known.unnamed.entry(seen.direction),
+                    (ms, floor("destinations that a study did not tell apart".to_owned())),
+                ),
+                Some(end) => {
+                    // Written by `Endpoint`; what is none is of no destination here.
+                    let Some(endpoint) = endpoint(end) else { continue };
+                    raise(known.named.entry((seen.direction, endpoint)), (ms, floor(end.clone())));
+                }
+            }
+        }
+        known
+    }
+
+    /// Where one destination is asked for by itself, an age that a study saw segments at is a mistake; where it is one of many, its
+    /// sockets are left for longer.
+    fn refuse_below(&self, options: &Reap) -> anyhow::Result<()> {
+        let (Some(wanted), Some(to)) = (options.older_than, options.to) else { return Ok(()) };
+        let Some(port) = to.port else { return Ok(()) };
+        let peer = Endpoint { address: to.ip.into(), port };
+        let Some((ms, floor)) = self.named.get(&(Direction::Outgoing, peer)) else { return Ok(()) };
+        if wanted.as_millis() >= u128::from(*ms) {
+            return Ok(());
+        }
+        Err(Usage(format!(
+            "--older-than {} s is too short for {peer}: {}; give {} s or more",
+            wanted.as_secs_f64(),
+            floor.evidence,
+            floor.seconds
+        ))
+        .into())
+    }
+
+    /// The floor of every socket, in seconds.
+    pub fn least_seconds(&self) -> f64 {
+        f64::from(self.least_ms) / 1_000.0
+    }
+
+    /// The floors above it, the highest first.
+    pub fn higher(&self) -> Vec<Floor> {
+        let all = self.unnamed.values().chain(self.named.values());
+        let mut floors: Vec<Floor> =
+            all.filter(|(ms, _)| *ms > self.least_ms).map(|(_, floor)| floor.clone()).collect();
+        floors
+            .sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then_with(|| a.destination.cmp(&b.destination)));
+        floors
+    }
+}
+
+impl Floors for Known {
+    fn of(&self, group: &Group) -> u32 {
+        let (direction, end) = group.end();
+        let named = self.named.get(&(direction, end)).map_or(0, |(ms, _)| *ms);
+        let unnamed = self.unnamed.get(&direction).map_or(0, |(ms, _)| *ms);
+        self.least_ms.max(named).max(unnamed)
+    }
+}
+
+type Entry<'a, K> = std::collections::hash_map::Entry<'a, K, (u32, Floor)>;
+
+fn raise<K>(entry: Entry<'_, K>, floor: (u32, Floor)) {
+    let kept = entry.or_insert_with(|| floor.clone());
+    if floor.0 > kept.0 {
+        *kept = floor;
+    }
+}
+
+fn evidence(latest: &Sighting) -> String {
+    format!("a {} came {:.1} s into TIME_WAIT ({})", latest.kind.words(), latest.age_seconds, latest.at)
+}
+
+fn endpoint(text: &str) -> Option<Endpoint> {
+    let address: SocketAddr = text.parse().ok()?;
+    let scope = match address {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(address) => address.scope_id(),
+    };
+    Some(Endpoint { address: Address::new(address.ip(), scope), port: address.port() })
+}

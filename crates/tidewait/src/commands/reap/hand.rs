@@ -1,0 +1,107 @@
+//! What ends the sockets: the kernel by order; or nothing, where they are only counted.
+
+use rustix::io::Errno;
+#[cfg(feature = "act")]
+use tidewait_act::reap::{Destroyer, Fate as Act, Refusal, Victim, Warrant};
+use tidewait_diagnose::reap::Due;
+use tidewait_model::reap::Reapable;
+use tidewait_observe::sock_diag::Handle;
+
+use super::not_permitted;
+use crate::cli::Reap;
+
+/// What became of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "act"), expect(dead_code, reason = "sockets are only counted"))]
+pub enum Fate {
+    /// It is gone by this order, or would be.
+    Ended,
+    /// It was gone already.
+    Gone,
+    /// The kernel refused.
+    Refused(Errno),
+    /// The kernel's answer was lost.
+    Unclear,
+}
+
+/// See the module.
+pub enum Hand {
+    /// Ends them.
+    #[cfg(feature = "act")]
+    Ends { destroyer: Destroyer, warrant: Warrant, victims: Vec<Victim> },
+    /// Counts them.
+    Counts,
+}
+
+impl Hand {
+    /// What was asked for, in the calling thread's network namespace.
+    pub fn open(options: &Reap, states: &[Reapable]) -> anyhow::Result<Hand> {
+        if options.dry_run {
+            return Ok(Hand::Counts);
+        }
+        open(states)
+    }
+
+    /// Ends the sockets, and tells of each by its place what became of it.
+    pub fn end(&mut self, batch: &[Due<Handle>], each: &mut dyn FnMut(usize, Fate)) -> anyhow::Result<()> {
+        match self {
+            Hand::Counts => (0..batch.len()).for_each(|place| each(place, Fate::Ended)),
+            #[cfg(feature = "act")]
+            Hand::Ends { destroyer, warrant, victims } => {
+                victims.clear();
+                let warrant = *warrant;
+                // All pass: only states that are named were looked for.
+                victims.extend(batch.iter().filter_map(|due| warrant.victim(due.key)));
+                destroyer.end(victims, &mut |place, fate| {
+                    each(
+                        place,
+                        match fate {
+                            Act::Ended => Fate::Ended,
+                            Act::Gone => Fate::Gone,
+                            Act::Unclear => Fate::Unclear,
+                            Act::Refused(errno) => Fate::Refused(errno),
+                        },
+                    );
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "act")]
+fn open(states: &[Reapable]) -> anyhow::Result<Hand> {
+    use rustix::thread::{CapabilitySet, capabilities};
+    match Destroyer::open() {
+        Ok(destroyer) => {
+            Ok(Hand::Ends { destroyer, warrant: Warrant::for_states(states), victims: Vec::new() })
+        }
+        Err(Refusal::NotPermitted) => {
+            let held = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
+            Err(not_permitted(if held {
+                "CAP_NET_ADMIN is held, but not in the user namespace that this network namespace belongs to (a rootless container, or \
+                 one entered from there); run it as root outside"
+            } else {
+                "CAP_NET_ADMIN is missing; run it as root, or with that capability"
+            }))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(feature = "act"))]
+fn open(_: &[Reapable]) -> anyhow::Result<Hand> {
+    anyhow::bail!("this tidewait was built without the feature `act`: it only reads")
+}
+
+/// The error for sockets that the kernel refused to end.
+pub fn refusal(errno: Errno) -> anyhow::Error {
+    match errno {
+        Errno::OPNOTSUPP => anyhow::anyhow!(
+            "this kernel does not end sockets in TIME_WAIT, which Linux 6.0 and later do (`tidewait doctor`, destroy-time-wait); \
+             net.ipv4.tcp_tw_reuse=1 helps before that: `tidewait tune plan`"
+        ),
+        Errno::PERM | Errno::ACCESS => not_permitted("the kernel does not take orders any more"),
+        errno => anyhow::anyhow!("the kernel refused to end a socket: {errno}"),
+    }
+}
