@@ -4,6 +4,8 @@
 mod check;
 mod common;
 mod explain;
+#[cfg(feature = "act")]
+mod reap;
 mod report;
 mod trace;
 mod traced;
