@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::thread::{CapabilitySet, capabilities};
 use tidewait_kernel::wire::{Handle, Message, messages};
 use tidewait_model::reap::Reapable;
 use zerocopy::IntoBytes;
@@ -57,7 +58,7 @@ pub enum Fate {
 /// Why sockets cannot be ended at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// CAP_NET_ADMIN is missing in the user namespace that the network namespace belongs to.
+    /// CAP_NET_ADMIN is missing.
     #[error("the kernel lets only CAP_NET_ADMIN end sockets")]
     NotPermitted,
     /// A kernel without CONFIG_INET_DIAG_DESTROY.
@@ -85,13 +86,18 @@ pub struct Destroyer {
 impl Destroyer {
     /// Opens a socket, and gives an order that hits nothing, to see whether orders are taken.
     ///
-    /// It tells of the privilege and of the kernel's configuration; not of TIME_WAIT, which Linux 6.0 and later take: that
-    /// shows with the first one (`Refused(OPNOTSUPP)`).
+    /// The kernel looks for the socket before it looks at privileges, so two things show with the first socket that is there: whether
+    /// the capability counts in the network namespace's user namespace (`Refused(PERM)`), and whether sockets in TIME_WAIT are
+    /// ended, as by Linux 6.0 and later (`Refused(OPNOTSUPP)`).
     ///
     /// # Errors
     /// If no orders are taken.
     pub fn open() -> Result<Destroyer, Refusal> {
         let io = |step| move |errno: Errno| Refusal::Io { step, source: errno.into() };
+        // Where it cannot be told, the first order tells.
+        if capabilities(None).is_ok_and(|sets| !sets.effective.contains(CapabilitySet::NET_ADMIN)) {
+            return Err(Refusal::NotPermitted);
+        }
         let socket = rustix::net::socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,

@@ -158,11 +158,24 @@ struct Fold<'a> {
     listeners: Listeners,
     bound: PortSet,
     places: HashMap<Group, u32>,
-    groups: Vec<(Group, Vec<u16>)>,
+    groups: Vec<Grouped>,
     waiting: Vec<Waiting<Handle>>,
     /// Small sockets, those that sockstat counts as `tw`.
     small: u64,
 }
+
+/// A group while it is gathered.
+struct Grouped {
+    group: Group,
+    /// Its first port, and whether it has others.
+    port: u16,
+    several: bool,
+    /// All of them, where they are told.
+    ports: Vec<u16>,
+}
+
+/// A local port that so many destinations share as their only one is no client's: its listener has closed.
+const NO_CLIENT: u32 = 64;
 
 impl Fold<'_> {
     fn new<'a>(wish: &'a Wish, settings: &Settings, tell_ports: bool) -> Fold<'a> {
@@ -203,14 +216,15 @@ impl Fold<'_> {
         };
         let groups = &mut self.groups;
         let place = *self.places.entry(group).or_insert_with(|| {
-            groups.push((group, Vec::new()));
+            groups.push(Grouped { group, port: local.port, several: false, ports: Vec::new() });
             // The kernel has less than 4 billion sockets.
             (groups.len() - 1) as u32
         });
-        if self.tell_ports
-            && let Some((_, ports)) = self.groups.get_mut(place as usize)
-        {
-            ports.push(local.port);
+        if let Some(grouped) = self.groups.get_mut(place as usize) {
+            grouped.several |= grouped.port != local.port;
+            if self.tell_ports {
+                grouped.ports.push(local.port);
+            }
         }
         if let Some(reapable) = self.wish.states.iter().find(|wanted| wanted.state() == state) {
             let age_ms = self.lengths.age_ms(*reapable, row);
@@ -218,8 +232,33 @@ impl Fold<'_> {
         }
     }
 
-    fn finish(self) -> Look<Handle> {
-        let found = |(group, ports): (Group, Vec<u16>)| Found { group, ports: ports.into_iter().collect() };
+    /// A listener that has just closed leaves its connections behind, which look outgoing where its port is in the automatic range:
+    /// many remote ends, one local port. They are left unless those that came in are wanted.
+    fn leave_closed_services(&mut self) {
+        let mut by_port: HashMap<u16, u32> = HashMap::new();
+        for grouped in self.groups.iter().filter(|grouped| !grouped.several) {
+            *by_port.entry(grouped.port).or_default() += 1;
+        }
+        // A client's ports are spread over the range: one that stands 16 times above the mean is no client's.
+        let singles: u32 = by_port.values().sum();
+        let usual = singles / self.range.map_or(u32::MAX, PortRange::size).max(1);
+        by_port.retain(|_, count| *count >= usual.saturating_mul(16).max(NO_CLIENT));
+        if by_port.is_empty() || self.wish.incoming {
+            return;
+        }
+        let groups = &self.groups;
+        self.waiting.retain(|socket| {
+            groups
+                .get(socket.group as usize)
+                .is_some_and(|grouped| grouped.several || !by_port.contains_key(&grouped.port))
+        });
+        self.bound.extend(by_port.into_keys());
+    }
+
+    fn finish(mut self) -> Look<Handle> {
+        self.leave_closed_services();
+        let found =
+            |grouped: Grouped| Found { group: grouped.group, ports: grouped.ports.into_iter().collect() };
         Look {
             groups: self.groups.into_iter().map(found).collect(),
             waiting: self.waiting,
@@ -319,6 +358,26 @@ mod tests {
             names,
             ["incoming to 0.0.0.0:40000", "incoming to 10.0.0.1:80", "10.0.0.1 -> 10.0.0.2:80"]
         );
+    }
+
+    #[test]
+    fn what_a_closed_listener_left_is_left() {
+        // The service was on 40000; a client has connections to one destination and to many.
+        let mut sockets: Vec<Socket> = (0..200)
+            .map(|peer| Socket::time_wait("10.0.0.1:40000", &format!("10.0.0.2:{}", 50_000 + peer), 1_000))
+            .collect();
+        let services = sockets.len();
+        sockets.extend((0..300).map(|port| {
+            Socket::time_wait(
+                &format!("10.0.0.1:{}", 41_000 + port),
+                &format!("10.1.0.2:{}", 80 + port % 150),
+                1_000,
+            )
+        }));
+        let look = folded(&wish(&[Reapable::TimeWait]), &sockets);
+        assert_eq!(look.waiting.len(), 300);
+        let wanted = Wish { incoming: true, ..wish(&[Reapable::TimeWait]) };
+        assert_eq!(folded(&wanted, &sockets).waiting.len(), 300 + services);
     }
 
     #[test]

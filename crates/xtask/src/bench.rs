@@ -4,6 +4,7 @@
 //! of several rounds; ratios are what counts, times belong to the machine.
 
 mod held;
+mod reap;
 mod tracing;
 
 use std::fmt::Write as _;
@@ -35,6 +36,12 @@ pub struct Options {
     /// Write the section on tracing anew and leave the others
     #[arg(long)]
     only_tracing: bool,
+    /// Measure `tidewait reap` alone, and write docs/benchmarks-reap.md
+    #[arg(long, conflicts_with = "only_tracing")]
+    only_reap: bool,
+    /// Rounds of that
+    #[arg(long, default_value_t = 7)]
+    reap_rounds: usize,
     /// Measure the programs that were built before
     #[arg(long)]
     no_build: bool,
@@ -69,7 +76,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     ];
     for arguments in needed.into_iter().take(if options.no_build {
         0
-    } else if options.only_tracing {
+    } else if options.only_tracing || options.only_reap {
         1
     } else {
         needed.len()
@@ -81,6 +88,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         }
     }
     let directory = workspace.target().join("release");
+    if options.only_reap {
+        let page = reap::page(&directory, options.reap_rounds)?;
+        std::fs::write(workspace.root.join("docs/benchmarks-reap.md"), &page)?;
+        println!("{page}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let file = workspace.root.join("docs/benchmarks.md");
     let tracing = tracing::section(&directory, options.tracing_rounds)?;
     if options.only_tracing {
@@ -164,19 +177,28 @@ fn ratio(own: Duration, other: Duration) -> f64 {
 
 fn spawn(command: &[std::ffi::OsString]) -> Result<Child> {
     let (program, arguments) = command.split_first().context("an empty command")?;
-    Command::new(program)
-        .args(arguments)
+    silent(Command::new(program).args(arguments))
+}
+
+fn silent(command: &mut Command) -> Result<Child> {
+    command
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .with_context(|| format!("cannot run {}", program.display()))
+        .with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
 /// Runs a command once. CPU time is the scheduler's account of it (/proc/PID/schedstat, the first thread's), read
 /// when it has ended and was not yet waited for.
 fn once(command: &[std::ffi::OsString]) -> Result<Figures> {
+    let (program, arguments) = command.split_first().context("an empty command")?;
+    ended(Command::new(program).args(arguments))
+}
+
+/// The same for a command that is ready.
+fn ended(command: &mut Command) -> Result<Figures> {
     let begin = Instant::now();
-    let mut child = spawn(command)?;
+    let mut child = silent(command)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process number")?;
     waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
     let wall = begin.elapsed();

@@ -49,6 +49,15 @@ pub fn outcome(workspace: &Workspace) -> Result<Outcome> {
             complaints.push(format!("`tune {}` does not say that the program only reads: {said}", errand[0]));
         }
     }
+    let refused = output(Command::new(&program).args(["reap", "--older-than", "30s", "--once"]))?;
+    if refused.status.success() || !String::from_utf8_lossy(&refused.stderr).contains("it only reads") {
+        complaints.push("`reap` does not say that the program only reads".to_owned());
+    }
+    let counted =
+        output(Command::new(&program).args(["reap", "--older-than", "30s", "--dry-run", "--json"]))?;
+    if !counted.status.success() || !String::from_utf8_lossy(&counted.stdout).contains("tidewait.reap/1") {
+        complaints.push("`reap --dry-run` counts nothing".to_owned());
+    }
     let plan = output(Command::new(&program).args(["tune", "plan", "--profile", "proxy", "--json"]))?;
     if !plan.status.success() || !String::from_utf8_lossy(&plan.stdout).contains("tidewait.plan/1") {
         complaints.push("`tune plan` makes no plan".to_owned());

@@ -13,8 +13,8 @@ pub(super) const ATTR_BYTECODE: u16 = 1;
 const S_COND: u8 = 7;
 /// `INET_DIAG_BC_D_COND`: compare address and port of the peer.
 const D_COND: u8 = 8;
-/// A condition without an address: 4 bytes of operation, 8 of `struct inet_diag_hostcond`.
-const PORT_ONLY: u8 = 12;
+/// `INET_DIAG_BC_JMP`, an operation without a condition: goes to where `no` leads, always.
+const JUMP: [u8; 4] = [1, 0, 0, 0];
 
 /// Which sockets a request is about: those for which everything holds that is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,28 +43,26 @@ impl Filter {
     /// The program that accepts those that pass; `None` where all do.
     ///
     /// `struct inet_diag_bc_op {code, yes, no}`, then the condition. A jump exactly to the end accepts; one beyond it
-    /// rejects.
+    /// rejects. Where `no` leads has to be reached by a chain of `yes` from the beginning, too (inet_diag.c `valid_cc`).
     pub(super) fn program(&self) -> Option<Vec<u8>> {
-        // Each with where it goes on from itself: if it holds, and if it does not, where that is no rejection.
-        let mut steps: Vec<(Vec<u8>, u8, Option<u16>)> = Vec::new();
+        // Each with where `no` leads to from itself, where that is no rejection.
+        let mut steps: Vec<(Vec<u8>, Option<u16>)> = Vec::new();
         for (code, wanted) in [(D_COND, self.to), (S_COND, self.from)] {
-            steps.extend(wanted.map(|wanted| {
-                let step = end(code, Some(wanted.ip), wanted.port);
-                // 16 or 28 bytes.
-                let next = step.len() as u8;
-                (step, next, None)
-            }));
+            steps.extend(wanted.map(|wanted| (end(code, Some(wanted.ip), wanted.port), None)));
         }
         if let Some(port) = self.port {
-            steps.push((end(D_COND, None, Some(port)), PORT_ONLY * 2, Some(PORT_ONLY.into())));
-            steps.push((end(S_COND, None, Some(port)), PORT_ONLY, None));
+            let own = end(S_COND, None, Some(port));
+            let over = (JUMP.len() + own.len()) as u16;
+            let peer = end(D_COND, None, Some(port));
+            let past = (peer.len() + JUMP.len()) as u16;
+            steps.extend([(peer, Some(past)), (JUMP.to_vec(), Some(over)), (own, None)]);
         }
-        let whole: usize = steps.iter().map(|(step, ..)| step.len()).sum();
+        let whole: usize = steps.iter().map(|(step, _)| step.len()).sum();
         let mut program = Vec::with_capacity(whole);
-        for (mut step, yes, no) in steps {
-            // Beyond the end of what is left, by the length of an operation. A program has 68 bytes at most.
+        for (mut step, no) in steps {
+            // Beyond the end of what is left, by the length of an operation. A program has 84 bytes at most.
             let beyond = (whole - program.len()) as u16 + 4;
-            step[1] = yes;
+            step[1] = step.len() as u8;
             step[2..4].copy_from_slice(&no.unwrap_or(beyond).to_ne_bytes());
             program.extend(step);
         }
@@ -90,16 +88,33 @@ fn end(code: u8, ip: Option<IpAddr>, port: Option<u16>) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Runs a program as the kernel does: where each step of it, taken or not, comes out. Every end is either exactly at the
-    /// end or 4 beyond it.
+    fn jumps(program: &[u8], at: usize) -> (usize, usize) {
+        let no = usize::from(u16::from_ne_bytes([program[at + 2], program[at + 3]]));
+        (at + usize::from(program[at + 1]), at + no)
+    }
+
+    /// Where a program ends, whichever conditions hold.
     fn ends(program: &[u8], at: usize, found: &mut Vec<usize>) {
         if at >= program.len() {
             found.push(at);
             return;
         }
-        let no = usize::from(u16::from_ne_bytes([program[at + 2], program[at + 3]]));
-        ends(program, at + usize::from(program[at + 1]), found);
-        ends(program, at + no, found);
+        let (yes, no) = jumps(program, at);
+        if program[at] != JUMP[0] {
+            ends(program, yes, found);
+        }
+        ends(program, no, found);
+    }
+
+    /// As the kernel checks it (`inet_diag_bc_audit`): every jump within the program leads to where a chain of `yes` comes by.
+    fn is_valid(program: &[u8]) -> bool {
+        let mut chain = vec![0];
+        while let Some(&at) = chain.last().filter(|at| **at < program.len()) {
+            chain.push(jumps(program, at).0);
+        }
+        let steps = chain.iter().filter(|at| **at < program.len());
+        chain.last() == Some(&program.len())
+            && steps.map(|at| jumps(program, *at).1).all(|no| no > program.len() || chain.contains(&no))
     }
 
     #[test]
@@ -121,7 +136,7 @@ mod tests {
                 found.iter().all(|end| *end == program.len() || *end == program.len() + 4),
                 "{filter:?}: {found:?}"
             );
-            assert_eq!(program.len() % 4, 0);
+            assert!(is_valid(&program), "{filter:?}: {program:?}");
         }
         assert_eq!(Filter::default().program(), None);
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use rustix::time::{ClockId, clock_gettime};
 use tidewait_diagnose::reap::{
-    Allowance, Due, Pressure, SHORTEST_MS, Scene, Schedule, by_age, by_pressure, notes,
+    Allowance, Due, LONGEST_MS, Pressure, SHORTEST_MS, Scene, Schedule, by_age, by_pressure, notes,
 };
 use tidewait_model::reap::{Counters, Found, Look, Reapable, Reason};
 use tidewait_observe::places::Place;
@@ -37,8 +37,9 @@ const TOGETHER: Duration = Duration::from_millis(50);
 const NAP: Duration = Duration::from_millis(100);
 /// Sockets that are ended in one go before the clock is looked at again.
 const HANDFUL: usize = 4_096;
-/// Under pressure, looks take a fiftieth of a processor at most.
-const LOOKS_SHARE: u32 = 50;
+/// Looks take a fiftieth of a processor at most where they are taken by guess, and a tenth where sockets are due.
+const PRESSURE_PAUSES: u32 = 50;
+const AGE_PAUSES: u32 = 10;
 /// How often it is seen whether the namespace is still there.
 const KEPT: Duration = Duration::from_secs(2);
 
@@ -238,8 +239,12 @@ impl<'a> Reaper<'a> {
         if since < self.pause {
             return false;
         }
-        if self.now_ms() >= self.schedule.look_ms {
-            return true;
+        let now_ms = self.now_ms();
+        if now_ms >= self.schedule.look_ms {
+            // What a limit a second has left over goes first: all that came later is younger.
+            let backlog =
+                self.allowance.is_some() && self.schedule.next_ms().is_some_and(|next| next <= now_ms);
+            return !backlog || since >= Duration::from_millis(LONGEST_MS);
         }
         // A burst: more sockets have come than the fullest destination may take.
         self.counted.is_some_and(|(then, room)| {
@@ -264,12 +269,11 @@ impl<'a> Reaper<'a> {
         self.schedule = self.settle(look, now_ms)?;
         self.ledger.turn(&groups, &waiting, &self.schedule);
         self.looked = Instant::now();
-        if let Some(room) = self.schedule.room {
-            let spent = clock_gettime(ClockId::ThreadCPUTime) - begun;
-            let spent = Duration::try_from(spent).unwrap_or_default();
-            self.pause = (spent * LOOKS_SHARE).max(Duration::from_millis(SHORTEST_MS));
-            self.counted = self.watcher.count().map(|count| (count, room / 2));
-        }
+        let spent = clock_gettime(ClockId::ThreadCPUTime) - begun;
+        let pauses = if self.schedule.room.is_some() { PRESSURE_PAUSES } else { AGE_PAUSES };
+        self.pause = (Duration::try_from(spent).unwrap_or_default() * pauses).max(TOGETHER);
+        self.counted =
+            self.schedule.room.and_then(|room| self.watcher.count().map(|count| (count, room / 2)));
         Ok(groups)
     }
 

@@ -71,19 +71,12 @@ impl Hand {
 
 #[cfg(feature = "act")]
 fn open(states: &[Reapable]) -> anyhow::Result<Hand> {
-    use rustix::thread::{CapabilitySet, capabilities};
     match Destroyer::open() {
         Ok(destroyer) => {
             Ok(Hand::Ends { destroyer, warrant: Warrant::for_states(states), victims: Vec::new() })
         }
         Err(Refusal::NotPermitted) => {
-            let held = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
-            Err(not_permitted(if held {
-                "CAP_NET_ADMIN is held, but not in the user namespace that this network namespace belongs to (a rootless container, or \
-                 one entered from there); run it as root outside"
-            } else {
-                "CAP_NET_ADMIN is missing; run it as root, or with that capability"
-            }))
+            Err(not_permitted("CAP_NET_ADMIN is missing; run it as root, or with that capability"))
         }
         Err(error) => Err(error.into()),
     }
@@ -101,7 +94,10 @@ pub fn refusal(errno: Errno) -> anyhow::Error {
             "this kernel does not end sockets in TIME_WAIT, which Linux 6.0 and later do (`tidewait doctor`, destroy-time-wait); \
              net.ipv4.tcp_tw_reuse=1 helps before that: `tidewait tune plan`"
         ),
-        Errno::PERM | Errno::ACCESS => not_permitted("the kernel does not take orders any more"),
+        Errno::PERM | Errno::ACCESS => not_permitted(
+            "CAP_NET_ADMIN counts only in the user namespace that the network namespace belongs to, and here it does not (a rootless \
+             container, or a namespace that was entered from one); run it as root outside",
+        ),
         errno => anyhow::anyhow!("the kernel refused to end a socket: {errno}"),
     }
 }
