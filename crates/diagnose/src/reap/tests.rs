@@ -1,3 +1,5 @@
+//! Tables of looks and what follows from them.
+
 use tidewait_model::reap::Reapable;
 use tidewait_model::{Endpoint, Settings};
 
