@@ -23,6 +23,7 @@ pub mod scenario;
 pub mod state;
 pub mod steer;
 pub mod study;
+pub mod table;
 pub mod trace;
 pub mod tune;
 

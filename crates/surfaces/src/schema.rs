@@ -8,6 +8,7 @@ use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::reap::Line as ReapLine;
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabList, LabRun};
+use tidewait_model::table::TableRun;
 use tidewait_model::trace::line::Line;
 use tidewait_model::tune::{Applied, KeptReport, Plan, Status};
 
@@ -39,6 +40,11 @@ pub fn lab_list() -> String {
 /// The schema of `tidewait lab run settings --json`.
 pub fn lab_settings() -> String {
     pretty::<SettingsRun>()
+}
+
+/// The schema of `tidewait lab run seed-table --json` and its like.
+pub fn lab_table() -> String {
+    pretty::<TableRun>()
 }
 
 /// The schema of `tidewait explain TOPIC --json`.
@@ -90,6 +96,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.lab-1.json", lab()),
         ("tidewait.lab-list-1.json", lab_list()),
         ("tidewait.lab-settings-1.json", lab_settings()),
+        ("tidewait.lab-table-1.json", lab_table()),
         ("tidewait.explain-1.json", explain()),
         ("tidewait.topics-1.json", topics()),
         ("tidewait.trace-1.json", trace()),

@@ -25,6 +25,7 @@ mod presets;
 mod processes;
 mod reap;
 mod scenarios;
+mod tables;
 mod trace;
 mod traced;
 mod tune;
@@ -39,6 +40,7 @@ use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::reap::{End, Progress};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabRun, ScenarioResult};
+use tidewait_model::table::{Cell, Table, Unit};
 use tidewait_model::trace::line::{Counted, Line as TraceLine};
 use tidewait_model::tune::{Entry, KeptReport, Plan, Status};
 
@@ -123,6 +125,18 @@ pub fn settings_run(run: &SettingsRun, page: &Page) -> String {
     let mut paper = Paper::new(page);
     experiments::write(&mut paper, run);
     paper.finish()
+}
+
+/// One of the lab's headline tables, with its notes.
+pub fn table(table: &Table, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    tables::write(&mut paper, table);
+    paper.finish()
+}
+
+/// A cell of such a table in words, with its unit.
+pub fn cell(cell: &Cell, unit: Unit, ascii: bool) -> String {
+    tables::text(cell, unit, ascii)
 }
 
 /// The page of `tidewait explain TOPIC`: the answer, how it is here, what to do, what is often said.

@@ -5,6 +5,9 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
+# As a distribution has it: who opens it has the module loaded.
+mkdir -p /dev/net
+mknod /dev/net/tun c 10 200
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
