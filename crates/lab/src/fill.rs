@@ -270,7 +270,7 @@ impl<'a> Work<'a> {
 
 /// The ports of a range in the order in which connect() uses them up: those of the parity of the first one,
 /// then the others, each half scattered over the whole range.
-fn ports_in_order(range: PortRange) -> Vec<u16> {
+pub(crate) fn ports_in_order(range: PortRange) -> Vec<u16> {
     let mut ports = Vec::with_capacity(range.size() as usize);
     for parity in 0..2 {
         let half = (range.size() + 1 - parity) / 2;

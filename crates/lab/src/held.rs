@@ -6,7 +6,10 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, SocketFlags};
 
+use tidewait_model::PortRange;
+
 use crate::error::{Context, Error, Result};
+use crate::fill::ports_in_order;
 use crate::netns::NetNs;
 use crate::path::Path;
 use crate::socket;
@@ -95,6 +98,41 @@ impl Path {
                 let listener = &held.listeners[pair.index];
                 let accepted = rustix::net::accept_with(listener, SocketFlags::CLOEXEC);
                 held.server.push(accepted.context("accept at", pair.destination)?);
+            }
+            Ok(())
+        })??;
+        Ok(held)
+    }
+
+    /// Holds `count` connections to the first destination, on the ports that connect() would use up first, which this names
+    /// itself (Linux 6.3; before that connect() searches). Nobody listens when it returns.
+    ///
+    /// # Errors
+    /// As [`Path::hold_established`], and [`Error::Refused`] when there are not so many ports.
+    pub(crate) fn hold_on_ports(&self, range: PortRange, count: u64) -> Result<Held> {
+        socket::reserve_descriptors(count.saturating_mul(2))?;
+        let ports = ports_in_order(range);
+        if ports.len() < count as usize {
+            return Err(Error::Refused(format!("{count} connections do not fit the ports {range}")));
+        }
+        let pair = self.pairs()?[0];
+        let listeners = self.listeners()?;
+        let mut held = Held::default();
+        self.client.run(|| {
+            for port in &ports[..count as usize] {
+                let connect = || {
+                    let near = pair.socket(SocketFlags::empty())?;
+                    match socket::set_only_port(&near, *port) {
+                        Err(error) if error.raw_os_error() == Some(Errno::NOPROTOOPT.raw_os_error()) => {}
+                        other => other?,
+                    }
+                    rustix::net::connect(&near, &pair.destination)?;
+                    let far = rustix::net::accept_with(&listeners[pair.index], SocketFlags::CLOEXEC)?;
+                    Ok::<_, std::io::Error>((near, far))
+                };
+                let (near, far) = connect().context("connect to", pair.destination)?;
+                held.client.push(near);
+                held.server.push(far);
             }
             Ok(())
         })??;

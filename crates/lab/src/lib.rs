@@ -24,6 +24,7 @@
 mod actor;
 pub mod c_library;
 mod churn;
+mod client;
 mod conntrack;
 mod error;
 pub mod faults;
@@ -43,11 +44,13 @@ mod server;
 pub mod settings;
 mod socket;
 mod sprint;
+pub mod tables;
 mod tally;
 pub mod wire;
 
 pub use actor::Actor;
 pub use churn::{Churn, ChurnOptions, ChurnReport, Closer};
+pub use client::{Client, ClientReport};
 pub use error::{Error, Result};
 pub use fill::Filled;
 pub use held::{Held, Side};

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 
 use rustix::io::Errno;
-use rustix::process::setpriority_process;
+use rustix::process::{Signal, set_parent_process_death_signal, setpriority_process};
 use rustix::thread::{
     CapabilitySet, CpuSet, UnshareFlags, capabilities, sched_getaffinity, sched_setaffinity, unshare_unsafe,
 };
@@ -140,6 +140,14 @@ pub(crate) fn on_first_processor(command: &mut Command, behind: bool) -> Result<
         });
     }
     Ok(())
+}
+
+/// Has the command killed when the thread that starts it ends, however it ends.
+pub(crate) fn end_with_parent(command: &mut Command) {
+    // SAFETY: one system call: no allocation and no lock between fork and exec.
+    unsafe {
+        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+    }
 }
 
 /// Whether this process may make and change network namespaces.

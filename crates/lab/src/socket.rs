@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidewait_model::PortRange;
 
 use crate::error::{Context, Error, Result};
 
@@ -53,12 +54,17 @@ pub(crate) fn set_no_port(socket: &OwnedFd) -> io::Result<()> {
     set_option(socket, IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
+/// Leaves connect() a part of the range to choose from (Linux 6.3).
+pub(crate) fn set_port_range(socket: &OwnedFd, range: PortRange) -> io::Result<()> {
+    set_option(socket, IP_LOCAL_PORT_RANGE, (u32::from(range.high) << 16) | u32::from(range.low))
+}
+
 /// Leaves connect() one port to choose from (Linux 6.3). The port still counts as chosen by connect().
 ///
 /// # Errors
 /// When the kernel does not know the option.
 pub fn set_only_port(socket: &OwnedFd, port: u16) -> io::Result<()> {
-    set_option(socket, IP_LOCAL_PORT_RANGE, (u32::from(port) << 16) | u32::from(port))
+    set_port_range(socket, PortRange { low: port, high: port })
 }
 
 /// Both work on IPv6 sockets too: the kernel hands SOL_IP options of a stream socket to IPv4.

@@ -21,6 +21,22 @@ pub struct LabList {
     pub scenarios: Vec<ListedScenario>,
     /// Every experiment of `tidewait lab run settings`.
     pub experiments: Vec<ListedExperiment>,
+    /// Every headline table.
+    #[serde(default)]
+    pub tables: Vec<ListedTable>,
+}
+
+/// A headline table that can be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListedTable {
+    /// Its name.
+    pub table: String,
+    /// What is measured for it.
+    pub about: String,
+    /// Seconds that it takes about.
+    pub seconds: u32,
+    /// The same with `--quick`.
+    pub quick_seconds: u32,
 }
 
 /// An experiment that can be run.

@@ -325,14 +325,20 @@ pub enum LabErrand {
         #[command(flatten)]
         format: Format,
     },
-    /// Run scenarios and compare what tidewait says with what it has to say; or measure what settings do. Exit code 1: something
-    /// is not as expected
+    /// Run scenarios and compare what tidewait says with what it has to say; or measure what settings do, or the headline tables.
+    /// Exit code 1: something is not as expected
     Run(LabRun),
     /// Make one scenario and look at it: what `run` starts for each.
     #[command(hide = true)]
     Stage {
         /// Its name.
         scenario: String,
+    },
+    /// A client of a table.
+    #[command(hide = true)]
+    Client {
+        /// What it is to do.
+        words: Vec<String>,
     },
     /// A server in a scenario.
     #[command(hide = true)]
@@ -348,9 +354,16 @@ pub struct LabRun {
     /// How to print it.
     #[command(flatten)]
     pub format: Format,
-    /// Names from `tidewait lab list`, 'all', or 'settings' with names of settings for a part of it
-    #[arg(required = true, value_name = "NAME|all|settings")]
+    /// Names from `tidewait lab list`; 'all' for every scenario, 'tables' for every table, or 'settings' with names of settings for
+    /// a part of it
+    #[arg(required = true, value_name = "NAME|all|tables|settings")]
     pub names: Vec<String>,
+    /// Of a table: few ports, so that each ends in a minute or so
+    #[arg(long)]
+    pub quick: bool,
+    /// Of a table: as little as shows that it works.
+    #[arg(long, hide = true, conflicts_with = "quick")]
+    pub tiny: bool,
     /// Print the whole report of each scenario
     #[arg(long, conflicts_with = "json")]
     pub report: bool,

@@ -178,8 +178,8 @@ pub(crate) mod tests {
     #[test]
     fn figures_stand_below_their_headings_and_gaps_are_explained_once() {
         let text = page(80);
-        assert!(text.contains("       10 %  TIME_WAIT  25,409    40,123/s        ?   11.4 us\n"), "{text}");
-        assert!(text.contains("       99 %  live          282  >= 675/s        ?  1,500 us\n"), "{text}");
+        assert!(text.contains("  10 %  TIME_WAIT  25,409  40,123/s        ?      11 us\n"), "{text}");
+        assert!(text.contains("  99 %  live          282  >= 675/s        ?   1,500 us\n"), "{text}");
         assert_eq!(text.matches("this build has no `tidewait exec`").count(), 1, "{text}");
         assert!(text.contains("One thread connects"), "{text}");
     }

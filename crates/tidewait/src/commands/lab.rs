@@ -4,15 +4,16 @@ mod jobs;
 mod progress;
 mod settings;
 mod stage;
+mod tables;
 
 use std::sync::mpsc;
 
 use anyhow::{Result, bail};
-use tidewait_lab::{Actor, Judgement, Scenario};
+use tidewait_lab::{Actor, Client, Judgement, Scenario};
 use tidewait_model::report::{Host, Report};
 use tidewait_model::scenario::{
-    Expected, Given, LIST_SCHEMA, LabList, LabRun, ListedExperiment, ListedScenario, SCHEMA, ScenarioResult,
-    ScenarioVerdict,
+    Expected, Given, LIST_SCHEMA, LabList, LabRun, ListedExperiment, ListedScenario, ListedTable, SCHEMA,
+    ScenarioResult, ScenarioVerdict,
 };
 use tidewait_surfaces::text::{self, Page};
 
@@ -32,10 +33,15 @@ pub fn run(options: &Lab) -> Result<()> {
     match &options.errand {
         LabErrand::List { format } => list(*format),
         LabErrand::Run(options) => match options.names.split_first() {
+            Some((first, _)) if tables::is_table(first) => tables::run(options),
+            _ if options.quick || options.tiny => {
+                Err(Usage("--quick is for tables; `tidewait lab list` names them".to_owned()).into())
+            }
             Some((first, experiments)) if first == settings::NAME => settings::run(experiments, options),
             _ => run_scenarios(options),
         },
         LabErrand::Stage { scenario } => stage::play(scenario),
+        LabErrand::Client { words } => output::text(&format!("{}\n", Client::play(words)?)),
         LabErrand::Actor { words } => match Actor::play(words)? {},
     }
 }
@@ -52,16 +58,25 @@ fn list(format: Format) -> Result<()> {
             experiment: experiment.name.to_owned(),
             about: experiment.about.to_owned(),
         });
+        let headlines = tidewait_lab::tables::all().iter().map(|headline| ListedTable {
+            table: headline.name.to_owned(),
+            about: headline.about.to_owned(),
+            seconds: headline.seconds.0,
+            quick_seconds: headline.seconds.1,
+        });
         let list = LabList {
             schema: LIST_SCHEMA.to_owned(),
             scenarios: listed.collect(),
             experiments: experiments.collect(),
+            tables: headlines.collect(),
         };
         return output::json(&list, false);
     }
     let page = output::page(format, usize::MAX);
     let names = scenarios.iter().map(|scenario| (scenario.name, scenario.about));
-    let names = names.chain([(settings::NAME, settings::ABOUT)]);
+    let names = names.chain([(settings::NAME, settings::ABOUT), (tables::NAME, tables::ABOUT)]);
+    let names =
+        names.chain(tidewait_lab::tables::all().iter().map(|headline| (headline.name, headline.about)));
     output::text(&text::scenario_list(names, &page))?;
     Ok(())
 }
@@ -175,6 +190,12 @@ fn choose(names: &[String]) -> Result<Vec<Scenario>> {
         ))
         .into());
     }
+    if let Some(name) = names.iter().find(|name| tables::is_table(name)) {
+        return Err(Usage(format!(
+            "{name} is no scenario: tables run by themselves, `tidewait lab run {name}`"
+        ))
+        .into());
+    }
     if let Some(unknown) =
         names.iter().find(|name| *name != "all" && !all.iter().any(|scenario| scenario.name == **name))
     {
@@ -195,7 +216,9 @@ fn choose(names: &[String]) -> Result<Vec<Scenario>> {
 
 /// The names that are most like an unknown one.
 fn near<'a>(unknown: &str, all: &'a [Scenario]) -> Vec<&'a str> {
-    let mut names: Vec<&str> = all.iter().map(|scenario| scenario.name).chain([settings::NAME]).collect();
+    let mut names: Vec<&str> = all.iter().map(|scenario| scenario.name).collect();
+    names.extend([settings::NAME, tables::NAME]);
+    names.extend(tidewait_lab::tables::all().iter().map(|headline| headline.name));
     let likeness = |name: &str| {
         let contains = if name.contains(unknown) { 1.0 } else { 0.0 };
         contains + strsim::jaro_winkler(unknown, name)
