@@ -26,6 +26,7 @@ pub mod c_library;
 mod churn;
 mod client;
 mod conntrack;
+mod destroy;
 mod error;
 pub mod faults;
 mod fill;

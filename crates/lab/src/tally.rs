@@ -76,10 +76,18 @@ impl NetNs {
     /// # Errors
     /// When /proc is not mounted or the counter is not there.
     pub(crate) fn time_wait_overflow(&self) -> Result<u64> {
+        let missing = || Error::Refused("/proc/net/netstat: no TCPTimeWaitOverflow".to_owned());
+        self.counter("TCPTimeWaitOverflow")?.ok_or_else(missing)
+    }
+
+    /// A counter of /proc/net/netstat; `None` if this kernel has none of that name.
+    ///
+    /// # Errors
+    /// When /proc is not mounted.
+    pub(crate) fn counter(&self, name: &str) -> Result<Option<u64>> {
         let path = "/proc/thread-self/net/netstat";
         let text = self.run(|| fs::read_to_string(path))?.context("read", path)?;
-        let missing = || Error::Refused(format!("{path}: no TCPTimeWaitOverflow"));
-        parse_counter(&text, "TCPTimeWaitOverflow").ok_or_else(missing)
+        Ok(parse_counter(&text, name))
     }
 
     /// The rows of /proc/net/tcp and tcp6.
