@@ -61,6 +61,8 @@ pub struct Client {
     pub reset: bool,
     /// After all that, waits so long and tries again so many times.
     pub again: Option<(Duration, u64)>,
+    /// Begins when its standard input says so, by a line or its end.
+    pub on_command: bool,
 }
 
 /// What a client did.
@@ -108,6 +110,7 @@ impl Client {
             range: None,
             reset: false,
             again: None,
+            on_command: false,
         }
     }
 
@@ -124,6 +127,7 @@ impl Client {
         words.extend(self.bind.map(|address| format!("bind={address}")));
         words.extend(self.range.map(|range| format!("range={}-{}", range.low, range.high)));
         words.extend(self.until_refused.then(|| "until-refused=1".to_owned()));
+        words.extend(self.on_command.then(|| "on-command=1".to_owned()));
         words.extend(self.reset.then(|| "reset=1".to_owned()));
         words.extend(self.again.map(|(pause, count)| format!("again={}-{count}", pause.as_millis())));
         words
@@ -151,6 +155,7 @@ impl Client {
             range,
             reset: words.contains_key("reset"),
             again,
+            on_command: words.contains_key("on-command"),
         })
     }
 
@@ -172,6 +177,9 @@ impl Client {
             };
             client.destinations.iter().map(listen).collect::<Result<Vec<OwnedFd>>>()
         })??;
+        if client.on_command {
+            io::stdin().read_line(&mut String::new()).context("read from", "standard input")?;
+        }
         let run = Run { client: &client, listeners: &listeners, latencies: Vec::new(), sources: Vec::new() };
         Ok(run.run().line())
     }
@@ -393,6 +401,7 @@ mod tests {
             range: None,
             reset: false,
             again: None,
+            on_command: false,
         };
         let special = Client {
             rate: Some(7),
@@ -401,6 +410,7 @@ mod tests {
             range: Some(PortRange { low: 1_024, high: 2_047 }),
             reset: true,
             again: Some((Duration::from_millis(1_200), 50)),
+            on_command: true,
             ..plain.clone()
         };
         for client in [plain, special] {

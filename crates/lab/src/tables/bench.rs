@@ -1,8 +1,9 @@
 //! Where a table's figures are measured: two namespaces and a wire, a client process, and a remedy around or beside it.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,8 @@ pub(super) const FIRST_PORT: u16 = 32_768;
 /// Ports of the stock range.
 pub(super) const STOCK: u32 = 28_232;
 
-/// How long a command beside the client has to refuse, if it does, before it is taken to be at work.
-const START: Duration = Duration::from_millis(700);
+/// How long a command beside the client has to say that it is at work, or that it cannot be.
+const START: Duration = Duration::from_secs(15);
 
 /// How long it has to end when it is asked to.
 const END: Duration = Duration::from_secs(3);
@@ -48,10 +49,16 @@ pub(super) struct Remedy {
     pub(super) around: Vec<String>,
     /// `tidewait` with these words runs beside it.
     pub(super) beside: Vec<String>,
+    /// The same for the client's process alone: its number is put behind `--pid`.
+    pub(super) attached: Vec<String>,
 }
 
 /// A command that runs beside a client; ended when dropped.
-pub(super) struct Beside(Child);
+pub(super) struct Beside {
+    child: Child,
+    /// Reads what it prints, for nobody.
+    output: Option<thread::JoinHandle<()>>,
+}
 
 impl Remedy {
     /// A setting.
@@ -67,6 +74,11 @@ impl Remedy {
     /// `tidewait WORDS` beside the client.
     pub(super) fn beside(words: &[&str]) -> Remedy {
         Remedy { beside: owned(words), ..Remedy::default() }
+    }
+
+    /// `tidewait WORDS --pid CLIENT`.
+    pub(super) fn attached(words: &[&str]) -> Remedy {
+        Remedy { attached: owned(words), ..Remedy::default() }
     }
 }
 
@@ -127,22 +139,38 @@ impl Bench {
                 .set(name, value)
                 .map_err(|error| Error::Unavailable(format!("no {name} here: {error}")))?;
         }
-        if remedy.beside.is_empty() {
-            return Ok(None);
-        }
+        if remedy.beside.is_empty() { Ok(None) } else { self.beside(&remedy.beside, None).map(Some) }
+    }
+
+    /// Starts a command beside a client and waits until it is at work: then it prints its first line of JSON.
+    fn beside(&self, words: &[String], client: Option<u32>) -> Result<Beside> {
         let mut command = self.client.command(&self.setup.program);
-        // Nobody reads what it prints.
-        command.args(&remedy.beside).stdout(Stdio::null());
-        let mut beside = Beside(start(command)?);
-        let begin = Instant::now();
-        while begin.elapsed() < START {
-            if beside.0.try_wait().context("wait for", "tidewait")?.is_some() {
-                let why = complaint(&mut beside.0);
-                return Err(Error::Unavailable(format!("tidewait {}: {why}", remedy.beside.join(" "))));
-            }
-            thread::sleep(Duration::from_millis(20));
+        command.args(words).args(client.iter().flat_map(|pid| ["--pid".to_owned(), pid.to_string()]));
+        command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut beside = Beside { child: start(command)?, output: None };
+        let (tell, hear) = mpsc::channel();
+        if let Some(stdout) = beside.child.stdout.take() {
+            let read = move || {
+                for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
+                    // Only the first is waited for.
+                    let _ = tell.send(line);
+                }
+            };
+            let thread = thread::Builder::new().name("lab-beside".into()).spawn(read);
+            beside.output = Some(thread.context("start", "a thread")?);
         }
-        Ok(Some(beside))
+        match hear.recv_timeout(START) {
+            Ok(_) => Ok(beside),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let why = complaint(&mut beside.child);
+                Err(Error::Unavailable(format!("tidewait {}: {why}", words.join(" "))))
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(Error::Unavailable(format!(
+                "tidewait {}: not at work after {} s",
+                words.join(" "),
+                START.as_secs()
+            ))),
+        }
     }
 
     /// Runs a client to its end, under what the remedy puts around it.
@@ -160,8 +188,15 @@ impl Bench {
         if !remedy.around.is_empty() {
             command.arg("exec").args(&remedy.around).arg("--").arg(program);
         }
-        command.args(["lab", "client"]).args(client.words()).stdout(Stdio::piped());
-        Ok(Running { child: start(command)?, around: remedy.around.join(" ") })
+        let client = Client { on_command: !remedy.attached.is_empty(), ..client.clone() };
+        command.args(["lab", "client"]).args(client.words()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = Running { child: start(command)?, around: remedy.around.join(" "), attached: None };
+        if client.on_command {
+            running.attached = Some(self.beside(&remedy.attached, Some(running.child.id()))?);
+        }
+        // Its command to begin, if it waits for one.
+        drop(running.child.stdin.take());
+        Ok(running)
     }
 }
 
@@ -169,6 +204,8 @@ impl Bench {
 pub(super) struct Running {
     child: Child,
     around: String,
+    /// Ends after the client.
+    attached: Option<Beside>,
 }
 
 impl Running {
@@ -194,29 +231,40 @@ impl Drop for Running {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        drop(self.attached.take());
     }
 }
 
 impl Drop for Beside {
     fn drop(&mut self) {
+        self.end();
+        if let Some(output) = self.output.take() {
+            // It ends with the pipe; a panic in it was reported when it happened.
+            let _ = output.join();
+        }
+    }
+}
+
+impl Beside {
+    fn end(&mut self) {
         // The usual way, so that it takes away what it has set up.
-        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::INT);
         }
         let begin = Instant::now();
         while begin.elapsed() < END {
-            if let Ok(Some(_)) = self.0.try_wait() {
+            if let Ok(Some(_)) = self.child.try_wait() {
                 return;
             }
             thread::sleep(Duration::from_millis(10));
         }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 fn start(mut command: Command) -> Result<Child> {
-    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    command.stderr(Stdio::piped());
     end_with_parent(&mut command);
     command.spawn().context("start", "tidewait")
 }

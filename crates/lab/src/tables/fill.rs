@@ -88,7 +88,7 @@ pub(super) fn run(setup: &Setup, tell: &dyn Fn(&str)) -> Result<Vec<Table>> {
         "connect() searches the ports of one parity first. They are used up at half the range, and from there on it looks at all of them \
          in vain before it comes to the others."
             .to_owned(),
-        "Steered: `tidewait exec --steer` within the kernel's range. IP_LOCAL_PORT_RANGE: the client sets the socket option to the whole \
+        "Steered: `tidewait steer --range kernel` for the client. IP_LOCAL_PORT_RANGE: the client sets the socket option to the whole \
          range (Linux 6.3); from 6.8 on the search then takes every port in turn, whatever its parity."
             .to_owned(),
     ];
@@ -108,7 +108,7 @@ fn ways() -> Vec<Way> {
     let way = |name, remedy, own_range| Way { name, remedy, own_range };
     vec![
         way("stock", Remedy::default(), false),
-        way("steered", Remedy::around(&["--steer", "--range", "kernel"]), false),
+        way("steered", Remedy::attached(&["steer", "--range", "kernel"]), false),
         way("IP_LOCAL_ PORT_RANGE", Remedy::default(), true),
         // The last: it changes the namespace for good.
         way("tcp_tw_reuse=1", Remedy::setting("net.ipv4.tcp_tw_reuse", "1"), false),

@@ -22,8 +22,8 @@ pub(super) fn run(setup: &Setup, tell: &dyn Fn(&str)) -> Result<Vec<Table>> {
     let rate = (f64::from(ports) * PART / f64::from(seconds)) as u32;
     let arrangements = [
         ("no", Remedy::default()),
-        ("ports of its own", Remedy::around(&["--steer"])),
-        ("kernel's range", Remedy::around(&["--steer", "--range", "kernel"])),
+        ("ports of its own", Remedy::attached(&["steer"])),
+        ("kernel's range", Remedy::attached(&["steer", "--range", "kernel"])),
     ];
     let mut rows = Vec::new();
     for (name, remedy) in &arrangements {

@@ -110,7 +110,7 @@ fn measure(setup: &Setup, ports: u32, rows: &[Row]) -> Result<Vec<Outcome>> {
 fn one(setup: &Setup, ports: u32, row: Row, part: f64) -> Result<ClientReport> {
     let bench = Bench::new(setup, 1, 1, ports)?;
     let steer =
-        if row.steered { Remedy::around(&["--steer", "--range", "kernel"]) } else { Remedy::default() };
+        if row.steered { Remedy::attached(&["steer", "--range", "kernel"]) } else { Remedy::default() };
     let reap = if row.time_wait < KERNEL {
         Remedy::beside(&["reap", "--older-than", &format!("{}s", row.time_wait)])
     } else {
@@ -166,7 +166,7 @@ fn table(ports: u32, rows: Vec<Vec<Cell>>) -> Table {
             "Where fewer are made than 95 % and none is refused, it is the search for a port that takes the time: from half the range on \
              each connect() of the stock kernel looks at all ports of one parity in vain (fill-table). Steered, it does not."
                 .to_owned(),
-            "Ended by reap: `tidewait reap --older-than` runs beside the client. Steered: the client runs under `tidewait exec --steer`."
+            "Ended by reap: `tidewait reap --older-than` runs beside the client. Steered: `tidewait steer --range kernel` chooses its ports."
                 .to_owned(),
             "The mail (NANOG, December 2012) speaks of 32,000 ports.".to_owned(),
         ],

@@ -20,13 +20,13 @@ pub(super) fn run(setup: &Setup, tell: &dyn Fn(&str)) -> Result<Vec<Table>> {
     for &count in counts {
         tell(&format!("{count} source addresses"));
         let sources: Vec<String> = (0..count).map(|number| source(number)).collect();
-        let remedy = Remedy::around(&["--spread", &sources.join(",")]);
+        let remedy = Remedy::attached(&["spread", "--sources", &sources.join(",")]);
         let outcome = or_gap(one(setup, ports, count, &remedy))?;
         rows.push(row(Some(count), ports, outcome.as_ref(), stock.1));
     }
     Ok(vec![Table {
         table: "spread-table".to_owned(),
-        title: "Connections to one destination, by source addresses (exec --spread)".to_owned(),
+        title: "Connections to one destination, by source addresses (tidewait spread)".to_owned(),
         columns: vec![
             Column::given("source addresses", Unit::Text),
             Column::reckoned("ports", Unit::Count),
