@@ -16,6 +16,7 @@ mod generate;
 mod measured;
 mod policy;
 mod read_only;
+mod results;
 mod vm;
 mod workspace;
 
@@ -49,6 +50,8 @@ enum Chore {
     Diagnosis,
     /// Run every experiment on settings and write docs/settings-measured.md: what each does, and who was right about it
     SettingsMeasured,
+    /// Make every headline table of the lab and write docs/results.md; a quarter of an hour, on a machine that does nothing else
+    Results(results::Options),
     /// Run the workspace's kernel tests in emulated machines
     VmTest(vm::suite::Options),
 }
@@ -69,6 +72,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Gate(options) => return gate::run(&workspace, &options),
         Chore::Bench(options) => return bench::run(&workspace, &options),
         Chore::SettingsMeasured => return measured::run(&workspace),
+        Chore::Results(options) => return results::run(&workspace, &options),
         Chore::Diagnosis => return diagnosis::run(&workspace),
         Chore::Vm(options) => return vm::run(&workspace, &options),
         Chore::VmTest(options) => return vm::suite::run(&workspace, &options),
