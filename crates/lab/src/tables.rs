@@ -26,8 +26,11 @@ pub struct Headline {
     pub about: &'static str,
     /// Seconds that it takes about, on two idle processors: a full run, and a quick one.
     pub seconds: (u32, u32),
-    run: fn(&Setup, &dyn Fn(&str)) -> Result<Vec<Table>>,
+    run: Measure,
 }
+
+/// Makes the tables of a headline, and tells what it is doing.
+type Measure = fn(&Setup, &dyn Fn(&str)) -> Result<Vec<Table>>;
 
 /// What a run is made with.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ pub(super) fn run(setup: &Setup, tell: &dyn Fn(&str)) -> Result<Vec<Table>> {
     let mut rows = vec![row(None, ports, Ok(&stock), stock.1)];
     for &count in counts {
         tell(&format!("{count} source addresses"));
-        let sources: Vec<String> = (0..count).map(|number| source(number)).collect();
+        let sources: Vec<String> = (0..count).map(source).collect();
         let remedy = Remedy::attached(&["spread", "--sources", &sources.join(",")]);
         let outcome = or_gap(one(setup, ports, count, &remedy))?;
         rows.push(row(Some(count), ports, outcome.as_ref(), stock.1));
