@@ -214,7 +214,7 @@ pub struct Progress {
     pub counters: Counters,
     /// Sockets ended a second, since the line before.
     pub killed_per_second: f64,
-    /// Sockets that wait, as of the last look, without those ended since.
+    /// Sockets that waited at the last look.
     pub waiting: u64,
     /// Of those, how many the floor alone keeps.
     pub held: u64,

@@ -19,9 +19,9 @@ pub fn progress(progress: &Progress) -> String {
         ),
         match progress.oldest_seconds {
             Some(oldest) => {
-                format!("{} wait, the oldest for {oldest:.1} s", number::count(progress.waiting))
+                format!("{} waited, the oldest for {oldest:.1} s", number::count(progress.waiting))
             }
-            None => format!("{} wait", number::count(progress.waiting)),
+            None => format!("{} waited", number::count(progress.waiting)),
         },
     ];
     if progress.held > 0 {
@@ -129,7 +129,7 @@ mod tests {
         };
         assert_eq!(
             progress(&told),
-            "41,230 ended, 3,000/s | 15,012 wait, the oldest for 5.0 s | 10.0.0.1 -> 10.0.0.2:80: 45 % of its ports in use | CPU 0.05 s"
+            "41,230 ended, 3,000/s | 15,012 waited, the oldest for 5.0 s | 10.0.0.1 -> 10.0.0.2:80: 45 % of its ports in use | CPU 0.05 s"
         );
         told.held = 7;
         assert!(progress(&told).contains("| 7 kept by the floor |"));

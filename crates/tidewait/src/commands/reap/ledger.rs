@@ -33,6 +33,8 @@ pub struct Ledger {
     past: HashMap<Group, Counts>,
     /// Of destinations beyond the bound.
     others: Counts,
+    /// Sockets that the last look found.
+    found: u64,
     oldest_ms: Option<u32>,
     busiest: Option<Busiest>,
 }
@@ -51,6 +53,7 @@ impl Ledger {
             waiting: waiting.get(place).copied().unwrap_or(0),
             held: schedule.held.get(place).copied().unwrap_or(0).into(),
         }));
+        self.found = waiting.iter().sum();
         self.oldest_ms = schedule.oldest_ms;
         let account = |place: usize| schedule.accounts.get(place).copied().flatten();
         let used = |place: usize| match account(place) {
@@ -78,11 +81,9 @@ impl Ledger {
         }
     }
 
-    /// Sockets that wait, and those that a floor alone keeps.
+    /// Sockets that waited at the last look, and those of them that a floor alone keeps.
     pub fn waiting(&self) -> (u64, u64) {
-        self.present
-            .iter()
-            .fold((0, 0), |(waiting, held), present| (waiting + present.waiting, held + present.held))
+        (self.found, self.present.iter().map(|present| present.held).sum())
     }
 
     /// How long the oldest that was left has waited, in seconds.
