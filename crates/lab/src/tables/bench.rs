@@ -163,11 +163,14 @@ impl Bench {
             Ok(_) => Ok(beside),
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let why = complaint(&mut beside.child);
-                Err(Error::Unavailable(format!("tidewait {}: {why}", words.join(" "))))
+                Err(Error::Unavailable(format!(
+                    "tidewait {}: {why}",
+                    words.first().map_or("", String::as_str)
+                )))
             }
             Err(mpsc::RecvTimeoutError::Timeout) => Err(Error::Unavailable(format!(
                 "tidewait {}: not at work after {} s",
-                words.join(" "),
+                words.first().map_or("", String::as_str),
                 START.as_secs()
             ))),
         }

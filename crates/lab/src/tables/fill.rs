@@ -83,7 +83,7 @@ pub(super) fn run(setup: &Setup, tell: &dyn Fn(&str)) -> Result<Vec<Table>> {
     rate.notes = vec![
         format!(
             "A range of {ports} ports and one destination. One thread connects, accepts and resets, so that the ports in use stay as they are; \
-             up to {samples} connections a figure. With tcp_tw_reuse=1 it closes the usual way instead: what was TIME_WAIT is TIME_WAIT again."
+             up to {samples} connections a figure. Where tcp_tw_reuse=1 takes over a TIME_WAIT it closes the usual way instead: what was one is one again."
         ),
         "connect() searches the ports of one parity first. They are used up at half the range, and from there on it looks at all of them \
          in vain before it comes to the others."
@@ -145,7 +145,7 @@ fn at_level(
         let client = Client {
             count: samples,
             time: WINDOW,
-            reset: way.remedy.settings.is_empty(),
+            reset: way.remedy.settings.is_empty() || holder == Holder::Live,
             range: way.own_range.then(|| range(ports)),
             ..bench.work()
         };

@@ -129,7 +129,7 @@ impl<'a> Pair<'a> {
                 line.trim_start_matches("error: ")
             )));
         }
-        self.until(|| Ok(self.client.states()?[State::TimeWait] == 0))
+        Ok(())
     }
 
     /// Waits until it holds.
