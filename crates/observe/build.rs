@@ -16,5 +16,6 @@ fn main() -> std::process::ExitCode {
             object: "connections.bpf.o",
             instructions: "v3",
         },
+        Program { source: "src/study/bpf/late.bpf.c", object: "late.bpf.o", instructions: "v3" },
     ])
 }

@@ -10,6 +10,7 @@ pub mod places;
 pub mod probe;
 pub mod procfs;
 pub mod sock_diag;
+pub mod study;
 pub mod survey;
 pub mod sysctl_files;
 pub mod trace;

@@ -16,7 +16,7 @@ mod load;
 mod people;
 pub mod picture;
 #[cfg(feature = "bpf")]
-mod refusal;
+pub(crate) mod refusal;
 #[cfg_attr(feature = "bpf", path = "trace/enabled.rs")]
 #[cfg_attr(not(feature = "bpf"), path = "trace/disabled.rs")]
 mod tracer;

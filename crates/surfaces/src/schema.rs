@@ -8,6 +8,7 @@ use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::reap::Line as ReapLine;
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabList, LabRun};
+use tidewait_model::study::{Memory, Study};
 use tidewait_model::table::TableRun;
 use tidewait_model::trace::line::Line;
 use tidewait_model::tune::{Applied, KeptReport, Plan, Status};
@@ -62,6 +63,16 @@ pub fn trace() -> String {
     pretty::<Line>()
 }
 
+/// The schema of `tidewait study --json`.
+pub fn study() -> String {
+    pretty::<Study>()
+}
+
+/// The schema of what `tidewait study` keeps in the state directory.
+pub fn study_memory() -> String {
+    pretty::<Memory>()
+}
+
 /// The schema of `tidewait tune plan --json`.
 pub fn plan() -> String {
     pretty::<Plan>()
@@ -100,6 +111,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.explain-1.json", explain()),
         ("tidewait.topics-1.json", topics()),
         ("tidewait.trace-1.json", trace()),
+        ("tidewait.study-1.json", study()),
+        ("tidewait.study-memory-1.json", study_memory()),
         ("tidewait.plan-1.json", plan()),
         ("tidewait.change-1.json", change()),
         ("tidewait.tune-1.json", tune()),
@@ -154,6 +167,11 @@ mod tests {
             change: Some(samples::tune::entry()),
         };
         assert_valid(&change(), &applied);
+        let mut memory = Memory::default();
+        memory.learn(&crate::text::study_sample(), "2026-11-26T20:00:00Z");
+        assert_eq!(memory.destinations.len(), 3);
+        assert_valid(&study(), &crate::text::study_sample());
+        assert_valid(&study_memory(), &memory);
         assert_valid(&lab(), &crate::text::lab_sample());
         assert_valid(&lab_settings(), &crate::text::experiments_sample());
         assert_valid(&explain(), &crate::text::explain_sample());

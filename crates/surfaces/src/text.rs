@@ -25,6 +25,7 @@ mod presets;
 mod processes;
 mod reap;
 mod scenarios;
+mod study;
 mod tables;
 mod trace;
 mod traced;
@@ -40,6 +41,7 @@ use tidewait_model::explain::{Explanation, Topics};
 use tidewait_model::reap::{End, Progress};
 use tidewait_model::report::Report;
 use tidewait_model::scenario::{LabRun, ScenarioResult};
+use tidewait_model::study::{Seen, Study};
 use tidewait_model::table::{Cell, Table, Unit};
 use tidewait_model::trace::line::{Counted, Line as TraceLine};
 use tidewait_model::tune::{Entry, KeptReport, Plan, Status};
@@ -167,6 +169,18 @@ pub fn trace_summary(rows: &[Counted], page: &Page) -> String {
     paper.finish()
 }
 
+/// The page of `tidewait study`: what came for sockets in TIME_WAIT, at which age, and of how many sockets.
+pub fn study(study: &Study, page: &Page) -> String {
+    let mut paper = Paper::new(page);
+    study::write(&mut paper, study);
+    paper.finish()
+}
+
+/// The line that `tidewait study` keeps on a terminal after so many seconds.
+pub fn study_line(seen: &Seen, looked_at: Option<u64>, seconds: f64) -> String {
+    study::live(seen, looked_at, seconds)
+}
+
 /// The page of `tidewait tune plan`: what would be set and what that is worth, what is left out, what is in the way.
 /// `file`: where the plan was written to.
 pub fn plan(plan: &Plan, file: Option<&Path>, page: &Page) -> String {
@@ -221,5 +235,7 @@ pub(crate) use experiments::tests::sample as experiments_sample;
 pub(crate) use explain::tests::{sample as explain_sample, sample_topics};
 #[cfg(test)]
 pub(crate) use scenarios::tests::sample as lab_sample;
+#[cfg(test)]
+pub(crate) use study::tests::sample as study_sample;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 mod exec;
 mod reap;
+mod study;
 mod tune;
 
 use std::ops::RangeInclusive;
@@ -17,6 +18,7 @@ pub use exec::Exec;
 #[cfg(feature = "act")]
 pub use exec::ExecKeeper;
 pub use reap::Reap;
+pub use study::Study;
 #[cfg(feature = "act")]
 pub use tune::{Apply, Persist, Unpersist};
 pub use tune::{Plan, StateDir, Tune, TuneErrand, Wanted};
@@ -53,6 +55,9 @@ pub enum Command {
     /// Connections as they come and go: who opens them, who closes first, which connect() fails and why
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Trace),
+    /// What TIME_WAIT absorbs: segments that arrive for sockets in TIME_WAIT, by age and kind, and of how many sockets
+    #[command(after_help = study::EXAMPLES)]
+    Study(Study),
     /// Change settings without fear: planned, applied, confirmed, undone, kept across a restart
     #[command(after_help = tune::EXAMPLES)]
     Tune(Tune),

@@ -10,6 +10,7 @@ mod generate;
 mod lab;
 mod reap;
 mod report;
+mod study;
 mod trace;
 mod tune;
 
@@ -50,6 +51,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Capacity(options)) => capacity::run(&options),
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Trace(options)) => trace::run(&options),
+        Some(Command::Study(options)) => study::run(&options),
         Some(Command::Tune(options)) => tune::run(&options),
         Some(Command::Reap(options)) => reap::run(&options),
         Some(Command::Doctor(options)) => doctor::run(options),

@@ -4,10 +4,6 @@ mod cli;
 mod commands;
 mod exit;
 mod interrupt;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "what `study` leaves is read by `reap`: neither is there yet")
-)]
 mod memory;
 mod output;
 

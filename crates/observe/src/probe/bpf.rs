@@ -107,18 +107,18 @@ pub(super) const SPECS: &[Spec] = &[
     },
     Spec {
         id: "bpf-tc",
-        title: "BPF: segments of a device (tc classifier)",
-        enables: "study: late segments for sockets in TIME_WAIT",
+        title: "BPF: segments of a device, held by a link (tcx)",
+        enables: "study: segments for sockets in TIME_WAIT, where fentry is refused",
         needs: NETWORK,
-        remedy: "CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS (modprobe cls_bpf sch_ingress)",
+        remedy: "Linux 6.6 with CONFIG_NET_XGRESS",
         run: programs::tc,
     },
     Spec {
         id: "bpf-fentry",
         title: "BPF: entry of a kernel function (fentry/tcp_time_wait)",
-        enables: "nothing yet: state changes show the same births of TIME_WAIT",
+        enables: "study: segments for sockets in TIME_WAIT, at no cost to others",
         needs: TRACING,
-        remedy: "a kernel with CONFIG_FUNCTION_TRACER that is not locked down; tidewait does without",
+        remedy: "a kernel with CONFIG_FUNCTION_TRACER that is not locked down; study does with tc",
         run: programs::fentry,
     },
 ];

@@ -87,7 +87,7 @@ impl Standing {
 }
 
 /// What cannot be traced because of `trouble`.
-pub(super) fn limit(root: &Path, what: &str, trouble: &Trouble) -> Limit {
+pub(crate) fn limit(root: &Path, what: &str, trouble: &Trouble) -> Limit {
     let (why, remedy) = Standing::read(root).explain(trouble);
     let limit = Limit::new(what, why).of_detail();
     match remedy {

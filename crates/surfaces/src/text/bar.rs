@@ -36,6 +36,12 @@ pub fn fill(fill: f64, paint: Paint, width: usize, ascii: bool) -> Line {
         .with(Paint::Faint, right.1)
 }
 
+/// A bar of `width` columns for a share of 0 to 1, with nothing behind it.
+pub fn plain(share: f64, paint: Paint, width: usize, ascii: bool) -> Line {
+    let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+    Line::of(paint, cells(share, width, ascii).0)
+}
+
 /// A row of `width` columns filled to `share`: the filled part and the rest.
 fn cells(share: f64, width: usize, ascii: bool) -> (String, String) {
     let eighths = (share * width as f64 * 8.0).floor() as usize;

@@ -7,6 +7,7 @@ mod explain;
 #[cfg(feature = "act")]
 mod reap;
 mod report;
+mod study;
 mod trace;
 mod traced;
 mod trouble;

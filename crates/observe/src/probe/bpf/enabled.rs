@@ -8,14 +8,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 
 use libbpf_rs::{
-    Iter, MapCore, MapFlags, MapImpl, Mut, Object, ObjectBuilder, ProgramInput, ProgramMut,
-    RingBufferBuilder, TC_INGRESS, TcHookBuilder,
+    Iter, MapCore, MapFlags, MapImpl, Mut, Object, ObjectBuilder, ProgramInput, ProgramMut, RingBufferBuilder,
 };
 
 use crate::probe::cgroup::Temporary;
-use crate::probe::places::would_load_no_module;
 use crate::probe::sandbox::Namespace;
 use crate::probe::{Answer, Bench, Doing, Failure, netlink};
+use crate::study::interfaces::attach;
 use tidewait_kernel::bpf::{self, Cause, Trouble};
 use tidewait_model::State;
 
@@ -316,18 +315,12 @@ pub(in crate::probe) fn tc(bench: &Bench) -> Answer {
     if bench.namespace != Namespace::Own {
         return Err(Failure::Unknown("loads; attaching not tried for want of a namespace".to_owned()));
     }
-    for module in ["sch_ingress", "cls_bpf"] {
-        if would_load_no_module(module).is_err() {
-            return Err(Failure::Unknown(format!(
-                "loads; attaching not tried, since that would load module {module}"
-            )));
-        }
-    }
-    let program = loaded.program("segments")?;
-    let device = i32::try_from(netlink::LOOPBACK).unwrap_or(1);
-    let mut hook = TcHookBuilder::new(program.as_fd()).ifindex(device).replace(false).hook(TC_INGRESS);
-    hook.create().map_err(|error| failure("clsact on lo", &error))?;
-    hook.attach().map_err(|error| failure("attach to lo", &error))?;
+    let link = attach(loaded.program("segments")?.as_fd(), netlink::LOOPBACK);
+    let _link = link.map_err(|error| match error.raw_os_error() {
+        // Before 6.6 there is no such place to attach to.
+        Some(libc::EINVAL) => Failure::Unsupported(format!("tcx: {error}")),
+        _ => Failure::of("attach to lo", &error),
+    })?;
     traffic()?;
     match loaded.get(Slot::Hits)? {
         0 => Err(Failure::Unknown("attached to lo, but it saw no segment".to_owned())),

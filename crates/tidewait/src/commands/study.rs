@@ -1,0 +1,196 @@
+//! `tidewait study`: what TIME_WAIT absorbs, until time is up or somebody ends it.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use jiff::Timestamp;
+use rustix::thread::{CapabilitySet, capabilities};
+use tidewait_model::Limit;
+use tidewait_model::report::Host;
+use tidewait_model::study::{self, BAND_BEGINS_MS, Method, SCHEMA};
+use tidewait_observe::places::{self, Place, Scope};
+use tidewait_observe::procfs;
+use tidewait_observe::study::{Picture, Selection, Watch, Wish};
+use tidewait_surfaces::text;
+
+use crate::cli::Study;
+use crate::exit::{NotPermitted, Usage};
+use crate::{interrupt, memory, output};
+
+/// How late the end may be noticed.
+const NAP: Duration = Duration::from_millis(50);
+/// How often the line on the terminal changes.
+const OFTEN: Duration = Duration::from_secs(1);
+/// Destinations that are told apart: as many as are remembered.
+const DESTINATIONS: u32 = 4_096;
+/// Rows of the list where the user gave no number.
+const TOP: usize = 10;
+
+/// Runs the command.
+pub fn run(options: &Study) -> anyhow::Result<()> {
+    may_watch()?;
+    let place = place(options.netns.as_deref())?;
+    // A memory that cannot be added to is told of before an hour of watching.
+    if !options.no_memory {
+        memory::read(&options.state.path())?;
+    }
+    let stop = interrupt::catch()?;
+    let settings = place.enter(|| procfs::settings(Path::new("/")).0)?;
+    let time_wait = settings.time_wait_seconds();
+    let wish = Wish {
+        root: "/".into(),
+        place: place.clone(),
+        method: options.method.method(),
+        only: Selection { to: options.to, from: options.from, port: options.port },
+        sample: options.sample,
+        time_wait: Duration::from_secs(u64::from(time_wait)),
+        destinations: DESTINATIONS,
+    };
+    let begun_at = now();
+    let watch = Watch::start(wish).map_err(|limit| refused(&limit))?;
+    let begun = Instant::now();
+    let method = watch.method();
+    let picture = follow(options, watch, begun, &stop)?;
+    let study = study::Study {
+        schema: SCHEMA.to_owned(),
+        begun_at,
+        seconds: begun.elapsed().as_secs_f64(),
+        host: Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() },
+        namespace: study::Place { name: place.name.clone(), inode: place.inode },
+        method,
+        sample: options.sample,
+        time_wait_seconds: f64::from(time_wait),
+        limits: picture.limits,
+        segments_looked_at: picture.looked_at,
+        packets_not_looked_at: picture.not_looked_at,
+        fin_wait2_segments: picture.fin_wait2,
+        bands: BAND_BEGINS_MS.iter().map(|begins| f64::from(*begins) / 1e3).collect(),
+        total: picture.total,
+        destinations: picture.destinations,
+    };
+    tell(options, study)
+}
+
+/// Refuses where it is known beforehand that the kernel will.
+fn may_watch() -> anyhow::Result<()> {
+    if !cfg!(feature = "bpf") {
+        return Ok(()); // the watch says so itself
+    }
+    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let all = held.contains(CapabilitySet::SYS_ADMIN);
+    let missing: Vec<&str> = [
+        (CapabilitySet::BPF, "CAP_BPF", all),
+        (CapabilitySet::PERFMON, "CAP_PERFMON", all),
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN", false),
+    ]
+    .into_iter()
+    .filter(|(capability, _, covered)| !covered && !held.contains(*capability))
+    .map(|(_, name, _)| name)
+    .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(" and ");
+    Err(not_permitted(&format!("{missing} missing"), &format!("run it as root, or with {missing}")))
+}
+
+fn not_permitted(why: &str, how: &str) -> anyhow::Error {
+    NotPermitted(format!(
+        "segments for TIME_WAIT cannot be seen: {why}; {how}. `tidewait report` works without: it counts the sockets in TIME_WAIT"
+    ))
+    .into()
+}
+
+/// The error for a watch that did not start.
+fn refused(limit: &Limit) -> anyhow::Error {
+    use std::os::unix::fs::MetadataExt;
+    // Inside a user namespace the capabilities are there and count for nothing (PROC_USER_INIT_INO).
+    let inode = std::fs::metadata("/proc/self/ns/user").map(|file| file.ino());
+    if cfg!(feature = "bpf") && inode.is_ok_and(|inode| inode != 0xEFFF_FFFD) {
+        return not_permitted(
+            "the capabilities of this user namespace do not count",
+            "run it as root outside of the user namespace (rootless container)",
+        );
+    }
+    let remedy = limit.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+    anyhow!("{} cannot be seen: {}{remedy}", limit.what, limit.why)
+}
+
+/// The namespace that is meant.
+fn place(netns: Option<&str>) -> anyhow::Result<Place> {
+    let found = |scope: &Scope| places::find(Path::new("/"), scope);
+    let place = match netns {
+        Some("all") => {
+            return Err(Usage(
+                "study watches one network namespace: name it, or run one for each".to_owned(),
+            )
+            .into());
+        }
+        Some(name) => found(&Scope::One(name.to_owned()))?.places.into_iter().next(),
+        None => found(&Scope::Auto)?.places.into_iter().find(|place| place.own),
+    };
+    place
+        .ok_or_else(|| anyhow!("the network namespace that tidewait runs in is not found: is /proc mounted?"))
+}
+
+/// Watches until it is over; what was seen.
+fn follow(options: &Study, mut watch: Watch, begun: Instant, stop: &AtomicBool) -> anyhow::Result<Picture> {
+    let deadline = options.study_for.map(|seconds| begun + Duration::from_secs_f64(seconds));
+    let live = io::stderr().is_terminal();
+    if live {
+        let how = match watch.method() {
+            Method::Fentry => "in the kernel's function that answers them",
+            Method::Tc => "at the interfaces",
+        };
+        let until = options.study_for.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
+        anstream::eprintln!("tidewait: watching segments for TIME_WAIT {how}{until}; Ctrl-C ends it");
+    }
+    let mut shown = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let left = deadline.map_or(NAP, |end| end.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            break;
+        }
+        thread::sleep(left.min(NAP));
+        watch.refresh();
+        if live && shown.elapsed() >= OFTEN {
+            shown = Instant::now();
+            let picture = unread(watch.picture())?;
+            let line = text::study_line(&picture.total, picture.looked_at, begun.elapsed().as_secs_f64());
+            anstream::eprint!("\r\x1b[K{line}");
+        }
+    }
+    if live {
+        anstream::eprint!("\r\x1b[K");
+    }
+    watch.finish();
+    unread(watch.picture())
+}
+
+fn unread(picture: Result<Picture, Limit>) -> anyhow::Result<Picture> {
+    picture.map_err(|limit| anyhow!("{} cannot be read any more: {}", limit.what, limit.why))
+}
+
+/// Prints it and keeps it.
+fn tell(options: &Study, mut study: study::Study) -> anyhow::Result<()> {
+    // First of all: whoever reads the page may go away.
+    let kept = (!options.no_memory).then(|| memory::learn(&options.state.path(), &study, &now())).transpose();
+    let top = options.top.unwrap_or(if options.format.json { 0 } else { TOP });
+    let top = if top == 0 { usize::MAX } else { top };
+    if options.format.json {
+        study.destinations.truncate(top);
+        output::json(&study, false)?;
+    } else {
+        output::text(&text::study(&study, &output::page(options.format, top)))?;
+    }
+    kept.map(|_| ())
+}
+
+/// Now, as RFC 3339 in UTC.
+fn now() -> String {
+    format!("{:.3}", Timestamp::now())
+}
