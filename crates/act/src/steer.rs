@@ -10,6 +10,7 @@ mod layout;
 #[cfg_attr(feature = "bpf", path = "steer/enabled.rs")]
 #[cfg_attr(not(feature = "bpf"), path = "steer/disabled.rs")]
 mod steering;
+mod tree;
 
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -20,6 +21,7 @@ pub use tidewait_model::steer::Counts;
 
 pub use claim::{Claim, ClaimError, Holder};
 pub use steering::Steering;
+pub use tree::{Group, Tree};
 
 /// The most source addresses of one family.
 pub const SOURCES: usize = 64;

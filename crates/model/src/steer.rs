@@ -1,7 +1,90 @@
 //! What steering did: `tidewait steer`, `tidewait spread`, `tidewait exec`.
 
+pub mod ports;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::report::Host;
+
+/// The schema of `tidewait steer --json` and `tidewait spread --json`.
+///
+/// Frozen: a key may be added, never renamed or given another unit. Each line is an object of its own.
+pub const SCHEMA: &str = "tidewait.steer/1";
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "tidewait.steer/1")]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Line {
+    /// The first line: what is done from now on.
+    Begin(Begin),
+    /// What was done until now, once a second.
+    Progress(Progress),
+    /// The last line, unless the process was killed or the reader went away.
+    End(End),
+}
+
+/// What is done, for whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Begin {
+    /// Always `tidewait.steer/1`.
+    pub schema: String,
+    /// When it began, RFC 3339 in UTC.
+    pub at: String,
+    /// The machine.
+    pub host: Host,
+    /// The network namespace.
+    pub namespace: String,
+    /// For whom: a control group, a unit, a process, or all.
+    pub target: String,
+    /// Ports for each destination, and for each source of it; 0: the kernel chooses the port.
+    pub ports: u32,
+    /// The ranges that they are in, `LOW-HIGH`.
+    pub ranges: Vec<String>,
+    /// From which age on, in seconds, a TIME_WAIT may give its port; null: never.
+    pub reuse_after_seconds: Option<f64>,
+    /// Source addresses that are taken in turn; none: routing chooses.
+    pub sources: Vec<String>,
+    /// What to know of it.
+    pub warnings: Vec<String>,
+}
+
+/// What was done until now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Progress {
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// Since the beginning.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// What was done in all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct End {
+    /// When it ended, RFC 3339 in UTC.
+    pub at: String,
+    /// For how long it went on, in seconds.
+    pub seconds: f64,
+    /// Why it ended.
+    pub reason: Reason,
+    /// In all that time.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// Why it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The time that was asked for is over.
+    Time,
+    /// A signal.
+    Interrupted,
+    /// The process has ended, or the control group was removed.
+    TargetGone,
+}
 
 /// What became of connect(), for TCP sockets of those who are steered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -401,3 +401,26 @@ pub fn checkup() -> Checkup {
         ],
     }
 }
+
+/// The lines of a session of steering.
+pub fn steer() -> Vec<tidewait_model::steer::Line> {
+    use tidewait_model::steer::{Begin, Counts, End, Line, Progress, Reason, SCHEMA};
+    let counts = Counts { steered: 12_345, learning: 3, reused: 12, candidates: 20_000, ..Counts::default() };
+    let at = "2026-01-01T00:00:09.000000Z".to_owned();
+    vec![
+        Line::Begin(Begin {
+            schema: SCHEMA.to_owned(),
+            at: at.clone(),
+            host: Host { hostname: "web1".to_owned(), kernel: "6.12.0".to_owned() },
+            namespace: "host".to_owned(),
+            target: "nginx.service".to_owned(),
+            ports: 12_268,
+            ranges: vec!["22268-29999".to_owned(), "61000-65535".to_owned()],
+            reuse_after_seconds: Some(5.0),
+            sources: vec!["10.0.0.5".to_owned()],
+            warnings: Vec::new(),
+        }),
+        Line::Progress(Progress { at: at.clone(), counts }),
+        Line::End(End { at, seconds: 9.0, reason: Reason::Time, counts }),
+    ]
+}

@@ -73,6 +73,11 @@ pub fn study_memory() -> String {
     pretty::<Memory>()
 }
 
+/// The schema of a line of `tidewait steer --json` and `tidewait spread --json`.
+pub fn steer() -> String {
+    pretty::<tidewait_model::steer::Line>()
+}
+
 /// The schema of `tidewait tune plan --json`.
 pub fn plan() -> String {
     pretty::<Plan>()
@@ -113,6 +118,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.trace-1.json", trace()),
         ("tidewait.study-1.json", study()),
         ("tidewait.study-memory-1.json", study_memory()),
+        ("tidewait.steer-1.json", steer()),
         ("tidewait.plan-1.json", plan()),
         ("tidewait.change-1.json", change()),
         ("tidewait.tune-1.json", tune()),
@@ -159,6 +165,9 @@ mod tests {
         assert_valid(&plan(), &samples::tune::plan());
         assert_valid(&tune(), &samples::tune::status());
         assert_valid(&kept(), &samples::tune::kept());
+        for line in samples::steer() {
+            assert_valid(&steer(), &line);
+        }
         let applied = Applied {
             schema: CHANGE_SCHEMA.to_owned(),
             plan: samples::tune::plan(),

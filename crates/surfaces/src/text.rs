@@ -27,6 +27,7 @@ mod reap;
 mod scenarios;
 mod study;
 mod tables;
+mod steer;
 mod trace;
 mod traced;
 mod tune;
@@ -48,6 +49,7 @@ use tidewait_model::tune::{Entry, KeptReport, Plan, Status};
 
 pub use page::Page;
 use page::Paper;
+pub use steer::{line as steering_line, steered, steering};
 pub use trace::Columns;
 
 /// The page of `tidewait report`: verdict, namespaces, processes, findings, what was not seen.

@@ -3,6 +3,7 @@
 mod exec;
 mod reap;
 mod study;
+mod steer;
 mod tune;
 
 use std::ops::RangeInclusive;
@@ -19,6 +20,7 @@ pub use exec::Exec;
 pub use exec::ExecKeeper;
 pub use reap::Reap;
 pub use study::Study;
+pub use steer::{Choosing, Spread, Steer, Target};
 #[cfg(feature = "act")]
 pub use tune::{Apply, Persist, Unpersist};
 pub use tune::{Plan, StateDir, Tune, TuneErrand, Wanted};
@@ -71,6 +73,12 @@ pub enum Command {
     /// End sockets in TIME_WAIT before their time, so that their ports are free again: by age, or the oldest where ports run out
     #[command(after_help = reap::EXAMPLES)]
     Reap(Box<Reap>),
+    /// Choose the local ports of connect() for programs that run, at once however full the range is
+    #[command(after_help = steer::STEER_EXAMPLES)]
+    Steer(Steer),
+    /// Take source addresses in turn for connect() of programs that run
+    #[command(after_help = steer::SPREAD_EXAMPLES)]
+    Spread(Spread),
     /// What this kernel and these privileges allow, each thing tried in a namespace of its own
     Doctor(Doctor),
     /// Make each kind of trouble on the real kernel, in a machine of its own, and see what tidewait says of it

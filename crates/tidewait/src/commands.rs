@@ -11,6 +11,7 @@ mod lab;
 mod reap;
 mod report;
 mod study;
+mod steer;
 mod trace;
 mod tune;
 
@@ -54,6 +55,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Study(options)) => study::run(&options),
         Some(Command::Tune(options)) => tune::run(&options),
         Some(Command::Reap(options)) => reap::run(&options),
+        Some(Command::Steer(options)) => steer::run(&options),
+        Some(Command::Spread(options)) => steer::spread(&options),
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::Lab(options)) => lab::run(&options),
         Some(Command::Completions { shell }) => generate::completions(shell),

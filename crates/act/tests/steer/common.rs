@@ -42,7 +42,7 @@ impl Drop for Group {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        eprintln!("{} stays", self.path.display());
+        assert!(std::thread::panicking(), "{} stays", self.path.display());
     }
 }
 
@@ -99,20 +99,28 @@ impl Scene {
         }
     }
 
-    /// Starts, or says why the test is skipped.
     pub fn steer(&self, name: &str, wish: &Wish<'_>) -> Option<Steering> {
-        match Steering::start(wish) {
-            Ok(steering) => Some(steering),
-            Err(error @ SteerError::NotPermitted(_)) => {
-                tidewait_lab::skip(name, error);
-                None
-            }
-            Err(error) => panic!("{error}"),
-        }
+        started(name, wish)
+    }
+
+    pub fn client_in(&self, group: &Group) -> Client {
+        Client::new(&self.net, Some(&group.path))
     }
 
     pub fn client(&self, steered: bool) -> Client {
         Client::new(&self.net, steered.then_some(self.group.path.as_path()))
+    }
+}
+
+/// Starts, or says why the test is skipped. That the kernel refuses the programs is no reason.
+pub fn started(name: &str, wish: &Wish<'_>) -> Option<Steering> {
+    match Steering::start(wish) {
+        Ok(steering) => Some(steering),
+        Err(error @ SteerError::NotPermitted(_)) => {
+            tidewait_lab::skip(name, error);
+            None
+        }
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -134,7 +142,7 @@ pub struct Client {
 }
 
 impl Client {
-    fn new(net: &NetNs, group: Option<&Path>) -> Client {
+    pub fn new(net: &NetNs, group: Option<&Path>) -> Client {
         let mut child = net
             .command(std::env::current_exe().unwrap())
             .args(["--exact", "client::process", "--nocapture"])
@@ -149,6 +157,10 @@ impl Client {
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Client { child, input, output }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The answer, whatever it is.

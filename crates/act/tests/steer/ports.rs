@@ -1,9 +1,14 @@
 //! Which local ports unmodified programs get.
 
-use crate::common::{Client, Scene};
-use tidewait_model::PortSet;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
 
-fn range(low: u16, high: u16) -> PortSet {
+use tidewait_act::steer::{Claim, Wish};
+use tidewait_model::{PortRange, PortSet};
+
+use crate::common::{Client, Group, Scene};
+
+pub fn range(low: u16, high: u16) -> PortSet {
     (low..=high).collect()
 }
 
@@ -12,7 +17,7 @@ fn all_in(ports: &[u64], low: u64, high: u64) -> bool {
 }
 
 /// A server in the namespace, not steered.
-fn server(scene: &Scene, hosts: &[&str], port: u16) -> Client {
+pub fn server(scene: &Scene, hosts: &[&str], port: u16) -> Client {
     let mut server = scene.client(false);
     for host in hosts {
         server.ask(&format!("serve {host} {port}"));
@@ -39,4 +44,219 @@ fn connect_gets_ports_of_the_range_and_shares_them_between_destinations() {
     let counts = steering.counts().unwrap();
     assert_eq!((counts.steered, counts.fell_back), (5 * 36, 0), "{counts:?}");
     assert_eq!(counts.learning, 5, "{counts:?}");
+}
+
+/// Local port, remote address and cookie of every established connection, as `ss` shows them.
+fn live(scene: &Scene) -> std::collections::BTreeSet<String> {
+    let output = scene.net.command("ss").args(["-Htne", "state", "established"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let cookie = words.iter().find(|word| word.starts_with("sk:"))?;
+        Some(format!("{} {} {cookie}", words.get(2)?, words.get(3)?))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+#[test]
+fn live_connections_keep_their_tuples_and_their_bytes_while_the_range_runs_full() {
+    const NAME: &str = "ports::live_connections_keep_their_tuples_and_their_bytes_while_the_range_runs_full";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let _server = server(&scene, &["10.99.0.1"], 80);
+    let mut client = scene.client(true);
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_099))) else { return };
+    assert_eq!(client.numbers("keep long 10.99.0.1 80 90").len(), 90);
+    let before = live(&scene);
+    assert_eq!(before.len(), 180, "both ends");
+    // The ten that are left are used again and again: closed by RST, they are free at once.
+    let sums = client.numbers("race 10.99.0.1 80 1 200");
+    assert_eq!(sums, [200, 0, 0]);
+    assert!(live(&scene).is_superset(&before));
+    // Ten more fill the range; the next are the kernel's.
+    assert_eq!(client.numbers("keep last 10.99.0.1 80 10").len(), 10);
+    let beyond = client.numbers("keep beyond 10.99.0.1 80 5");
+    assert!(!beyond.iter().any(|port| (20_000..=20_099).contains(port)), "{beyond:?}");
+    let counts = steering.counts().unwrap();
+    assert!(counts.fell_back >= 5 && counts.steered + counts.fell_back == 305, "{counts:?}");
+    assert!(live(&scene).is_superset(&before));
+    for name in ["long", "last", "beyond"] {
+        assert_eq!(client.ask(&format!("echoes {name}")), "all", "{name}");
+    }
+}
+
+#[test]
+fn who_chose_for_himself_is_left_alone() {
+    const NAME: &str = "ports::who_chose_for_himself_is_left_alone";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let _server = server(&scene, &["10.99.0.1", "fd99::1"], 80);
+    let mut client = scene.client(true);
+    let mut other = scene.client(false);
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_099))) else { return };
+    assert_eq!(client.numbers("keep bound 10.99.0.1 80 1 port 30123"), [30_123]);
+    assert_eq!(client.numbers("keep bound fd99::1 80 1 port 30124"), [30_124]);
+    assert_eq!(steering.counts().unwrap().left_with_port, 2);
+    // Nobody outside of the group, no UDP.
+    let ports = other.numbers("keep free 10.99.0.1 80 5");
+    assert!(!ports.iter().any(|port| (20_000..=20_099).contains(port)), "{ports:?}");
+    let udp = client.ask("udp 10.99.0.1 80");
+    assert!(!udp.contains(":20"), "{udp}");
+    // A source that was bound without a port keeps it, and gets a port for it.
+    let ports = client.numbers("keep sourced 10.99.0.1 80 5 address 10.99.0.2");
+    assert!(all_in(&ports, 20_000, 20_099), "{ports:?}");
+    assert_eq!(client.ask("sources sourced"), ["10.99.0.2"; 5].join(" "));
+    // A range of one's own (Linux 6.3).
+    let only = client.try_ask("keep only 10.99.0.1 80 1 only 40000");
+    if only != "40000" {
+        assert!(only.starts_with("error"), "{only}");
+    }
+    let ports = client.numbers("nonblocking later 10.99.0.1 80 5");
+    assert!(all_in(&ports, 20_000, 20_099), "{ports:?}");
+    assert_eq!(client.ask("echoes later"), "all");
+}
+
+#[test]
+fn one_process_is_steered_and_the_others_of_its_group_are_not() {
+    const NAME: &str = "ports::one_process_is_steered_and_the_others_of_its_group_are_not";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let _server = server(&scene, &["10.99.0.1"], 80);
+    let (mut one, mut other) = (scene.client(true), scene.client(true));
+    let wish = Wish { process: Some(one.pid()), ..scene.wish(range(20_000, 20_099)) };
+    let Some(_steering) = scene.steer(NAME, &wish) else { return };
+    assert!(all_in(&one.numbers("keep a 10.99.0.1 80 5"), 20_000, 20_099));
+    let ports = other.numbers("keep a 10.99.0.1 80 5");
+    assert!(!ports.iter().any(|port| (20_000..=20_099).contains(port)), "{ports:?}");
+}
+
+#[test]
+fn threads_that_race_never_get_the_same_tuple() {
+    const NAME: &str = "ports::threads_that_race_never_get_the_same_tuple";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let _server = server(&scene, &["10.99.0.1", "fd99::1"], 80);
+    let mut client = scene.client(true);
+    let mut mapped = scene.client(true);
+    // So few ports that the cursors go around all the time.
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_019))) else { return };
+    let each = tidewait_lab::scaled(1_500);
+    for (client, host) in [(&mut client, "10.99.0.1"), (&mut mapped, "fd99::1")] {
+        let sums = client.numbers(&format!("race {host} 80 8 {each}"));
+        assert_eq!(sums, [8 * each, 0, 0], "{host}: {:?}", steering.counts());
+    }
+    let counts = steering.counts().unwrap();
+    assert!(counts.steered > counts.fell_back, "{counts:?}");
+}
+
+#[test]
+fn a_time_wait_is_taken_only_when_old_enough_and_protected_by_timestamps() {
+    const NAME: &str = "ports::a_time_wait_is_taken_only_when_old_enough_and_protected_by_timestamps";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let _server = server(&scene, &["10.99.0.1"], 80);
+    let mut client = scene.client(true);
+    let outside = |ports: &[u64]| !ports.iter().any(|port| (20_000..=20_009).contains(port));
+    {
+        let Some(_steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_009))) else { return };
+        assert!(all_in(&client.numbers("churn 10.99.0.1 80 10"), 20_000, 20_009));
+        assert!(outside(&client.numbers("keep a 10.99.0.1 80 3")), "without --reuse-after");
+    }
+    {
+        let old = Wish { reuse_after: Some(Duration::from_secs(3_600)), ..scene.wish(range(20_000, 20_009)) };
+        let Some(_steering) = scene.steer(NAME, &old) else { return };
+        assert!(outside(&client.numbers("keep b 10.99.0.1 80 3")), "too young");
+    }
+    std::thread::sleep(Duration::from_millis(2_100));
+    let soon = Wish { reuse_after: Some(Duration::from_secs(1)), ..scene.wish(range(20_000, 20_009)) };
+    let Some(steering) = scene.steer(NAME, &soon) else { return };
+    let ports = client.numbers("keep c 10.99.0.1 80 8");
+    assert!(all_in(&ports, 20_000, 20_009), "{ports:?}");
+    assert_eq!(steering.counts().unwrap().reused, 8);
+    assert_eq!(client.ask("echoes c"), "all");
+    drop(steering);
+    // Without timestamps none is protected.
+    scene.net.set("net.ipv4.tcp_timestamps", "0").unwrap();
+    let other = Wish { ports: range(21_000, 21_009), ..soon };
+    let Some(_steering) = scene.steer(NAME, &other) else { return };
+    assert!(all_in(&client.numbers("churn 10.99.0.1 80 10"), 21_000, 21_009));
+    std::thread::sleep(Duration::from_millis(2_100));
+    let ports = client.numbers("keep d 10.99.0.1 80 3");
+    assert!(!ports.iter().any(|port| (21_000..=21_009).contains(port)), "{ports:?}");
+}
+
+#[test]
+fn a_neighbour_that_is_not_steered_finds_ports_all_the_same() {
+    const NAME: &str = "ports::a_neighbour_that_is_not_steered_finds_ports_all_the_same";
+    let Some(scene) = Scene::new(NAME) else { return };
+    scene.net.set("net.ipv4.ip_local_port_range", "40000 40039").unwrap();
+    let _server = server(&scene, &["10.99.0.1", "10.99.0.2"], 80);
+    let (mut steered, mut neighbour) = (scene.client(true), scene.client(false));
+    // Beside the kernel's range: nobody is poorer.
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_199))) else { return };
+    assert_eq!(steered.numbers("keep a 10.99.0.1 80 200").len(), 200);
+    assert_eq!(neighbour.ask("attempts 10.99.0.2 80 40"), "", "a range of its own");
+    neighbour.ask("drop attempts");
+    drop(steering);
+    // Out of the kernel's range: what is given is lost for the neighbour, to every destination. That is why it is not the default.
+    let mut steered = scene.client(true);
+    let mut neighbour = scene.client(false);
+    let Some(_steering) = scene.steer(NAME, &scene.wish(range(40_000, 40_029))) else { return };
+    assert_eq!(steered.numbers("keep a 10.99.0.1 80 30").len(), 30);
+    let refused = neighbour.numbers("attempts 10.99.0.2 80 40");
+    assert!(refused.len() >= 30 && refused.iter().all(|errno| *errno == 99), "{refused:?}");
+}
+
+#[test]
+fn a_listener_may_come_later_and_is_not_taken_for_a_free_port() {
+    const NAME: &str = "ports::a_listener_may_come_later_and_is_not_taken_for_a_free_port";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let mut server = server(&scene, &["10.99.0.1"], 80);
+    let mut client = scene.client(true);
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_009))) else { return };
+    assert!(all_in(&client.numbers("keep a 10.99.0.1 80 5"), 20_000, 20_009));
+    let used: Vec<u64> = client.numbers("churn 10.99.0.1 80 1");
+    // Ports that connections have: with SO_REUSEADDR, as servers set it, one may listen there.
+    for port in 20_000..20_010 {
+        assert_eq!(server.ask(&format!("serve 0.0.0.0 {port}")), port.to_string());
+    }
+    assert_eq!(client.ask("echoes a"), "all");
+    // Now every port of the range is listened on.
+    let ports = client.numbers("keep b 10.99.0.1 80 3");
+    assert!(!ports.iter().any(|port| (20_000..=20_009).contains(port)), "{ports:?} {used:?}");
+    assert!(steering.counts().unwrap().fell_back >= 3);
+    // What it shows of itself: the option is set on sockets that got their port here.
+    assert_eq!(client.ask("reuseaddr a"), "1 1 1 1 1");
+    assert_eq!(client.ask("reuseaddr b"), "0 0 0");
+}
+
+#[test]
+fn the_inner_of_two_groups_comes_first_and_the_outer_leaves_its_choice_alone() {
+    const NAME: &str = "ports::the_inner_of_two_groups_comes_first_and_the_outer_leaves_its_choice_alone";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let Some(inner) = Group::new(Some(&scene.group.path)) else { return };
+    let _server = server(&scene, &["10.99.0.1"], 80);
+    let mut client = scene.client_in(&inner);
+    let Some(outside) = scene.steer(NAME, &scene.wish(range(20_000, 20_099))) else { return };
+    assert!(all_in(&client.numbers("keep a 10.99.0.1 80 5"), 20_000, 20_099));
+    let wish = Wish { cgroup: inner.file.as_fd(), ..scene.wish(range(21_000, 21_099)) };
+    let Some(inside) = scene.steer(NAME, &wish) else { return };
+    assert!(all_in(&client.numbers("keep b 10.99.0.1 80 5"), 21_000, 21_099));
+    assert_eq!(inside.counts().unwrap().steered, 5);
+    let counts = outside.counts().unwrap();
+    assert_eq!((counts.steered, counts.left_with_port), (5, 5));
+    drop(inside);
+    assert!(all_in(&client.numbers("keep c 10.99.0.1 80 5"), 20_000, 20_099));
+    drop(client);
+}
+
+#[test]
+fn two_that_claim_the_same_ports_find_each_other() {
+    const NAME: &str = "ports::two_that_claim_the_same_ports_find_each_other";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let wide = PortRange { low: 20_000, high: 20_999 };
+    scene
+        .net
+        .run(|| {
+            let claim = Claim::take(&[wide]).unwrap();
+            // Its own are no trouble to a process; those of others are looked for by their numbers.
+            assert!(Claim::others(std::path::Path::new("/")).unwrap().is_empty());
+            drop(claim);
+        })
+        .unwrap();
 }

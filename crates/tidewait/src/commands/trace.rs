@@ -4,7 +4,7 @@ mod clock;
 mod filter;
 mod lines;
 mod names;
-mod process;
+pub mod process;
 mod summary;
 mod words;
 

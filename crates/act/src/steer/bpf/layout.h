@@ -65,6 +65,7 @@ struct destination {
 	__u32 turn;   /* the next source */
 	__u32 known;  /* how many of `sources` are filled */
 	__u32 oldest; /* which one is given up for the next */
+	__u32 full;   /* when a search found nothing, in ticks; 0: never */
 	struct address sources[KNOWN]; /* what routing chose here lately */
 };
 

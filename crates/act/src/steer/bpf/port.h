@@ -63,10 +63,18 @@ static __always_inline enum verdict look_all(struct attempt *attempt, u16 port)
 	return all;
 }
 
-/* One candidate; 1 ends the search. */
+#define IN_ORDER 32  /* candidates from the cursor on; then by lot */
+#define RESTS 24     /* ticks, 0.1 s, for which a search that found nothing keeps the next ones short */
+#define SHORT 64     /* candidates of a short search */
+
+/*
+ * One candidate; 1 ends the search. In order, the port that was given longest ago is looked at first, and at a steady rate
+ * its TIME_WAIT has just ended. Where many in a row are taken, candidates by lot get out of there, and the cursor with them:
+ * then it takes 1 / (1 - fill) of them, however the taken ports lie.
+ */
 static long candidate(u32 index, struct attempt *attempt)
 {
-	u32 place = __sync_fetch_and_add(&attempt->at->cursor, 1) % settings.ports;
+	u32 place = (index < IN_ORDER ? __sync_fetch_and_add(&attempt->at->cursor, 1) : bpf_get_prandom_u32()) % settings.ports;
 	u16 *port = bpf_map_lookup_elem(&ports, &place);
 	enum verdict verdict;
 	int yes = 1;
@@ -93,6 +101,8 @@ static long candidate(u32 index, struct attempt *attempt)
 		release(attempt->hash, *port);
 		return 0;
 	}
+	if (index >= IN_ORDER)
+		attempt->at->cursor = place + 1;
 	attempt->reused = verdict == OLD;
 	attempt->done = 1;
 	return 1;
@@ -100,6 +110,7 @@ static long candidate(u32 index, struct attempt *attempt)
 
 static __always_inline void port(struct attempt *attempt)
 {
+	u32 tries = settings.tries, tick;
 	int learning = !attempt->fixed && !attempt->at->known;
 
 	/* The interface that connect() will bind the socket to is not known to a lookup yet. */
@@ -112,8 +123,12 @@ static __always_inline void port(struct attempt *attempt)
 		return;
 	}
 	attempt->hash = hash_of(&attempt->key);
-	bpf_loop(settings.tries, candidate, attempt, 0);
+	tick = bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
+	if (attempt->at->full && tick - attempt->at->full < RESTS)
+		tries = tries < SHORT ? tries : SHORT;
+	bpf_loop(tries, candidate, attempt, 0);
 	if (!attempt->done) {
+		attempt->at->full = tick;
 		count(fell_back);
 		return;
 	}

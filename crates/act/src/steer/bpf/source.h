@@ -22,39 +22,50 @@ static __always_inline void source_at(struct attempt *attempt, u32 place)
 		attempt->source.words[i] = settings.source6[place].words[i];
 }
 
-/* Whether the destination is one that other sources reach: on this machine and on the link, where it comes from matters. */
+/* Whether the destination is this machine itself, as far as its addresses are known. */
+static __always_inline int is_here(const struct attempt *attempt)
+{
+	const u32 *to = attempt->key.remote.words;
+
+	if (attempt->key.family == AF_INET) {
+		if (bpf_ntohl(to[0]) >> 24 == 127)
+			return 1;
+		UNROLL
+		for (int i = 0; i < LOCALS; i++)
+			if (i < settings.locals4 && settings.local4[i].words[0] == to[0])
+				return 1;
+		return 0;
+	}
+	if (!to[0] && !to[1] && !to[2] && to[3] == bpf_htonl(1))
+		return 1;
+	UNROLL
+	for (int i = 0; i < LOCALS; i++)
+		if (i < settings.locals6 && settings.local6[i].words[0] == to[0] && settings.local6[i].words[1] == to[1] &&
+		    settings.local6[i].words[2] == to[2] && settings.local6[i].words[3] == to[3])
+			return 1;
+	return 0;
+}
+
+/*
+ * Whether the sources reach the destination. Loopback addresses reach this machine alone, and others are no source for it: a
+ * service there tells its own machine by 127.0.0.1. What is on the link has its source from the link.
+ */
 static __always_inline int spreads(struct attempt *attempt)
 {
 	const u32 *to = attempt->key.remote.words;
-	int loopback;
+	int inside, link;
 
 	if (!sources_of(attempt))
 		return 0;
 	if (attempt->key.family == AF_INET) {
-		loopback = (bpf_ntohl(to[0]) >> 24) == 127;
-		if (loopback)
-			return settings.loopback & 1;
-		if ((bpf_ntohl(to[0]) >> 16) == 0xa9fe || !to[0])
-			goto apart;
-		UNROLL
-		for (int i = 0; i < LOCALS; i++)
-			if (i < settings.locals4 && settings.local4[i].words[0] == to[0] && !(settings.loopback & 1))
-				goto apart;
-		return 1;
+		inside = settings.loopback & 1;
+		link = (bpf_ntohl(to[0]) >> 16) == 0xa9fe || !to[0];
+	} else {
+		inside = settings.loopback >> 1 & 1;
+		link = is_link_local(&attempt->key) || !(to[0] | to[1] | to[2] | to[3]);
 	}
-	loopback = !to[0] && !to[1] && !to[2] && to[3] == bpf_htonl(1);
-	if (loopback)
-		return settings.loopback & 2;
-	if (is_link_local(&attempt->key) || !(to[0] | to[1] | to[2] | to[3]))
-		goto apart;
-	UNROLL
-	for (int i = 0; i < LOCALS; i++)
-		if (i < settings.locals6 && settings.local6[i].words[0] == to[0] &&
-		    settings.local6[i].words[1] == to[1] && settings.local6[i].words[2] == to[2] &&
-		    settings.local6[i].words[3] == to[3] && !(settings.loopback & 2))
-			goto apart;
-	return 1;
-apart:
+	if (!link && is_here(attempt) == inside)
+		return 1;
 	count(apart);
 	return 0;
 }

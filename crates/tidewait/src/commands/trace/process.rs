@@ -30,8 +30,8 @@ impl Process {
     pub fn open(pid: u32) -> Result<Process, Usage> {
         if std::fs::metadata("/proc/self/ns/pid").is_ok_and(|found| found.ino() != FIRST_PROCESS_NAMESPACE) {
             return Err(Usage(format!(
-                "--pid {pid}: processes are traced by their numbers on the host, and tidewait runs in a process namespace of its own; run \
-                 it on the host, or choose by --unit, --container or --user"
+                "--pid {pid}: the kernel tells processes by their numbers on the host, and tidewait runs in a process namespace of its own; run \
+                 it on the host, or choose otherwise"
             )));
         }
         let absent =

@@ -1,0 +1,171 @@
+//! Which source addresses unmodified programs get. The server is in another namespace: to the own machine none are spread.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+
+use tidewait_act::steer::Wish;
+use tidewait_lab::{Host, Lab};
+use tidewait_model::PortSet;
+
+use crate::common::{Client, Group, started};
+use crate::ports::range;
+
+/// A client with three addresses of each family, a server, and a group.
+struct Pair {
+    client: Host,
+    server: Host,
+    group: Group,
+}
+
+const SOURCES: [&str; 3] = ["10.98.0.1", "10.98.0.3", "10.98.0.4"];
+const SOURCES6: [&str; 3] = ["fd98::1", "fd98::3", "fd98::4"];
+
+impl Pair {
+    fn new(name: &str) -> Option<Pair> {
+        let made = || -> tidewait_lab::Result<(Host, Host)> {
+            let lab = Lab::new();
+            let (client, server) = (lab.host("client")?, lab.host("server")?);
+            lab.link(&client, "10.98.0.1/24", &server, "10.98.0.2/24")?;
+            for address in ["10.98.0.3/24", "10.98.0.4/24", "fd98::1/64", "fd98::3/64", "fd98::4/64"] {
+                client.add_address(address)?;
+            }
+            server.add_address("fd98::2/64")?;
+            Ok((client, server))
+        };
+        match (made(), Group::new(None)) {
+            (Ok((client, server)), Some(group)) => Some(Pair { client, server, group }),
+            (Err(error), _) => {
+                tidewait_lab::skip(name, error);
+                None
+            }
+            (_, None) => {
+                tidewait_lab::skip(name, "no cgroup v2 tree that can be written to");
+                None
+            }
+        }
+    }
+
+    fn wish(&self, ports: PortSet, sources: &[&str]) -> Wish<'_> {
+        let parse = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let mut locals = parse(&SOURCES);
+        locals.extend(parse(&SOURCES6));
+        locals.extend(parse(&["127.0.0.1", "::1"]));
+        Wish {
+            cgroup: self.group.file.as_fd(),
+            netns: self.client.inode(),
+            process: None,
+            ports,
+            reuse_after: None,
+            sources: parse(sources),
+            locals,
+        }
+    }
+
+    fn serve(&self) -> Client {
+        let mut server = Client::new(&self.server, None);
+        for host in ["0.0.0.0", "fd98::2"] {
+            server.ask(&format!("serve {host} 80"));
+        }
+        server
+    }
+
+    fn steered(&self) -> Client {
+        Client::new(&self.client, Some(&self.group.path))
+    }
+}
+
+fn tally(client: &mut Client, name: &str) -> BTreeMap<String, u32> {
+    let mut tally = BTreeMap::new();
+    for source in client.ask(&format!("sources {name}")).split_whitespace() {
+        *tally.entry(source.to_owned()).or_default() += 1;
+    }
+    tally
+}
+
+fn even(sources: &[&str], each: u32) -> BTreeMap<String, u32> {
+    sources.iter().map(|source| ((*source).to_owned(), each)).collect()
+}
+
+#[test]
+fn sources_take_turns_for_each_destination() {
+    const NAME: &str = "sources::sources_take_turns_for_each_destination";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let _server = pair.serve();
+    let mut client = pair.steered();
+    let all: Vec<&str> = SOURCES.into_iter().chain(SOURCES6).collect();
+    let Some(steering) = started(NAME, &pair.wish(PortSet::default(), &all)) else { return };
+    for (name, host, sources) in [
+        ("four", "10.98.0.2", SOURCES),
+        ("six", "fd98::2", SOURCES6),
+        ("mapped", "::ffff:10.98.0.2", SOURCES),
+    ] {
+        client.ask(&format!("keep {name} {host} 80 9"));
+        assert_eq!(tally(&mut client, name), even(&sources, 3), "{name}");
+        assert_eq!(client.ask(&format!("echoes {name}")), "all");
+    }
+    // A program that chose its source keeps it.
+    client.ask("keep own 10.98.0.2 80 3 address 10.98.0.4");
+    assert_eq!(tally(&mut client, "own"), even(&["10.98.0.4"], 3));
+    let counts = steering.counts().unwrap();
+    assert_eq!((counts.spread, counts.left_with_source, counts.steered), (27, 3, 0), "{counts:?}");
+    drop(steering);
+    client.ask("keep after 10.98.0.2 80 3");
+    assert_eq!(tally(&mut client, "after"), even(&["10.98.0.1"], 3));
+}
+
+#[test]
+fn each_source_has_all_the_ports() {
+    const NAME: &str = "sources::each_source_has_all_the_ports";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let _server = pair.serve();
+    let mut client = pair.steered();
+    let Some(steering) = started(NAME, &pair.wish(range(20_000, 20_049), &SOURCES)) else { return };
+    let ports = client.numbers("keep a 10.98.0.2 80 144");
+    assert!(ports.iter().all(|port| (20_000..=20_049).contains(port)), "{ports:?}");
+    assert_eq!(tally(&mut client, "a"), even(&SOURCES, 48));
+    let counts = steering.counts().unwrap();
+    assert_eq!((counts.spread, counts.steered, counts.fell_back), (144, 144, 0), "{counts:?}");
+}
+
+#[test]
+fn an_address_that_vanishes_is_passed_over_and_counted() {
+    const NAME: &str = "sources::an_address_that_vanishes_is_passed_over_and_counted";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let _server = pair.serve();
+    let mut client = pair.steered();
+    let Some(steering) = started(NAME, &pair.wish(PortSet::default(), &SOURCES)) else { return };
+    let removed = pair.client.command("ip").args(["addr", "del", "10.98.0.4/24", "dev", "eth0"]).status();
+    assert!(removed.unwrap().success());
+    client.ask("keep a 10.98.0.2 80 12");
+    let tally = tally(&mut client, "a");
+    assert_eq!(tally.values().sum::<u32>(), 12, "{tally:?}");
+    assert!(!tally.contains_key("10.98.0.4"), "{tally:?}");
+    let counts = steering.counts().unwrap();
+    assert!(counts.sources_gone >= 3 && counts.spread == 12, "{counts:?}");
+}
+
+#[test]
+fn loopback_and_the_own_addresses_are_no_place_to_spread_to() {
+    const NAME: &str = "sources::loopback_and_the_own_addresses_are_no_place_to_spread_to";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let mut local = Client::new(&pair.client, None);
+    local.ask("serve 0.0.0.0 80");
+    let mut client = pair.steered();
+    {
+        let Some(steering) = started(NAME, &pair.wish(PortSet::default(), &SOURCES)) else { return };
+        client.ask("keep lo 127.0.0.1 80 3");
+        assert_eq!(tally(&mut client, "lo"), even(&["127.0.0.1"], 3));
+        client.ask("keep own 10.98.0.3 80 3");
+        assert_eq!(tally(&mut client, "own").len(), 1);
+        assert_eq!(steering.counts().unwrap().left_apart, 6);
+    }
+    // Loopback sources are for the machine itself.
+    let inside = ["127.0.0.2", "127.0.0.3"];
+    let Some(_steering) = started(NAME, &pair.wish(PortSet::default(), &inside)) else { return };
+    client.ask("keep in 127.0.0.1 80 6");
+    assert_eq!(tally(&mut client, "in"), even(&inside, 3));
+    let _server = pair.serve();
+    client.ask("keep out 10.98.0.2 80 3");
+    assert_eq!(tally(&mut client, "out"), even(&["10.98.0.1"], 3));
+}

@@ -1,0 +1,226 @@
+//! Steering that goes on until time is up, somebody ends it, or nobody is left to be steered.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{CapabilitySet, capabilities};
+use tidewait_act::steer::{Steering, Wish};
+use tidewait_model::PortSet;
+use tidewait_model::report::Host;
+use tidewait_model::steer::{Begin, Counts, End, Line, Progress, Reason, SCHEMA};
+use tidewait_observe::procfs;
+use tidewait_surfaces::text;
+
+use crate::cli::{self, Choosing};
+use crate::exit::NotPermitted;
+use crate::{interrupt, output};
+
+use super::ports::{self, Claimed};
+use super::sources;
+use super::target::{Target, refused};
+
+/// How late an end may be noticed.
+const NAP: Duration = Duration::from_millis(50);
+/// How often it is told what was done.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What was asked for.
+pub struct Asked<'a> {
+    pub json: bool,
+    pub target: &'a cli::Target,
+    /// `None`: ports are left to the kernel.
+    pub choosing: Option<&'a Choosing>,
+    pub sources: &'a [IpAddr],
+    pub seconds: Option<f64>,
+}
+
+/// Steers.
+pub fn run(asked: &Asked<'_>) -> anyhow::Result<()> {
+    may_steer(asked.choosing.is_some())?;
+    let target = Target::find(asked.target)?;
+    let locals = sources::locals(&target.place)?;
+    sources::check(&target.place, asked.sources, &locals)?;
+    let claimed = asked.choosing.map(|choosing| ports::claim(&target.place, &choosing.range)).transpose()?;
+    let reuse_after = asked.choosing.and_then(|choosing| choosing.reuse_after);
+    // Caught before anything is attached, so that an early signal ends it in order, too.
+    let stop = interrupt::catch()?;
+    let wish = Wish {
+        cgroup: target.group.directory.as_fd(),
+        netns: target.place.inode,
+        process: target.process.as_ref().map(|process| process.pid),
+        ports: claimed.as_ref().map_or_else(PortSet::default, |claimed| claimed.chosen.ports.clone()),
+        reuse_after: reuse_after.map(Duration::from_secs_f64),
+        sources: asked.sources.to_vec(),
+        locals,
+    };
+    let steering = Steering::start(&wish).map_err(refused)?;
+    let begin = begin(asked, &target, claimed.as_ref(), reuse_after);
+    let mut session =
+        Session { asked, target, steering, begun: Instant::now(), last: Counts::default(), told: false };
+    session.begin(&begin)?;
+    let reason = session.follow(&stop)?;
+    session.end(reason, &begin)
+}
+
+/// Refuses where it is known beforehand that the kernel will.
+fn may_steer(ports: bool) -> anyhow::Result<()> {
+    if !cfg!(feature = "bpf") {
+        return Ok(()); // steering says so itself
+    }
+    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    if held.contains(CapabilitySet::SYS_ADMIN) {
+        return Ok(());
+    }
+    let needed = [
+        (CapabilitySet::BPF, "CAP_BPF"),
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+        (CapabilitySet::PERFMON, "CAP_PERFMON"),
+    ];
+    let missing: Vec<&str> =
+        needed.into_iter().filter(|(one, _)| !held.contains(*one)).map(|(_, name)| name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(" and ");
+    let without = if ports {
+        "tidewait report says how full the ports are, and programs that choose for themselves need nothing: IP_LOCAL_PORT_RANGE, more source \
+         addresses"
+    } else {
+        "programs can bind their source addresses themselves, with IP_BIND_ADDRESS_NO_PORT"
+    };
+    Err(NotPermitted(format!("{missing} missing: run it as root, or with {missing}. Without: {without}"))
+        .into())
+}
+
+fn begin(asked: &Asked<'_>, target: &Target, claimed: Option<&Claimed>, reuse_after: Option<f64>) -> Begin {
+    let mut warnings = claimed.map(ports::warnings).unwrap_or_default();
+    if !asked.sources.is_empty() {
+        warnings.push(
+            "peers see other addresses from now on: where they let in or tell apart by address (MySQL grants, pg_hba.conf, allow lists, \
+             rate limits), each has to be known there"
+                .to_owned(),
+        );
+    }
+    if reuse_after.is_some() && timestamps(target).is_some_and(|setting| setting == 0) {
+        warnings.push(
+            "net.ipv4.tcp_timestamps is 0 here: no TIME_WAIT is protected by timestamps, so that --reuse-after takes none".to_owned(),
+        );
+    }
+    Begin {
+        schema: SCHEMA.to_owned(),
+        at: now(),
+        host: Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() },
+        namespace: target.place.name.clone(),
+        target: target.name.clone(),
+        ports: claimed.map_or(0, |claimed| claimed.chosen.ports.len()),
+        ranges: claimed
+            .map_or_else(Vec::new, |claimed| claimed.chosen.ranges.iter().map(ToString::to_string).collect()),
+        reuse_after_seconds: reuse_after,
+        sources: asked.sources.iter().map(ToString::to_string).collect(),
+        warnings,
+    }
+}
+
+fn timestamps(target: &Target) -> Option<i64> {
+    let settings = target.place.enter(|| procfs::settings(std::path::Path::new("/")).0).ok()?;
+    settings.number("net.ipv4.tcp_timestamps")
+}
+
+/// Now, as RFC 3339 in UTC.
+fn now() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}
+
+struct Session<'a> {
+    asked: &'a Asked<'a>,
+    target: Target,
+    steering: Steering,
+    begun: Instant,
+    /// As it was told last.
+    last: Counts,
+    /// That a source is gone was said.
+    told: bool,
+}
+
+impl Session<'_> {
+    fn begin(&self, begin: &Begin) -> anyhow::Result<()> {
+        if self.asked.json {
+            return output::json(&Line::Begin(begin.clone()), true);
+        }
+        anstream::eprintln!("tidewait: {}", text::steering(begin));
+        for warning in &begin.warnings {
+            anstream::eprintln!("tidewait: {warning}");
+        }
+        if io::stderr().is_terminal() {
+            let until = self.asked.seconds.map_or(String::new(), |seconds| format!("for {seconds} s, or "));
+            anstream::eprintln!("tidewait: {until}until Ctrl-C; what is open then stays open");
+        }
+        Ok(())
+    }
+
+    /// Waits for the end; why it came.
+    fn follow(&mut self, stop: &AtomicBool) -> anyhow::Result<Reason> {
+        let deadline = self.asked.seconds.map(|seconds| self.begun + Duration::from_secs_f64(seconds));
+        let mut next = self.begun + EVERY;
+        loop {
+            let now = Instant::now();
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Reason::Interrupted);
+            }
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(Reason::Time);
+            }
+            if self.target.is_gone() {
+                return Ok(Reason::TargetGone);
+            }
+            if now >= next {
+                self.progress()?;
+                next += EVERY;
+            }
+            thread::sleep(NAP);
+        }
+    }
+
+    fn progress(&mut self) -> anyhow::Result<()> {
+        let counts = self.steering.counts().map_err(refused)?;
+        let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+        if counts.sources_gone > 0 && !self.told {
+            self.told = true;
+            anstream::eprintln!(
+                "{clear}tidewait: a source address is not there any more: others are taken in its place, and connect() goes on; `ip address` \
+                 shows which"
+            );
+        }
+        if self.asked.json {
+            return output::json(&Line::Progress(Progress { at: now(), counts }), true);
+        }
+        if io::stderr().is_terminal() {
+            let mut stderr = io::stderr().lock();
+            // The progress is for whoever looks; that nobody can is no reason to stop.
+            let _ = write!(stderr, "{clear}{}", text::steering_line(&counts, &self.last));
+            let _ = stderr.flush();
+        }
+        self.last = counts;
+        Ok(())
+    }
+
+    fn end(self, reason: Reason, begin: &Begin) -> anyhow::Result<()> {
+        let counts = self.steering.counts().map_err(refused)?;
+        drop(self.steering);
+        let end = End { at: now(), seconds: self.begun.elapsed().as_secs_f64(), reason, counts };
+        if self.asked.json {
+            return output::json(&Line::End(end), true);
+        }
+        if io::stderr().is_terminal() {
+            anstream::eprint!("\r\x1b[K");
+        }
+        if reason == Reason::TargetGone {
+            anstream::eprintln!("tidewait: {} is gone", begin.target);
+        }
+        output::text(&text::steered(&end, begin))
+    }
+}

@@ -1,0 +1,65 @@
+//! The addresses of a network namespace: those that may be a source, and whether those that are asked for are among them.
+
+use std::net::{IpAddr, UdpSocket};
+
+use anyhow::Context as _;
+use if_addrs::get_if_addrs;
+use tidewait_observe::places::Place;
+
+use crate::exit::Usage;
+
+/// Every address of `place`, those of the link included.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn locals(place: &Place) -> anyhow::Result<Vec<IpAddr>> {
+    place.enter(|| {
+        let interfaces = get_if_addrs().context("the addresses of the network namespace cannot be listed")?;
+        let mut all: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).collect();
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    })?
+}
+
+/// Checks that connections of `place` may come from each of `sources`.
+///
+/// # Errors
+/// [`Usage`] where one is no address of it, or they do not go together.
+pub fn check(place: &Place, sources: &[IpAddr], locals: &[IpAddr]) -> anyhow::Result<()> {
+    let loopback = sources.iter().filter(|source| source.is_loopback()).count();
+    if loopback > 0 && loopback < sources.len() {
+        return Err(Usage(
+            "--sources: loopback addresses reach this machine alone and cannot take turns with others; give either".to_owned(),
+        )
+        .into());
+    }
+    if let Some(IpAddr::V6(link)) = sources.iter().find(|source| is_link_local(source)) {
+        return Err(Usage(format!(
+            "--sources: {link} is an address of a link, which reaches that link alone"
+        ))
+        .into());
+    }
+    // Tried rather than looked up: local are also networks with a route of type local, and all under ip_nonlocal_bind.
+    let missing: Vec<String> = place.enter(|| {
+        let bound = |source: &&IpAddr| UdpSocket::bind((**source, 0)).is_err();
+        sources.iter().filter(bound).map(ToString::to_string).collect()
+    })?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let there: Vec<String> =
+        locals.iter().filter(|ip| !ip.is_loopback() && !is_link_local(ip)).map(ToString::to_string).collect();
+    Err(Usage(format!(
+        "--sources: {} {} not local in network namespace {}: add it with `ip address add ADDRESS/PREFIX dev DEVICE`; local there: {}",
+        missing.join(", "),
+        if missing.len() == 1 { "is" } else { "are" },
+        place.name,
+        if there.is_empty() { "none but loopback".to_owned() } else { there.join(", ") }
+    ))
+    .into())
+}
+
+fn is_link_local(ip: &IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
