@@ -5,6 +5,7 @@
 
 mod held;
 mod reap;
+mod steer;
 mod tracing;
 
 use std::fmt::Write as _;
@@ -42,12 +43,18 @@ pub struct Options {
     /// Rounds of that
     #[arg(long, default_value_t = 7)]
     reap_rounds: usize,
+    /// Measure steer and spread only, and write docs/benchmarks-steer.md
+    #[arg(long)]
+    only_steer: bool,
     /// Measure the programs that were built before
     #[arg(long)]
     no_build: bool,
     /// Measure here, inside the load, and print rows: what the benchmark calls itself with
     #[arg(long, hide = true, value_name = "DIRECTORY")]
     inside: Option<PathBuf>,
+    /// Be an end of the load of steer's benchmark: what the benchmark calls itself with
+    #[arg(long, hide = true, value_name = "END")]
+    steer_load: Option<String>,
     /// Be a process of the tracing benchmark's load: what the benchmark calls itself with
     #[arg(long, hide = true, num_args = 1.., value_name = "WORD")]
     race: Vec<String>,
@@ -65,6 +72,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         tidewait_lab::race(&options.race)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(end) = &options.steer_load {
+        return (if end == "server" { steer::server() } else { steer::client() }).map(|()| ExitCode::SUCCESS);
+    }
     if let Some(directory) = &options.inside {
         print!("{}", measure(directory)?);
         return Ok(ExitCode::SUCCESS);
@@ -77,6 +87,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     for arguments in needed.into_iter().take(if options.no_build {
         0
     } else if options.only_tracing || options.only_reap {
+    } else if options.only_tracing || options.only_steer {
         1
     } else {
         needed.len()
@@ -95,6 +106,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let file = workspace.root.join("docs/benchmarks.md");
+    if options.only_steer {
+        let page = steer::page(&directory, options.tracing_rounds)?;
+        std::fs::write(workspace.root.join("docs/benchmarks-steer.md"), &page)?;
+        println!("{page}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let tracing = tracing::section(&directory, options.tracing_rounds)?;
     if options.only_tracing {
         let page = std::fs::read_to_string(&file)?;

@@ -11,6 +11,8 @@ use std::thread;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+use tidewait_act::steer::Claim;
+use tidewait_model::PortRange;
 
 /// Set for the process that is to be one.
 pub const CLIENT: &str = "TIDEWAIT_TEST_CLIENT";
@@ -93,10 +95,10 @@ fn obey(words: &[&str], kept: &mut HashMap<String, Vec<TcpStream>>) -> std::io::
             }
         }
         ["race", host, port, threads, count] => answer = race(to(host, port), number(threads), number(count)),
-        ["bind", host, port] => {
-            let socket = socket(family(to(host, port)), SocketType::STREAM, None)?;
-            bind(&socket, &to(host, port))?;
-            answer = "bound".to_owned();
+        ["claim", low, high] => {
+            let range = PortRange { low: low.parse().unwrap(), high: high.parse().unwrap() };
+            // Held until the process ends.
+            std::mem::forget(Claim::take(&[range]).map_err(std::io::Error::other)?);
         }
         ["udp", host, port] => {
             let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;

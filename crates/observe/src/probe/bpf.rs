@@ -14,7 +14,10 @@ use super::{Answer, Doing, Failure, Spec};
 const TRACING: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
 const NETWORK: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::NET_ADMIN);
 const TRACING_REMEDY: &str = "Linux 5.12 with CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_EVENTS";
-const STEERING_REMEDY: &str = "Linux 5.8 with CONFIG_CGROUP_BPF, and a cgroup v2 tree";
+/// steer and spread also look into the socket.
+const STEERING: CapabilitySet = NETWORK.union(CapabilitySet::PERFMON);
+const STEERING_REMEDY: &str =
+    "Linux 6.1 with CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF, and a cgroup v2 tree";
 
 pub(super) const SPECS: &[Spec] = &[
     Spec {
@@ -85,7 +88,7 @@ pub(super) const SPECS: &[Spec] = &[
         id: "bpf-connect4",
         title: "BPF: choose the local port (cgroup/connect4)",
         enables: "steer, spread over IPv4",
-        needs: NETWORK,
+        needs: STEERING,
         remedy: STEERING_REMEDY,
         run: programs::connect4,
     },
@@ -93,15 +96,15 @@ pub(super) const SPECS: &[Spec] = &[
         id: "bpf-connect6",
         title: "BPF: choose the local port (cgroup/connect6)",
         enables: "steer, spread over IPv6",
-        needs: NETWORK,
+        needs: STEERING,
         remedy: STEERING_REMEDY,
         run: programs::connect6,
     },
     Spec {
         id: "bpf-sock-ops",
         title: "BPF: socket events of a cgroup (sock_ops)",
-        enables: "trace: one unit or container only",
-        needs: NETWORK,
+        enables: "steer: the source address that routing chooses",
+        needs: STEERING,
         remedy: STEERING_REMEDY,
         run: programs::sock_ops,
     },

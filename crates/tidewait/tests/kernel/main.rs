@@ -8,6 +8,8 @@ mod explain;
 mod reap;
 mod report;
 mod study;
+#[cfg(feature = "act")]
+mod steer;
 mod trace;
 mod traced;
 mod trouble;

@@ -1,0 +1,260 @@
+//! `tidewait steer` and `tidewait spread`, the binary: who is steered, what is refused, that nothing stays.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tidewait_lab::{NetNs, skip};
+
+use crate::common::{TIDEWAIT, failure};
+
+/// A cgroup that is removed in the end.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(name: &str) -> Option<Group> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?.to_owned();
+        let path = PathBuf::from(mount).join(format!("tidewait-test-{name}-{}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        Some(Group(path))
+    }
+
+    fn text(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let gone = || !self.0.exists() || fs::remove_dir(&self.0).is_ok();
+        assert!(within(gone) || std::thread::panicking(), "{} stays", self.0.display());
+    }
+}
+
+/// Whether it becomes true in time, on a slow machine too.
+fn within(mut what: impl FnMut() -> bool) -> bool {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(60) {
+        if what() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+/// `steer` or `spread` that runs, and its first line.
+struct Running {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    begin: Value,
+}
+
+impl Running {
+    fn start(net: &NetNs, arguments: &[&str]) -> Running {
+        let mut child =
+            net.command(TIDEWAIT).args(arguments).arg("--json").stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let begin = line(&mut output);
+        assert_eq!(begin["event"], "begin", "{arguments:?}: {begin}");
+        Running { child, output, begin }
+    }
+
+    /// The last line, when it has ended.
+    fn end(mut self) -> Value {
+        loop {
+            let line = line(&mut self.output);
+            if line["event"] == "end" {
+                assert!(self.child.wait().unwrap().success());
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A line, valid by the committed schema.
+fn line(output: &mut BufReader<ChildStdout>) -> Value {
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
+    let schema: Value =
+        serde_json::from_str(include_str!("../../../../docs/schema/tidewait.steer-1.json")).unwrap();
+    let errors: Vec<String> = jsonschema::validator_for(&schema)
+        .unwrap()
+        .iter_errors(&value)
+        .map(|error| error.to_string())
+        .collect();
+    assert_eq!(errors, Vec::<String>::new(), "{value}");
+    value
+}
+
+/// A process of the group that connects `count` times to the port; the local ports.
+fn ports_of(net: &NetNs, group: &Group, port: u16, count: usize) -> Vec<u16> {
+    let procs = group.0.join("cgroup.procs");
+    let script = format!(
+        "echo $$ > {} || exit 1; i=0; while [ $i -lt {count} ]; do exec 3<>/dev/tcp/127.0.0.1/{port} || exit 2; sleep 0.01; i=$((i+1)); done",
+        procs.display()
+    );
+    let listener = net.run(|| TcpListener::bind(("127.0.0.1", port)).unwrap()).unwrap();
+    let mut child = net.command("bash").args(["-c", &script]).spawn().unwrap();
+    let peers = (0..count).map(|_| listener.accept().unwrap().1.port()).collect();
+    assert!(child.wait().unwrap().success());
+    peers
+}
+
+/// Whether the machine lets one steer at all; said where it does not.
+fn can_steer(name: &str, net: &NetNs) -> Option<Group> {
+    let Some(group) = Group::new(name) else {
+        skip(name, "no cgroup v2 tree that can be written to");
+        return None;
+    };
+    if Command::new("bash").args(["-c", "true"]).status().is_err() {
+        skip(name, "no bash to connect with");
+        return None;
+    }
+    let output = net
+        .command(TIDEWAIT)
+        .args(["steer", "--cgroup", group.text(), "--for", "0.1", "--json"])
+        .output()
+        .unwrap();
+    if output.status.code() == Some(77) || !cfg!(feature = "bpf") {
+        skip(name, String::from_utf8_lossy(&output.stderr));
+        return None;
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(group)
+}
+
+fn in_ranges(ports: &[u16], begin: &Value) -> bool {
+    let ranges: Vec<(u16, u16)> = begin["ranges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|range| {
+            let (low, high) = range.as_str().unwrap().split_once('-').unwrap();
+            (low.parse().unwrap(), high.parse().unwrap())
+        })
+        .collect();
+    ports.iter().all(|port| ranges.iter().any(|(low, high)| (low..=high).contains(&port)))
+}
+
+#[test]
+fn a_group_is_steered_beside_the_kernels_range_and_kill_leaves_nothing() {
+    const NAME: &str = "kill";
+    let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let Some(group) = can_steer(NAME, &net) else { return };
+    net.set("net.ipv4.ip_local_reserved_ports", "61000-65535").unwrap();
+    let mut running = Running::start(&net, &["steer", "--cgroup", group.text()]);
+    assert_eq!(running.begin["ranges"], serde_json::json!(["20000-29999"]));
+    let ports = ports_of(&net, &group, 81, 10);
+    assert!(in_ranges(&ports, &running.begin), "{ports:?}");
+    // Another one in the same namespace gets other ports, or is told who has them.
+    let other = Running::start(&net, &["steer", "--cgroup", group.text()]);
+    assert_eq!(other.begin["ranges"], serde_json::json!(["15000-19999"]));
+    drop(other);
+    let mut clash = net.command(TIDEWAIT);
+    clash.args(["steer", "--cgroup", group.text(), "--range", "29000-31000"]);
+    let words = failure(clash, 2);
+    assert!(words.contains(&format!("by process {}", running.child.id())), "{words}");
+    // kill -9
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    let ports = ports_of(&net, &group, 82, 10);
+    assert!(ports.iter().all(|port| *port >= 32_768), "{ports:?}");
+    let again =
+        Running::start(&net, &["steer", "--cgroup", group.text(), "--range", "29000-31000", "--for", "0.2"]);
+    assert_eq!(again.end()["reason"], "time");
+}
+
+#[test]
+fn it_ends_with_the_process_or_the_group_that_it_is_for() {
+    const NAME: &str = "target-gone";
+    let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let Some(group) = can_steer(NAME, &net) else { return };
+    let running = Running::start(&net, &["steer", "--cgroup", group.text()]);
+    fs::remove_dir(&group.0).unwrap();
+    assert_eq!(running.end()["reason"], "target_gone");
+    let mut sleeper = net.command("sleep").arg("600").spawn().unwrap();
+    let number = sleeper.id().to_string();
+    let output =
+        Command::new(TIDEWAIT).args(["steer", "--pid", &number, "--for", "0.1", "--json"]).output().unwrap();
+    if !output.status.success() {
+        // In a process namespace of its own numbers are not those of the kernel.
+        skip(NAME, String::from_utf8_lossy(&output.stderr));
+    } else {
+        let running = Running::start(&net, &["steer", "--pid", &number]);
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        assert_eq!(running.end()["reason"], "target_gone");
+    }
+    let _ = sleeper.kill();
+    let _ = sleeper.wait();
+}
+
+#[test]
+fn everybody_means_those_of_the_network_namespace() {
+    const NAME: &str = "all";
+    let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let Ok(other) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let Some(_group) = can_steer(NAME, &net) else { return };
+    let local = |net: &NetNs| {
+        net.run(|| {
+            let listener = TcpListener::bind("127.0.0.1:83").unwrap();
+            let stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], 83))).unwrap();
+            drop(listener);
+            stream.local_addr().unwrap().port()
+        })
+        .unwrap()
+    };
+    let running = Running::start(&net, &["steer", "--all", "--range", "20000-20999", "--for", "600"]);
+    assert!((20_000..=20_999).contains(&local(&net)));
+    assert!(local(&other) >= 32_768);
+    drop(running);
+    assert!(local(&net) >= 32_768);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_what_helps() {
+    const NAME: &str = "refused";
+    let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let Some(group) = can_steer(NAME, &net) else { return };
+    let refused = |arguments: &[&str]| {
+        let mut command = net.command(TIDEWAIT);
+        command.args(arguments);
+        failure(command, 2)
+    };
+    let words = refused(&["spread", "--cgroup", group.text(), "--sources", "10.1.2.3"]);
+    assert!(words.contains("10.1.2.3 is not local") && words.contains("ip address add"), "{words}");
+    let words = refused(&["spread", "--cgroup", group.text(), "--sources", "127.0.0.1,10.1.2.3"]);
+    assert!(words.contains("loopback addresses reach this machine alone"), "{words}");
+    let words = refused(&["steer", "--cgroup", "/no/such/group"]);
+    assert!(words.contains("/no/such/group") && words.contains("/proc/PID/cgroup"), "{words}");
+    let words = refused(&["steer", "--unit", "no-such-unit"]);
+    assert!(words.contains("no-such-unit.service"), "{words}");
+    let words = refused(&["steer", "--pid", "4194304"]);
+    assert!(words.contains("4194304"), "{words}");
+    let words = refused(&["steer", "--cgroup", group.text(), "--range", "80-90"]);
+    assert!(words.contains("ip_unprivileged_port_start"), "{words}");
+    net.set("net.ipv4.ip_local_port_range", "1024 65535").unwrap();
+    let words = refused(&["steer", "--cgroup", group.text()]);
+    assert!(words.contains("1024-65535") && words.contains("--range kernel"), "{words}");
+    let output = net
+        .command(TIDEWAIT)
+        .args(["steer", "--cgroup", group.text(), "--range", "kernel", "--for", "0.1"])
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && words.contains("100 %"), "{words}");
+}
