@@ -51,7 +51,7 @@ pub struct Chosen {
 }
 
 /// Why there are none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooFew {
     /// Beside the kernel's range there are only so many.
     Beside(u32),
@@ -77,7 +77,7 @@ impl Choice {
         };
         let ports: PortSet =
             ranges.iter().flat_map(|range| range.low..=range.high).filter(|port| usable(port)).collect();
-        if ports.len() == 0 {
+        if ports.is_empty() {
             return Err(TooFew::Named);
         }
         let shared = ports.count_in(around.kernel);
