@@ -22,6 +22,9 @@ pub use reap::Reap;
 pub use study::Study;
 pub use steer::{Choosing, Spread, Steer, Target};
 #[cfg(feature = "act")]
+pub use steer::{Choosing, Target};
+pub use steer::{Spread, Steer};
+#[cfg(feature = "act")]
 pub use tune::{Apply, Persist, Unpersist};
 pub use tune::{Plan, StateDir, Tune, TuneErrand, Wanted};
 
