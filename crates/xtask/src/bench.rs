@@ -86,8 +86,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     ];
     for arguments in needed.into_iter().take(if options.no_build {
         0
-    } else if options.only_tracing || options.only_reap {
-    } else if options.only_tracing || options.only_steer {
+    } else if options.only_tracing || options.only_reap || options.only_steer {
         1
     } else {
         needed.len()
