@@ -28,6 +28,7 @@ mod scenarios;
 mod study;
 mod tables;
 mod steer;
+mod tables;
 mod trace;
 mod traced;
 mod tune;
