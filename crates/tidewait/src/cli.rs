@@ -2,8 +2,8 @@
 
 mod exec;
 mod reap;
-mod study;
 mod steer;
+mod study;
 mod tune;
 
 use std::ops::RangeInclusive;
@@ -19,11 +19,10 @@ pub use exec::Exec;
 #[cfg(feature = "act")]
 pub use exec::ExecKeeper;
 pub use reap::Reap;
-pub use study::Study;
-pub use steer::{Choosing, Spread, Steer, Target};
 #[cfg(feature = "act")]
 pub use steer::{Choosing, Target};
 pub use steer::{Spread, Steer};
+pub use study::Study;
 #[cfg(feature = "act")]
 pub use tune::{Apply, Persist, Unpersist};
 pub use tune::{Plan, StateDir, Tune, TuneErrand, Wanted};

@@ -10,8 +10,8 @@ mod generate;
 mod lab;
 mod reap;
 mod report;
-mod study;
 mod steer;
+mod study;
 mod trace;
 mod tune;
 

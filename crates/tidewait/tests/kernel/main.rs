@@ -7,9 +7,9 @@ mod explain;
 #[cfg(feature = "act")]
 mod reap;
 mod report;
-mod study;
 #[cfg(feature = "act")]
 mod steer;
+mod study;
 mod trace;
 mod traced;
 mod trouble;
