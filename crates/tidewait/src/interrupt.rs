@@ -31,7 +31,7 @@ pub fn catch() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// Whether whoever started this program had it ignore `signal`; not, where /proc does not tell.
-fn is_ignored(signal: i32) -> bool {
+pub fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);

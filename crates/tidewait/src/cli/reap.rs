@@ -76,7 +76,7 @@ impl Reap {
 }
 
 /// Seconds, or a number with ms, s or m after it.
-fn age(text: &str) -> Result<Duration, String> {
+pub fn age(text: &str) -> Result<Duration, String> {
     const WRONG: &str = "give a time from 10ms to 1h, such as 10s or 1.5s";
     let text = text.trim();
     let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];

@@ -3,27 +3,34 @@
 pub mod keeper;
 mod library;
 mod program;
+mod reaper;
+mod steering;
+mod supervise;
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context as _, Result};
+use tidewait_act::cgroup::{Cgroup, CgroupError};
 use tidewait_diagnose::programs;
 
+use self::keeper::Keeper;
 use self::library::Library;
 use self::program::Missing;
+use self::reaper::Reaper;
+use self::steering::Plan;
+use self::supervise::Signals;
 use crate::cli::Exec;
-use crate::exit::{self, Usage};
+use crate::exit::{self, NotPermitted, Usage};
 
 /// Exit codes of env(1), nohup(1), timeout(1) and of shells, for what could not be started.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
-/// Runs the command; returns only if it could not be started.
+/// Runs the command; the exit code is its own.
 pub fn run(options: &Exec) -> ExitCode {
     let Some((name, arguments)) = options.command.split_first() else {
         return exit::code(Err(Usage("exec needs a command after `--`".to_owned()).into()));
@@ -35,8 +42,9 @@ pub fn run(options: &Exec) -> ExitCode {
     };
     let mut command = Command::new(&program);
     command.arg0(name).args(arguments);
-    match may_be_preloaded(&program, arguments, &path).and_then(|()| become_it(&mut command)) {
-        Ok(never) => match never {},
+    let started = if options.no_port { may_be_preloaded(&program, arguments, &path) } else { Ok(()) };
+    match started.and_then(|()| start(options, &mut command)) {
+        Ok(status) => supervise::end_as(status),
         Err(error) => match error.downcast_ref::<CannotStart>().map(|cannot| cannot.source.kind()) {
             Some(io::ErrorKind::NotFound) => failed(&error, NOT_FOUND),
             Some(_) => failed(&error, NOT_EXECUTABLE),
@@ -75,17 +83,105 @@ fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Becomes the command: its number, its signals and its exit code are its own.
-fn become_it(command: &mut Command) -> Result<Infallible> {
-    let library = Library::write()?;
-    command.env("LD_PRELOAD", program::preload(std::env::var_os("LD_PRELOAD"), library.path()));
-    if let Err(error) = keeper::start(None, Some(&library)) {
-        library.remove();
-        return Err(error);
+/// Starts the command, and how it ended; nothing is left then.
+fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
+    if !options.goes_on() {
+        return Err(become_it(options, command));
     }
-    // The keeper removes the library, also when this fails.
-    let source = command.exec();
-    Err(CannotStart { program: command.get_program().display().to_string(), source }.into())
+    // What is wrong with it shows here, before anything is started.
+    let plan = Plan::make(options)?;
+    let reaper = options.reap.map(Reaper::start).transpose()?;
+    if let Some(age) = options.reap {
+        anstream::eprintln!(
+            "tidewait: while this runs every outgoing connection of the network namespace leaves TIME_WAIT after {} s: whose it was is \
+             not known any more",
+            age.as_secs_f64()
+        );
+    }
+    let library = preloaded(options, command)?;
+    let mut signals = Signals::catch()?;
+    let cgroup = Cgroup::create(&format!("tidewait-exec-{}", std::process::id())).map_err(not_permitted);
+    let outcome =
+        cgroup.and_then(|cgroup| supervised(options, command, &cgroup, plan, library.as_ref(), &mut signals));
+    library.map(Library::remove);
+    if let Some(told) = reaper.map(Reaper::end)
+        && options.verbose
+    {
+        anstream::eprintln!("tidewait: {told}");
+    }
+    outcome
+}
+
+/// Runs the command inside the cgroup, which is gone afterwards.
+fn supervised(
+    options: &Exec,
+    command: &mut Command,
+    cgroup: &Cgroup,
+    plan: Option<Plan>,
+    library: Option<&Library>,
+    signals: &mut Signals,
+) -> Result<ExitStatus> {
+    let keeper = match Keeper::start(Some(cgroup), library) {
+        Ok(keeper) => keeper,
+        Err(error) => {
+            cgroup.remove()?;
+            return Err(error);
+        }
+    };
+    let outcome = steered(options, command, cgroup, plan, signals);
+    // Where something went wrong there may be somebody in it.
+    let removed = cgroup.kill().and_then(|()| cgroup.remove());
+    keeper.dismiss();
+    let status = outcome?;
+    removed?;
+    Ok(status)
+}
+
+fn steered(
+    options: &Exec,
+    command: &mut Command,
+    cgroup: &Cgroup,
+    plan: Option<Plan>,
+    signals: &mut Signals,
+) -> Result<ExitStatus> {
+    let steered = plan.map(|plan| plan.begin(cgroup)).transpose()?;
+    let status = supervise::run(command, cgroup, signals)?;
+    if let Some(steered) = steered
+        && options.verbose
+    {
+        anstream::eprintln!("tidewait: {}", steered.told());
+    }
+    Ok(status)
+}
+
+/// Becomes the command: its number, its signals and its exit code are its own. Returns why it could not.
+fn become_it(options: &Exec, command: &mut Command) -> anyhow::Error {
+    let started = preloaded(options, command).and_then(|library| {
+        let keeper = Keeper::start(None, library.as_ref());
+        if keeper.is_err() {
+            library.map(Library::remove);
+        }
+        keeper
+    });
+    match started {
+        // The keeper removes the library, also when this fails.
+        Ok(_) => CannotStart { program: command.get_program().display().to_string(), source: command.exec() }
+            .into(),
+        Err(error) => error,
+    }
+}
+
+/// The library, if it is asked for, and the command told of it.
+fn preloaded(options: &Exec, command: &mut Command) -> Result<Option<Library>> {
+    let library = options.no_port.then(Library::write).transpose()?;
+    if let Some(library) = &library {
+        command.env("LD_PRELOAD", program::preload(std::env::var_os("LD_PRELOAD"), library.path()));
+    }
+    Ok(library)
+}
+
+fn not_permitted(error: CgroupError) -> anyhow::Error {
+    if error.is_permission() { NotPermitted(error.to_string()).into() } else { error.into() }
 }
 
 /// Refuses a program that no library can be loaded before, with what helps instead.

@@ -3,11 +3,11 @@
 #[cfg(feature = "act")]
 pub mod ports;
 #[cfg(feature = "act")]
-mod session;
+pub mod session;
 #[cfg(feature = "act")]
 pub mod sources;
 #[cfg(feature = "act")]
-mod target;
+pub mod target;
 
 use crate::cli::{Spread, Steer};
 

@@ -22,11 +22,42 @@ pub fn netns(test: &str) -> Option<NetNs> {
     }
 }
 
-/// `tidewait exec OPTIONS -- COMMAND`.
+/// `tidewait exec OPTIONS -- COMMAND`, in a namespace of its own where one can be made.
 pub fn exec(options: &[&str], command: &[&str]) -> Command {
-    let mut exec = Command::new(TIDEWAIT);
-    exec.arg("exec").args(options).arg("--").args(command).stdin(Stdio::null());
-    exec
+    match NetNs::new() {
+        Ok(netns) => exec_in(&netns, options, command),
+        Err(_) => {
+            let mut exec = Command::new(TIDEWAIT);
+            exec.arg("exec").args(options).arg("--").args(command).stdin(Stdio::null());
+            exec
+        }
+    }
+}
+
+/// Each way in which it runs a command, that can be tried here.
+pub fn ways(test: &str) -> Vec<&'static [&'static str]> {
+    let mut ways: Vec<&[&str]> = vec![&["--no-port"]];
+    if can_steer(test) {
+        ways.extend([["--steer"].as_slice(), &["--spread", "127.0.0.1", "--no-port"]]);
+    }
+    ways
+}
+
+/// Whether ports can be chosen here; a skip where not.
+pub fn can_steer(test: &str) -> bool {
+    let tried = exec(&["--steer"], &["sh", "-c", "true"]).output().unwrap();
+    match tried.status.code() {
+        Some(0) => true,
+        Some(77) => {
+            skip(test, said_wrong(&tried).trim());
+            false
+        }
+        _ if !cfg!(feature = "bpf") => {
+            skip(test, "built without BPF");
+            false
+        }
+        _ => panic!("{}", said_wrong(&tried)),
+    }
 }
 
 /// The same in a namespace.

@@ -1,6 +1,7 @@
 //! A program that knows nothing of tidewait: this test binary, started by itself, does what an environment variable says.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, listen, socket_with};
@@ -20,6 +21,7 @@ fn errand() {
         ["bound", source, count, ref peers @ ..] => {
             bound(source.parse().unwrap(), count.parse().unwrap(), peers)
         }
+        ["plain", count, peer] => plain(count.parse().unwrap(), peer.parse().unwrap()),
         ["asks", source] => asks(source.parse().unwrap()),
         ["twice", source] => twice(source.parse().unwrap()),
         ["datagram", source] => datagram(source.parse().unwrap()),
@@ -58,6 +60,17 @@ fn bound(source: IpAddr, count: u32, peers: &[&str]) -> String {
         }
     }
     format!("{made} {refused:?}")
+}
+
+/// Connects `count` times without a word about where from, and closes first. The lowest and the highest port that it got, and
+/// its addresses.
+fn plain(count: u32, peer: SocketAddr) -> String {
+    let from: Vec<SocketAddr> =
+        (0..count).map(|_| TcpStream::connect(peer).unwrap().local_addr().unwrap()).collect();
+    let ports = || from.iter().map(SocketAddr::port);
+    let addresses: BTreeSet<String> = from.iter().map(|from| from.ip().to_string()).collect();
+    let addresses: Vec<String> = addresses.into_iter().collect();
+    format!("{} {} {}", ports().min().unwrap(), ports().max().unwrap(), addresses.join(","))
 }
 
 /// Asks for its port after bind(), as test servers and proxies of the active FTP mode do, and gives it to others.

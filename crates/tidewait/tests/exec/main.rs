@@ -6,3 +6,4 @@ mod client;
 mod no_port;
 mod refused;
 mod seen;
+mod steered;

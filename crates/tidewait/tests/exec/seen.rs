@@ -6,14 +6,11 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::bench::{exec, said_wrong, until_gone};
-
-/// Each way in which it runs a command.
-const WAYS: [&[&str]; 1] = [&["--no-port"]];
+use crate::bench::{exec, said_wrong, until_gone, ways};
 
 #[test]
 fn the_exit_code_is_passed_through() {
-    for options in WAYS {
+    for options in ways("the_exit_code_is_passed_through") {
         for code in [0, 1, 3, 77, 255] {
             let output = exec(options, &["sh", "-c", &format!("exit {code}")]).output().unwrap();
             assert_eq!(output.status.code(), Some(code), "{}", said_wrong(&output));
@@ -24,7 +21,7 @@ fn the_exit_code_is_passed_through() {
 
 #[test]
 fn the_signal_that_ended_it_is_passed_through() {
-    for options in WAYS {
+    for options in ways("the_signal_that_ended_it_is_passed_through") {
         for signal in ["TERM", "INT", "KILL", "SEGV", "USR1", "PIPE"] {
             let output = exec(options, &["sh", "-c", &format!("kill -{signal} $$")]).output().unwrap();
             let expected = Signal::from_named_raw(output.status.signal().unwrap_or(0));
@@ -44,7 +41,7 @@ fn the_signal_that_ended_it_is_passed_through() {
 
 #[test]
 fn input_output_and_arguments_are_its_own() {
-    for options in WAYS {
+    for options in ways("input_output_and_arguments_are_its_own") {
         let script = "read line; echo \"$0 $1 $2 $line\"; echo wrong >&2";
         let mut command = exec(options, &["sh", "-c", script, "name", "a b", "--steer"]);
         let mut child =
@@ -58,7 +55,7 @@ fn input_output_and_arguments_are_its_own() {
 
 #[test]
 fn a_signal_sent_to_it_gets_to_the_command() {
-    for options in WAYS {
+    for options in ways("a_signal_sent_to_it_gets_to_the_command") {
         for (name, signal) in [
             ("TERM", Signal::TERM),
             ("HUP", Signal::HUP),
@@ -82,9 +79,8 @@ fn a_signal_sent_to_it_gets_to_the_command() {
 
 #[test]
 fn nothing_is_left_however_it_ends() {
-    for options in WAYS {
+    for options in ways("nothing_is_left_however_it_ends") {
         for signal in [None, Some(Signal::TERM), Some(Signal::KILL)] {
-            // What the command starts is in a session of its own, as a service would be.
             let script = "echo ready; read line";
             let mut command = exec(options, &["sh", "-c", script]);
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGIO, SIGTERM};
 use tidewait_act::cgroup::Cgroup;
 
@@ -21,39 +21,54 @@ use super::library::Library;
 use crate::cli::ExecKeeper;
 use crate::output;
 
-/// What it says once it is ready.
-const READY: &str = "ready";
+/// What it says once it is ready; its number follows.
+const READY: &str = "ready ";
 
 /// How often it looks whether the library is still loaded: often at first, when the command has just ended.
 const NAP: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
-/// Starts the keeper of this process, and waits until it is ready. When this process has ended, in whatever way, it kills
-/// what is left in the cgroup and removes that, and it removes the library once nobody has it loaded.
-///
-/// It is not a child of this process: a command that waits for all its children would wait for it too.
-pub fn start(cgroup: Option<&Cgroup>, library: Option<&Library>) -> Result<()> {
-    let mut command = itself();
-    command.args(["--apart", "--pid", &std::process::id().to_string()]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(cgroup) = cgroup {
-        // The tree may be mounted nowhere, so that there is no path to it.
-        let home = cgroup.home().try_clone_to_owned().context("cannot duplicate a descriptor")?;
-        command.stdin(home).args(["--cgroup", cgroup.name()]);
+/// A keeper that runs.
+#[derive(Debug)]
+pub struct Keeper(OwnedFd);
+
+impl Keeper {
+    /// Starts the keeper of this process, and waits until it is ready. When this process has ended, in whatever way, it kills
+    /// what is left in the cgroup and removes that, and it removes the library once nobody has it loaded.
+    ///
+    /// It is not a child of this process: a command that waits for all its children would wait for it too.
+    pub fn start(cgroup: Option<&Cgroup>, library: Option<&Library>) -> Result<Keeper> {
+        let mut command = itself();
+        command.args(["--apart", "--pid", &std::process::id().to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(cgroup) = cgroup {
+            // The tree may be mounted nowhere, so that there is no path to it.
+            let home = cgroup.home().try_clone_to_owned().context("cannot duplicate a descriptor")?;
+            command.stdin(home).args(["--cgroup", cgroup.name()]);
+        }
+        if let Some(library) = library {
+            command.arg("--library").arg(library.path());
+        }
+        let mut child = command.spawn().context("cannot start tidewait a second time")?;
+        let mut said = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut said).context("cannot hear the keeper")?;
+        }
+        let output = child.wait_with_output().context("cannot wait for the keeper's parent")?;
+        let number = said.trim().strip_prefix(READY).and_then(|number| number.parse().ok());
+        let Some(number) = number.and_then(Pid::from_raw) else {
+            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            bail!("whoever is to clean up did not start: {why}");
+        };
+        let process = pidfd_open(number, PidfdFlags::empty()).context("cannot watch the keeper")?;
+        Ok(Keeper(process))
     }
-    if let Some(library) = library {
-        command.arg("--library").arg(library.path());
+
+    /// Ends it: everything is cleaned up already.
+    pub fn dismiss(self) {
+        // It may have ended by itself.
+        let _ = pidfd_send_signal(&self.0, Signal::KILL);
+        wait(&self.0);
     }
-    let mut child = command.spawn().context("cannot start tidewait a second time")?;
-    let mut said = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout).read_line(&mut said).context("cannot hear the keeper")?;
-    }
-    let output = child.wait_with_output().context("cannot wait for the keeper's parent")?;
-    if said.trim() == READY {
-        return Ok(());
-    }
-    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    bail!("whoever is to clean up did not start: {why}");
 }
 
 /// This program once more: the file itself rather than its name, which may have been replaced by an upgrade.
@@ -97,7 +112,7 @@ pub fn run(options: &ExecKeeper) -> Result<()> {
         None => None,
     };
     let library = options.library.as_deref().map(Library::open).transpose()?;
-    output::text(&format!("{READY}\n"))?;
+    output::text(&format!("{READY}{}\n", std::process::id()))?;
     let null =
         OpenOptions::new().read(true).write(true).open("/dev/null").context("cannot open /dev/null")?;
     rustix::stdio::dup2_stdin(&null).context("cannot let go of standard input")?;

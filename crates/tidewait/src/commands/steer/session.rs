@@ -67,7 +67,7 @@ pub fn run(asked: &Asked<'_>) -> anyhow::Result<()> {
 }
 
 /// Refuses where it is known beforehand that the kernel will.
-fn may_steer(ports: bool) -> anyhow::Result<()> {
+pub fn may_steer(ports: bool) -> anyhow::Result<()> {
     if !cfg!(feature = "bpf") {
         return Ok(()); // steering says so itself
     }

@@ -1,0 +1,110 @@
+//! A command in a cgroup of its own, and what tidewait does meanwhile: waits, passes signals on, ends as the command did.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitCode, ExitStatus};
+
+use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, pidfd_send_signal, setrlimit,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::emulate_default_handler;
+use signal_hook::low_level::siginfo::Cause;
+use tidewait_act::cgroup::Cgroup;
+
+use super::CannotStart;
+use crate::interrupt;
+
+/// Signals that are for the command. Those that stop and continue do that with tidewait and the command alike.
+const PASSED_ON: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
+
+/// Signals that were sent to this process rather than to its whole process group by the terminal.
+pub struct Signals(SignalDelivery<UnixStream, WithOrigin>);
+
+impl Signals {
+    /// From now on they do nothing to this process. SIGHUP stays ignored where it was, by nohup.
+    pub fn catch() -> Result<Signals> {
+        const CANNOT: &str = "cannot catch signals";
+        let (read, write) = UnixStream::pair().context(CANNOT)?;
+        let signals = PASSED_ON.into_iter().filter(|signal| !interrupt::is_ignored(*signal));
+        Ok(Signals(SignalDelivery::with_pipe(read, write, WithOrigin::default(), signals).context(CANNOT)?))
+    }
+
+    /// Those that came since. What the terminal sends, on Ctrl-C and when it goes, it has sent to the command as well.
+    fn passed_on(&mut self) -> Vec<Signal> {
+        self.0
+            .pending()
+            .filter(|origin| !matches!(origin.cause, Cause::Kernel))
+            .filter_map(|origin| Signal::from_named_raw(origin.signal))
+            .collect()
+    }
+}
+
+/// Runs `command` inside the cgroup, and waits until nobody is in there any more: a service that goes into the background is what
+/// it is all for. How the command itself ended.
+pub fn run(command: &mut Command, cgroup: &Cgroup, signals: &mut Signals) -> Result<ExitStatus> {
+    let mut child = cgroup
+        .within(|| command.spawn())?
+        .map_err(|source| CannotStart { program: command.get_program().display().to_string(), source })?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process without a number")?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).context("cannot watch the command")?;
+    while !wait_for(&[(process.as_fd(), PollFlags::IN), (signals.0.get_read().as_fd(), PollFlags::IN)])? {
+        for signal in signals.passed_on() {
+            // It may just have ended.
+            let _ = pidfd_send_signal(&process, signal);
+        }
+    }
+    let status = child.wait().context("cannot wait for the command")?;
+    let mut told = false;
+    loop {
+        let (populated, events) = cgroup.population()?;
+        if !populated {
+            return Ok(status);
+        }
+        if !told {
+            let count = cgroup.processes()?.len();
+            let (go, is) =
+                if count == 1 { ("process goes", "it has") } else { ("processes go", "they have") };
+            anstream::eprintln!(
+                "tidewait: {} has ended ({status}), and {count} {go} on that it started: tidewait goes on until {is} ended",
+                command.get_program().display()
+            );
+            told = true;
+        }
+        wait_for(&[(events.as_fd(), PollFlags::PRI), (signals.0.get_read().as_fd(), PollFlags::IN)])?;
+        for signal in signals.passed_on() {
+            cgroup.signal(signal)?;
+        }
+    }
+}
+
+/// Waits until something happens to one of them; whether it did to the first.
+fn wait_for(what: &[(BorrowedFd<'_>, PollFlags)]) -> Result<bool> {
+    let mut fds: Vec<PollFd<'_>> =
+        what.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+    match poll(&mut fds, None) {
+        Ok(_) => Ok(fds.first().is_some_and(|first| !first.revents().is_empty())),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error).context("cannot wait"),
+    }
+}
+
+/// The exit code that passes on how the command ended. Where a signal ended it this does not return: the same signal ends
+/// tidewait, so that whoever started it sees what it would have seen, and a shell script stops at Ctrl-C.
+pub fn end_as(status: ExitStatus) -> ExitCode {
+    if let Some(signal) = status.signal() {
+        // The core of the command is what matters, not one of tidewait.
+        let limit = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };
+        let _ = setrlimit(Resource::Core, limit);
+        // It knows no real-time signals.
+        let _ = emulate_default_handler(signal);
+        return ExitCode::from(128_u8.wrapping_add(u8::try_from(signal).unwrap_or(0)));
+    }
+    ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1))
+}

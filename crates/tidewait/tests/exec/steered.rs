@@ -1,0 +1,247 @@
+//! A command in a cgroup of its own: who is steered, for how long, and what is left.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tidewait_lab::{NetNs, Policy, Server, skip};
+
+use crate::bench::{
+    TIDEWAIT, can_steer, errand, exec, exec_in, keeper_of, left_of, netns, said_wrong, until, until_gone,
+};
+
+const PEER: &str = "127.0.0.1:8001";
+
+fn scene(test: &str) -> Option<(NetNs, Server)> {
+    if !can_steer(test) {
+        return None;
+    }
+    let netns = netns(test)?;
+    let server =
+        Server::start(&netns, &[PEER.parse::<SocketAddr>().unwrap()], Policy::CloseAfterPeer).unwrap();
+    Some((netns, server))
+}
+
+/// The lowest and the highest port, and the addresses.
+fn plain(netns: &NetNs, options: Option<&[&str]>) -> (u16, u16, String) {
+    let answer = errand(netns, options, &format!("plain 100 {PEER}"));
+    let mut words = answer.split(' ');
+    let mut word = || words.next().unwrap().to_owned();
+    (word().parse().unwrap(), word().parse().unwrap(), word())
+}
+
+#[test]
+fn ports_and_addresses_are_chosen_for_the_command_and_for_nobody_after_it() {
+    let Some((netns, _server)) =
+        scene("ports_and_addresses_are_chosen_for_the_command_and_for_nobody_after_it")
+    else {
+        return;
+    };
+    let (low, high, from) = plain(&netns, Some(&["--steer", "--range", "20000-20499"]));
+    assert!(20_000 <= low && high < 20_500, "{low} {high}");
+    assert_eq!(from, "127.0.0.1");
+    let spread = ["--spread", "127.0.0.5,127.0.0.6"];
+    let (low, _, from) = plain(&netns, Some(&spread));
+    assert!(low >= 32_768, "{low}");
+    assert_eq!(from, "127.0.0.5,127.0.0.6");
+    let all = [spread.as_slice(), &["--no-port", "--steer", "--range", "21000-21499"]].concat();
+    let (low, high, from) = plain(&netns, Some(&all));
+    assert!(21_000 <= low && high < 21_500, "{low} {high}");
+    assert_eq!(from, "127.0.0.5,127.0.0.6");
+    let (low, _, from) = plain(&netns, None);
+    assert!(low >= 32_768, "{low}");
+    assert_eq!(from, "127.0.0.1");
+}
+
+#[test]
+fn time_wait_ends_early_while_the_command_runs() {
+    const TEST: &str = "time_wait_ends_early_while_the_command_runs";
+    let Some((netns, _server)) = scene(TEST) else { return };
+    let tried = exec_in(&netns, &["--reap", "1s"], &["sh", "-c", "exit 4"]).output().unwrap();
+    assert_eq!(tried.status.code(), Some(4), "{}", said_wrong(&tried));
+    assert!(
+        said_wrong(&tried).contains("every outgoing connection of the network namespace"),
+        "{}",
+        said_wrong(&tried)
+    );
+    let mut child = exec_in(&netns, &["--reap", "1s"], &["sh", "-c", "read line"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    plain(&netns, None);
+    let waiting = || {
+        let table = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap()).unwrap();
+        // State 06 is TIME_WAIT.
+        table.lines().filter(|line| line.split_whitespace().nth(3) == Some("06")).count()
+    };
+    let begin = Instant::now();
+    while waiting() > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(50), "{} still wait", waiting());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    until_gone(child.id());
+}
+
+/// Starts it, and waits for its first line.
+fn started(mut command: Command) -> (Child, BufReader<ChildStdout>) {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    if line != "ready\n" {
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        panic!("{line}{said}");
+    }
+    (child, output)
+}
+
+/// Reads until nobody is left who could write.
+fn until_silent(mut output: impl std::io::Read) -> String {
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    rest
+}
+
+#[test]
+fn it_stays_until_the_last_process_has_ended() {
+    if !can_steer("it_stays_until_the_last_process_has_ended") {
+        return;
+    }
+    // Of the background process standard input is not the null device, as of a shell without job control.
+    let script = "exec 3<&0; (read line <&3; echo \"$line\") & echo ready; exit 3";
+    let (mut child, output) = started(exec(&["--steer"], &["sh", "-c", script]));
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    errors.read_line(&mut said).unwrap();
+    assert!(said.contains("has ended (exit status: 3), and 1 process goes on"), "{said}");
+    assert!(child.try_wait().unwrap().is_none());
+    writeln!(child.stdin.as_mut().unwrap(), "word").unwrap();
+    assert_eq!(until_silent(output), "word\n");
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    until_gone(child.id());
+}
+
+#[test]
+fn a_signal_ends_what_goes_on_in_the_background() {
+    if !can_steer("a_signal_ends_what_goes_on_in_the_background") {
+        return;
+    }
+    let script = "exec 3<&0; (read line <&3) & echo ready; exit 3";
+    let (mut child, output) = started(exec(&["--steer"], &["sh", "-c", script]));
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    errors.read_line(&mut String::new()).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    until_silent(output);
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    until_gone(child.id());
+}
+
+#[test]
+fn a_kill_takes_the_command_and_all_that_it_started_along() {
+    if !can_steer("a_kill_takes_the_command_and_all_that_it_started_along") {
+        return;
+    }
+    let script = "exec 3<&0; (read line <&3) & (sh -c 'read line' <&3) & echo ready; read line";
+    let (mut child, output) = started(exec(&["--steer", "--no-port"], &["sh", "-c", script]));
+    let pid = child.id();
+    assert!(left_of(pid).len() >= 2, "{:?}", left_of(pid));
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    assert!(!child.wait().unwrap().success());
+    // Its standard input is still open: only a kill can have ended them.
+    until_silent(output);
+    until_gone(pid);
+}
+
+#[test]
+fn without_its_keeper_it_cleans_up_itself() {
+    if !can_steer("without_its_keeper_it_cleans_up_itself") {
+        return;
+    }
+    let (mut child, _output) = started(exec(&["--steer"], &["sh", "-c", "echo ready; read line; exit 7"]));
+    let keeper = Pid::from_raw(keeper_of(child.id()).unwrap()).unwrap();
+    kill_process(keeper, Signal::KILL).unwrap();
+    until("without its keeper", || keeper_of(child.id()).is_none());
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+    assert_eq!(left_of(child.id()), Vec::<String>::new());
+}
+
+#[test]
+fn cgroups_that_the_command_makes_go_with_it() {
+    const TEST: &str = "cgroups_that_the_command_makes_go_with_it";
+    if !can_steer(TEST) {
+        return;
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let point =
+        mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
+    let Some(point) = point else { return skip(TEST, "no cgroup v2 tree is mounted") };
+    let script = "read line </dev/null; own=$1$(sed -n 's/^0:://p' /proc/self/cgroup); mkdir -p \"$own/a/b\" && \
+                  echo $$ >\"$own/a/b/cgroup.procs\" && echo ready; read line; exit 5";
+    for killed in [false, true] {
+        let (mut child, output) = started(exec(&["--steer"], &["sh", "-c", script, "sh", point]));
+        if killed {
+            kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+            until_silent(output);
+            child.wait().unwrap();
+        } else {
+            drop(child.stdin.take());
+            assert_eq!(child.wait().unwrap().code(), Some(5));
+        }
+        until_gone(child.id());
+    }
+}
+
+#[test]
+fn where_no_cgroup_tree_is_mounted_one_is_for_itself_alone() {
+    const TEST: &str = "where_no_cgroup_tree_is_mounted_one_is_for_itself_alone";
+    if !can_steer(TEST) {
+        return;
+    }
+    let script = format!(
+        "umount -a -t cgroup2 2>/dev/null; grep -q ' - cgroup2 ' /proc/self/mountinfo && exit 99; \
+         exec {TIDEWAIT} exec --steer --range 20000-20999 -- sh -c 'sed -n s/^0:://p /proc/self/cgroup; exit 4'"
+    );
+    let output = match Command::new("unshare").args(["--net", "--mount", "sh", "-c", &script]).output() {
+        Ok(output) => output,
+        Err(error) => return skip(TEST, error),
+    };
+    if output.status.code() == Some(99) {
+        return skip(TEST, "the cgroup v2 tree cannot be unmounted");
+    }
+    assert_eq!(output.status.code(), Some(4), "{}", said_wrong(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("/tidewait-exec-"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_is_said_before_anything_is_started() {
+    const TEST: &str = "what_cannot_be_is_said_before_anything_is_started";
+    if !can_steer(TEST) {
+        return;
+    }
+    let cases: [(&[&str], i32, &str); 3] = [
+        (&["--spread", "203.0.113.1"], 2, "--spread: 203.0.113.1 is not local"),
+        (&["--steer", "--range", "32768-32768", "--spread", "127.0.0.1,::2"], 2, "::2 is not local"),
+        (&["--steer", "--no-port"], 2, "busybox"),
+    ];
+    for (options, code, words) in cases {
+        let program = if words == "busybox" { "busybox" } else { "sh" };
+        if program == "busybox"
+            && !["/bin", "/usr/bin"].iter().any(|place| std::path::Path::new(place).join(program).exists())
+        {
+            continue;
+        }
+        let output = exec(options, &[program, "-c", "echo started"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{options:?}: {}", said_wrong(&output));
+        assert!(output.stdout.is_empty());
+        assert!(said_wrong(&output).contains(words), "{}", said_wrong(&output));
+    }
+}
