@@ -66,7 +66,7 @@ fn time_wait_ends_early_while_the_command_runs() {
         "{}",
         said_wrong(&tried)
     );
-    let mut child = exec_in(&netns, &["--reap", "1s"], &["sh", "-c", "read line"])
+    let mut child = exec_in(&netns, &["--reap", "1s"], &["sh", "-c", "read line; exit 0"])
         .stdin(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -209,7 +209,8 @@ fn where_no_cgroup_tree_is_mounted_one_is_for_itself_alone() {
         "umount -a -t cgroup2 2>/dev/null; grep -q ' - cgroup2 ' /proc/self/mountinfo && exit 99; \
          exec {TIDEWAIT} exec --steer --range 20000-20999 -- sh -c 'sed -n s/^0:://p /proc/self/cgroup; exit 4'"
     );
-    let output = match Command::new("unshare").args(["--net", "--mount", "sh", "-c", &script]).output() {
+    let Some(netns) = netns(TEST) else { return };
+    let output = match netns.command("unshare").args(["--mount", "sh", "-c", &script]).output() {
         Ok(output) => output,
         Err(error) => return skip(TEST, error),
     };
@@ -229,7 +230,7 @@ fn what_cannot_be_is_said_before_anything_is_started() {
     }
     let cases: [(&[&str], i32, &str); 3] = [
         (&["--spread", "203.0.113.1"], 2, "--spread: 203.0.113.1 is not local"),
-        (&["--steer", "--range", "32768-32768", "--spread", "127.0.0.1,::2"], 2, "::2 is not local"),
+        (&["--steer", "--range", "20000-20999", "--spread", "2001:db8::2"], 2, "2001:db8::2 is not local"),
         (&["--steer", "--no-port"], 2, "busybox"),
     ];
     for (options, code, words) in cases {
