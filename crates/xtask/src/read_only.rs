@@ -53,6 +53,10 @@ pub fn outcome(workspace: &Workspace) -> Result<Outcome> {
     if refused.status.success() || !String::from_utf8_lossy(&refused.stderr).contains("it only reads") {
         complaints.push("`reap` does not say that the program only reads".to_owned());
     }
+    let refused = output(Command::new(&program).args(["exec", "--no-port", "--", "true"]))?;
+    if refused.status.success() || !String::from_utf8_lossy(&refused.stderr).contains("it only reads") {
+        complaints.push("`exec` does not say that the program only reads".to_owned());
+    }
     let counted =
         output(Command::new(&program).args(["reap", "--older-than", "30s", "--dry-run", "--json"]))?;
     if !counted.status.success() || !String::from_utf8_lossy(&counted.stdout).contains("tidewait.reap/1") {
