@@ -11,7 +11,7 @@ use crate::bench::{exec, said_wrong, until_gone, ways};
 #[test]
 fn the_exit_code_is_passed_through() {
     for options in ways("the_exit_code_is_passed_through") {
-        for code in [0, 1, 3, 77, 255] {
+        for code in [0, 3, 255] {
             let output = exec(options, &["sh", "-c", &format!("exit {code}")]).output().unwrap();
             assert_eq!(output.status.code(), Some(code), "{}", said_wrong(&output));
             assert_eq!(said_wrong(&output), "");
@@ -22,19 +22,10 @@ fn the_exit_code_is_passed_through() {
 #[test]
 fn the_signal_that_ended_it_is_passed_through() {
     for options in ways("the_signal_that_ended_it_is_passed_through") {
-        for signal in ["TERM", "INT", "KILL", "SEGV", "USR1", "PIPE"] {
-            let output = exec(options, &["sh", "-c", &format!("kill -{signal} $$")]).output().unwrap();
-            let expected = Signal::from_named_raw(output.status.signal().unwrap_or(0));
-            let names = [
-                ("TERM", Signal::TERM),
-                ("INT", Signal::INT),
-                ("KILL", Signal::KILL),
-                ("SEGV", Signal::SEGV),
-                ("USR1", Signal::USR1),
-                ("PIPE", Signal::PIPE),
-            ];
-            let (_, wanted) = names.into_iter().find(|(name, _)| *name == signal).unwrap();
-            assert_eq!(expected, Some(wanted), "{options:?}: {:?}", output.status);
+        for (name, signal) in [("INT", Signal::INT), ("KILL", Signal::KILL), ("SEGV", Signal::SEGV)] {
+            let output = exec(options, &["sh", "-c", &format!("kill -{name} $$")]).output().unwrap();
+            let ended_by = output.status.signal().and_then(Signal::from_named_raw);
+            assert_eq!(ended_by, Some(signal), "{options:?}: {:?}", output.status);
         }
     }
 }
@@ -56,15 +47,9 @@ fn input_output_and_arguments_are_its_own() {
 #[test]
 fn a_signal_sent_to_it_gets_to_the_command() {
     for options in ways("a_signal_sent_to_it_gets_to_the_command") {
-        for (name, signal) in [
-            ("TERM", Signal::TERM),
-            ("HUP", Signal::HUP),
-            ("INT", Signal::INT),
-            ("QUIT", Signal::QUIT),
-            ("USR1", Signal::USR1),
-            ("USR2", Signal::USR2),
-            ("WINCH", Signal::WINCH),
-        ] {
+        for (name, signal) in
+            [("TERM", Signal::TERM), ("HUP", Signal::HUP), ("INT", Signal::INT), ("WINCH", Signal::WINCH)]
+        {
             let script = format!("trap 'exit 9' {name}; echo ready; while :; do sleep 0.02; done");
             let mut child = exec(options, &["sh", "-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
             let mut line = String::new();
