@@ -98,12 +98,14 @@ fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
             age.as_secs_f64()
         );
     }
-    let library = preloaded(options, command)?;
     let mut signals = Signals::catch()?;
+    let library = preloaded(options, command)?;
     let cgroup = Cgroup::create(&format!("tidewait-exec-{}", std::process::id())).map_err(not_permitted);
     let outcome =
         cgroup.and_then(|cgroup| supervised(options, command, &cgroup, plan, library.as_ref(), &mut signals));
-    library.map(Library::remove);
+    if let Some(library) = library {
+        library.remove();
+    }
     if let Some(told) = reaper.map(Reaper::end)
         && options.verbose
     {
@@ -158,8 +160,10 @@ fn steered(
 fn become_it(options: &Exec, command: &mut Command) -> anyhow::Error {
     let started = preloaded(options, command).and_then(|library| {
         let keeper = Keeper::start(None, library.as_ref());
-        if keeper.is_err() {
-            library.map(Library::remove);
+        if keeper.is_err()
+            && let Some(library) = library
+        {
+            library.remove();
         }
         keeper
     });

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -24,8 +24,10 @@ use crate::output;
 /// What it says once it is ready; its number follows.
 const READY: &str = "ready ";
 
-/// How often it looks whether the library is still loaded: often at first, when the command has just ended.
-const NAP: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// How often it looks whether the library is still loaded: less and less often where it is.
+const NAP: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// For how long it has to be found unused: what has just been executed has not loaded it yet.
+const UNUSED: Duration = Duration::from_secs(1);
 
 /// A keeper that runs.
 #[derive(Debug)]
@@ -124,10 +126,14 @@ pub fn run(options: &ExecKeeper) -> Result<()> {
     // Whoever ended without removing it was killed.
     let removed = cgroup.map_or(Ok(()), |cgroup| cgroup.kill().and_then(|()| cgroup.remove()));
     if let Some(library) = library {
-        let mut nap = NAP.0;
-        while library.is_loaded() {
+        let (mut seen, mut nap) = (Instant::now(), NAP.0);
+        while seen.elapsed() < UNUSED {
             sleep(nap);
-            nap = (nap * 2).min(NAP.1);
+            nap = NAP.0;
+            if library.is_loaded() {
+                nap = (seen.elapsed() * 2).clamp(NAP.0, NAP.1);
+                seen = Instant::now();
+            }
         }
         library.remove();
     }
