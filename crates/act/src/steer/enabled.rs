@@ -70,8 +70,9 @@ impl Steering {
             .map_err(|error| unread(&format!("{error:#}")))?
             .ok_or_else(|| unread("the map is empty"))?;
         let mut counts = Counts::default();
-        for one in all.iter().filter_map(|bytes| Counted::read_from_prefix(bytes).ok()) {
-            add(&mut counts, &one.0);
+        for one in &all {
+            let one = Counted::read_from_bytes(one).map_err(|_| unread("they have another size"))?;
+            add(&mut counts, &one);
         }
         Ok(counts)
     }

@@ -1,4 +1,5 @@
-//! The loader's side of `bpf/layout.h`: the same structures under the same names; a test compares their sizes.
+//! The loader's side of `bpf/layout.h`: the same structures under the same names. One of another size is refused
+//! when the programs are loaded, or when it is read.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What the steering programs and their loader pass each other. This is the one definition; layout.rs mirrors it, and a test
- * compares every size with the compiled object's type information.
+ * What the steering programs and their loader pass each other. This is the one definition; layout.rs mirrors it, and what has
+ * another size there is refused.
  *
  * Addresses are 16 bytes: IPv6, or IPv4 in the first four; in network order.
  */
