@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::client;
 use tidewait_act::steer::{SteerError, Steering, Wish};
@@ -40,7 +41,7 @@ impl Drop for Group {
             if fs::remove_dir(&self.path).is_ok() {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
         assert!(std::thread::panicking(), "{} stays", self.path.display());
     }
@@ -72,6 +73,8 @@ impl Scene {
                 return None;
             }
         };
+        // A stray reset would end a TIME_WAIT (RFC 1337): what is counted on is to stay.
+        net.set("net.ipv4.tcp_rfc1337", "1").unwrap();
         if let Err(error) = add_addresses(&net) {
             tidewait_lab::skip(name, error);
             return None;
@@ -130,6 +133,14 @@ fn add_addresses(net: &NetNs) -> std::io::Result<()> {
         if !status.success() {
             return Err(std::io::Error::other(format!("ip addr add {address} fails")));
         }
+    }
+    // An IPv6 address is there a moment before it can be bound.
+    let begin = Instant::now();
+    while let Err(error) = net.run(|| TcpListener::bind((SERVER6, 0))).map_err(std::io::Error::other)? {
+        if begin.elapsed() > Duration::from_secs(30) {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }

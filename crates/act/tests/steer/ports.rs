@@ -154,9 +154,11 @@ fn a_time_wait_is_taken_only_when_old_enough_and_protected_by_timestamps() {
     let mut client = scene.client(true);
     let outside = |ports: &[u64]| !ports.iter().any(|port| (20_000..=20_009).contains(port));
     {
-        let Some(_steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_009))) else { return };
-        assert!(all_in(&client.numbers("churn 10.99.0.1 80 10"), 20_000, 20_009));
-        assert!(outside(&client.numbers("keep a 10.99.0.1 80 3")), "without --reuse-after");
+        let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_009))) else { return };
+        let churned = client.numbers("churn 10.99.0.1 80 10");
+        assert!(all_in(&churned, 20_000, 20_009));
+        let ports = client.numbers("keep a 10.99.0.1 80 3");
+        assert!(outside(&ports), "without --reuse-after: {churned:?} {ports:?} {:?}", steering.counts());
     }
     {
         let old = Wish { reuse_after: Some(Duration::from_secs(3_600)), ..scene.wish(range(20_000, 20_009)) };

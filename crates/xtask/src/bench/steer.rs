@@ -51,6 +51,7 @@ impl Bench {
         let net = NetNs::new()?;
         // A fill is not to end while it is measured, and what is refused is to be refused for want of ports.
         net.set("net.ipv4.tcp_max_tw_buckets", "1000000")?;
+        net.set("net.ipv4.tcp_rfc1337", "1")?;
         // As between machines: by default the kernel reuses TIME_WAIT over the loopback only.
         net.set("net.ipv4.tcp_tw_reuse", "0")?;
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
