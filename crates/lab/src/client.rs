@@ -160,10 +160,10 @@ impl Client {
     }
 
     /// Does what the words of a command line say, in the namespace that it was started in, and returns a line for
-    /// [`ClientReport::parse`].
+    /// `ClientReport::parse`.
     ///
     /// # Errors
-    /// When the words are none of [`Client::words`], or it cannot listen.
+    /// When the words are none of `Client::words`, or it cannot listen.
     pub fn play(words: &[String]) -> Result<String> {
         let client = Client::parse(words).ok_or_else(|| {
             Error::Refused(format!("lab client {words:?}: only the lab's tables start these"))

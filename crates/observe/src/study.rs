@@ -2,7 +2,7 @@
 //!
 //! The segments are counted in the kernel (`bpf/late.bpf.c`), in maps of fixed size, in one of two ways: at the entry of the
 //! kernel's own function (fentry), or at the interfaces of the namespace (tc). The sockets, without which a count of
-//! segments says little, are counted here from dumps some seconds apart ([`sockets`]). Where BPF is missing,
+//! segments says little, are counted here from dumps some seconds apart (module `sockets`). Where BPF is missing,
 //! [`Watch::start`] says why.
 
 #[cfg(feature = "bpf")]

@@ -5,15 +5,16 @@ mod reap;
 mod steer;
 mod study;
 mod tune;
-
-use std::ops::RangeInclusive;
-use std::str::FromStr;
+mod values;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tidewait_diagnose::findings::KINDS;
-use tidewait_model::address::{AddressError, second_thought};
 use tidewait_model::{AddressFilter, State};
-use tidewait_surfaces::plugin::{self, Metric, Range};
+use tidewait_surfaces::plugin::{Metric, Range};
+
+use values::{
+    end, entered, events, how_many, interval, jobs, kind, metric, named, port, preset, process, rows,
+    up_to_an_hour,
+};
 
 pub use exec::Exec;
 #[cfg(feature = "act")]
@@ -385,118 +386,6 @@ pub struct LabRun {
     /// Run so many at a time
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = jobs, allow_negative_numbers = true)]
     pub jobs: u8,
-}
-
-fn interval(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds from 0.1 to 86400".to_owned()),
-    }
-}
-
-fn up_to_an_hour(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.1..=3_600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds from 0.1 to 3600".to_owned()),
-    }
-}
-
-/// A whole number that lies in `range`; else `remedy` says what does.
-fn whole<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>, remedy: &str) -> Result<T, String> {
-    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| remedy.to_owned())
-}
-
-/// An address that was meant otherwise is told of where it is read: what was typed is not known any more later.
-fn end(text: &str) -> Result<AddressFilter, AddressError> {
-    let end = text.parse()?;
-    if let Some(thought) = second_thought(text) {
-        anstream::eprintln!("tidewait: {thought}");
-    }
-    Ok(end)
-}
-
-fn port(text: &str) -> Result<u16, String> {
-    whole(text, 1..=u16::MAX, "a port is a number from 1 to 65535")
-}
-
-fn process(text: &str) -> Result<u32, String> {
-    whole(text, 1..=4_194_304, "a process number is one from 1 to 4194304")
-}
-
-fn events(text: &str) -> Result<u64, String> {
-    whole(text, 1..=u64::MAX, "give a number of events from 1 on")
-}
-
-fn rows(text: &str) -> Result<usize, String> {
-    whole(text, 0..=usize::MAX, "give a number of rows, or 0 for all")
-}
-
-fn how_many(text: &str) -> Result<u32, String> {
-    whole(text, 0..=u32::MAX, "give a whole number from 1 on")
-}
-
-fn jobs(text: &str) -> Result<u8, String> {
-    whole(text, 1..=16, "give a number from 1 to 16")
-}
-
-/// States that an event can enter.
-const ENTERED: [State; 7] = [
-    State::SynSent,
-    State::Established,
-    State::FinWait1,
-    State::CloseWait,
-    State::LastAck,
-    State::TimeWait,
-    State::Close,
-];
-
-fn entered(name: &str) -> Result<State, String> {
-    let known = |states: &[State]| states.iter().map(|state| state.key()).collect::<Vec<_>>().join(", ");
-    // As `ss` and `netstat` write them, too: FIN-WAIT-1, TIME_WAIT, ESTAB.
-    let bare = |name: &str| name.trim().to_ascii_lowercase().replace(['-', '_'], "");
-    let given = match bare(name).as_str() {
-        "estab" => bare(State::Established.key()),
-        "closed" | "unconn" => bare(State::Close.key()),
-        given => given.to_owned(),
-    };
-    match State::ALL.into_iter().find(|state| bare(state.key()) == given) {
-        Some(state) if ENTERED.contains(&state) => Ok(state),
-        Some(state) => Err(format!(
-            "no event is told when a socket enters {}; told are {}",
-            state.key(),
-            known(&ENTERED)
-        )),
-        None => Err(format!("known states are {}", known(&ENTERED))),
-    }
-}
-
-fn named(name: &str) -> Result<String, String> {
-    match name.trim() {
-        "" => Err("give a name".to_owned()),
-        name => Ok(name.to_owned()),
-    }
-}
-
-fn metric(name: &str) -> Result<&'static Metric, String> {
-    plugin::metric(name).ok_or_else(|| {
-        let names: Vec<&str> = plugin::METRICS.iter().map(|metric| metric.name).collect();
-        format!("known metrics are {}", names.join(", "))
-    })
-}
-
-fn kind(id: &str) -> Result<String, String> {
-    if KINDS.iter().any(|kind| kind.id == id) {
-        return Ok(id.to_owned());
-    }
-    let ids: Vec<&str> = KINDS.iter().map(|kind| kind.id).collect();
-    Err(format!("known findings are {}", ids.join(", ")))
-}
-
-fn preset(name: &str) -> Result<&'static tidewait_model::capacity::Preset, String> {
-    tidewait_model::capacity::preset(name).ok_or_else(|| {
-        let names: Vec<&str> = tidewait_model::capacity::PRESETS.iter().map(|preset| preset.id).collect();
-        format!("known presets are {}", names.join(", "))
-    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use clap::{ArgGroup, Args};
 use tidewait_model::AddressFilter;
 use tidewait_model::reap::Reapable;
 
-use super::{Format, end, interval, port, whole};
+use super::Format;
+use super::values::{end, interval, port, whole};
 
 pub const EXAMPLES: &str = "Examples:\n  \
   tidewait reap --older-than 10s --dry-run             what would go now, by destination\n  \

@@ -6,7 +6,8 @@ use clap::{ArgGroup, Args};
 use tidewait_model::PortRange;
 use tidewait_model::steer::ports::Choice;
 
-use super::{Format, interval, named, process};
+use super::Format;
+use super::values::{interval, named, process};
 
 pub const STEER_EXAMPLES: &str = "Examples:\n  \
   tidewait steer --unit nginx                        for a systemd unit, until Ctrl-C\n  \

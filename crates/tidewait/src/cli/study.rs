@@ -4,8 +4,9 @@ use clap::{Args, ValueEnum};
 use tidewait_model::AddressFilter;
 use tidewait_model::study::Method;
 
+use super::Format;
 use super::tune::StateDir;
-use super::{Format, end, interval, port, rows, whole};
+use super::values::{end, interval, port, rows, whole};
 
 pub const EXAMPLES: &str = "Examples:\n  \
   tidewait study --for 600                 what TIME_WAIT absorbs in ten minutes, by age and kind\n  \

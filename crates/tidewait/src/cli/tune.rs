@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use tidewait_model::containers::Form;
 use tidewait_model::tune::{self, Assignment, Profile};
 
-use super::{Format, named};
+use super::Format;
+use super::values::named;
 
 pub const EXAMPLES: &str = "Examples:\n  \
   tidewait tune plan                       what the findings advise, and what it is worth\n  \
