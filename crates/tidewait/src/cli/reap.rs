@@ -7,7 +7,7 @@ use tidewait_model::AddressFilter;
 use tidewait_model::reap::Reapable;
 
 use super::Format;
-use super::values::{end, interval, port, whole};
+use super::values::{end, interval, port, seconds_in, whole};
 
 pub const EXAMPLES: &str = "Examples:\n  \
   tidewait reap --older-than 10s --dry-run             what would go now, by destination\n  \
@@ -76,21 +76,10 @@ impl Reap {
     }
 }
 
-/// Seconds, or a number with ms, s or m after it.
+/// How long a socket has waited.
 pub fn age(text: &str) -> Result<Duration, String> {
-    const WRONG: &str = "give a time from 10ms to 1h, such as 10s or 1.5s";
-    let text = text.trim();
-    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
-    let (number, unit) = units
-        .iter()
-        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
-        .unwrap_or((text, 1.0));
-    let seconds = number.trim_end().parse::<f64>().map_err(|_| WRONG.to_owned())? * unit;
-    if (0.01..=3_600.0).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(WRONG.to_owned())
-    }
+    seconds_in(text, 0.01..=3_600.0, "give a time from 10ms to 1h, such as 10s or 1.5s")
+        .map(Duration::from_secs_f64)
 }
 
 /// A share of the whole: `45%`; 0.45 is one too.
@@ -111,10 +100,7 @@ fn rate(text: &str) -> Result<u32, String> {
 }
 
 fn floor(text: &str) -> Result<f64, String> {
-    match text.trim().trim_end_matches('s').parse::<f64>() {
-        Ok(seconds) if (0.0..=3_600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds from 0 to 3600".to_owned()),
-    }
+    seconds_in(text, 0.0..=3_600.0, "give seconds from 0 to 3600")
 }
 
 fn state(name: &str) -> Result<Reapable, String> {

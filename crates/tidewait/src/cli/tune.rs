@@ -8,7 +8,7 @@ use tidewait_model::containers::Form;
 use tidewait_model::tune::{self, Assignment, Profile};
 
 use super::Format;
-use super::values::named;
+use super::values::{named, seconds_in};
 
 pub const EXAMPLES: &str = "Examples:\n  \
   tidewait tune plan                       what the findings advise, and what it is worth\n  \
@@ -100,7 +100,7 @@ pub enum TuneErrand {
 /// Where the journal is.
 #[derive(Clone, Debug, Args)]
 pub struct StateDir {
-    /// Where the journal is kept; default: what TIDEWAIT_STATE says, else /var/lib/tidewait
+    /// Where the journal is kept, and what studies saw; default: what TIDEWAIT_STATE says, else /var/lib/tidewait
     #[arg(long = "state", value_name = "DIR")]
     pub directory: Option<PathBuf>,
 }
@@ -248,22 +248,10 @@ fn profile(name: &str) -> Result<&'static Profile, String> {
     })
 }
 
-/// Seconds, or a number with s, m or h after it.
+/// How long a change waits to be confirmed.
 fn within(text: &str) -> Result<Duration, String> {
-    const WRONG: &str = "give a time from 1s to 24h, such as 60s or 5m";
-    let text = text.trim();
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
-        Some(number) if text.ends_with('m') => (number, 60.0),
-        Some(number) if text.ends_with('h') => (number, 3_600.0),
-        Some(number) => (number, 1.0),
-        None => (text, 1.0),
-    };
-    let seconds = number.trim_end().parse::<f64>().map_err(|_| WRONG.to_owned())? * unit;
-    if (1.0..=86_400.0).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(WRONG.to_owned())
-    }
+    seconds_in(text, 1.0..=86_400.0, "give a time from 1s to 24h, such as 60s or 5m")
+        .map(Duration::from_secs_f64)
 }
 
 #[cfg(test)]

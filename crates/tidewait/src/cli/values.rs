@@ -8,18 +8,28 @@ use tidewait_model::address::{AddressError, second_thought};
 use tidewait_model::{AddressFilter, State};
 use tidewait_surfaces::plugin::{self, Metric};
 
+/// A time in seconds, or with ms, s, m or h behind it.
+pub(super) fn seconds(text: &str) -> Option<f64> {
+    const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
+    let text = text.trim();
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
+        .unwrap_or((text, 1.0));
+    Some(number.trim_end().parse::<f64>().ok()? * unit)
+}
+
 pub(super) fn interval(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds from 0.1 to 86400".to_owned()),
-    }
+    seconds_in(text, 0.1..=86_400.0, "give seconds from 0.1 to 86400")
 }
 
 pub(super) fn up_to_an_hour(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.1..=3_600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds from 0.1 to 3600".to_owned()),
-    }
+    seconds_in(text, 0.1..=3_600.0, "give seconds from 0.1 to 3600")
+}
+
+/// A time that lies in `range`; else `remedy` says what does.
+pub(super) fn seconds_in(text: &str, range: RangeInclusive<f64>, remedy: &str) -> Result<f64, String> {
+    seconds(text).filter(|seconds| range.contains(seconds)).ok_or_else(|| remedy.to_owned())
 }
 
 /// A whole number that lies in `range`; else `remedy` says what does.
@@ -122,4 +132,21 @@ pub(super) fn preset(name: &str) -> Result<&'static tidewait_model::capacity::Pr
         let names: Vec<&str> = tidewait_model::capacity::PRESETS.iter().map(|preset| preset.id).collect();
         format!("known presets are {}", names.join(", "))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_with_a_unit_and_without() {
+        for (text, seconds) in [("10", 10.0), ("10s", 10.0), ("500ms", 0.5), ("5m", 300.0), ("1 h", 3_600.0)]
+        {
+            assert_eq!(interval(text), Ok(seconds), "{text}");
+            assert_eq!(up_to_an_hour(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "s", "0", "-1s", "10ss", "1d", "inf", "NaN", "25h"] {
+            assert!(interval(text).is_err(), "{text}");
+        }
+    }
 }
