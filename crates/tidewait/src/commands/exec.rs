@@ -91,12 +91,15 @@ fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
     // What is wrong with it shows here, before anything is started.
     let plan = Plan::make(options)?;
     let reaper = options.reap.map(Reaper::start).transpose()?;
-    if let Some(age) = options.reap {
+    if let (Some(age), Some(reaper)) = (options.reap, &reaper) {
         anstream::eprintln!(
             "tidewait: while this runs every outgoing connection of the network namespace leaves TIME_WAIT after {} s: whose it was is \
              not known any more",
             age.as_secs_f64()
         );
+        for note in reaper.notes() {
+            anstream::eprintln!("tidewait: {note}");
+        }
     }
     let mut signals = Signals::catch()?;
     let library = preloaded(options, command)?;
@@ -106,10 +109,13 @@ fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
     if let Some(library) = library {
         library.remove();
     }
-    if let Some(told) = reaper.map(Reaper::end)
-        && options.verbose
-    {
-        anstream::eprintln!("tidewait: {told}");
+    match reaper.map(Reaper::end) {
+        Some(Ok(ended)) if options.verbose => {
+            anstream::eprintln!("tidewait: {ended} sockets in TIME_WAIT were ended");
+        }
+        // From then on the command had its TIME_WAIT as ever, so that this is told in any case.
+        Some(Err(why)) => anstream::eprintln!("tidewait: {why}"),
+        Some(Ok(_)) | None => {}
     }
     outcome
 }

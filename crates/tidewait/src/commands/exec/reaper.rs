@@ -8,12 +8,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use tidewait_model::reap::{Begin, Line};
 
 use crate::exit::{NotPermitted, Usage};
+
+/// Destinations that are named of those whose sockets are left for longer.
+const NAMED: usize = 10;
 
 /// A reaper that runs.
 pub struct Reaper {
     child: Child,
+    /// What it has to say before the command starts.
+    notes: Vec<String>,
     /// What it says, once a second; the last line has the counts.
     told: Option<JoinHandle<String>>,
 }
@@ -45,6 +51,10 @@ impl Reaper {
                 _ => bail!("--reap: {why}"),
             }
         }
+        let notes = match serde_json::from_str(&first) {
+            Ok(Line::Begin(begin)) => notes(begin),
+            _ => bail!("--reap: `tidewait reap` begins with something else: {}", first.trim()),
+        };
         let mut errors = child.stderr.take();
         let told = std::thread::Builder::new()
             .name("reap".into())
@@ -61,16 +71,27 @@ impl Reaper {
                 if said.is_empty() { last } else { said }
             })
             .context("cannot start a thread")?;
-        Ok(Reaper { child, told: Some(told) })
+        Ok(Reaper { child, notes, told: Some(told) })
     }
 
-    /// Ends it; how many sockets it ended, or why it did not go on.
-    pub fn end(mut self) -> String {
+    /// What would be safer, and whose sockets are left for longer.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Ends it; how many sockets it ended.
+    ///
+    /// # Errors
+    /// Where it did not go on to the end, and why, in words.
+    pub fn end(mut self) -> Result<u64, String> {
         self.stop();
         let last = self.told.take().and_then(|told| told.join().ok()).unwrap_or_default();
-        match serde_json::from_str::<serde_json::Value>(&last) {
-            Ok(end) => format!("{} sockets in TIME_WAIT were ended", end["killed"].as_u64().unwrap_or(0)),
-            Err(_) => format!("the reaper ended early: {}", last.trim().trim_start_matches("tidewait: ")),
+        match serde_json::from_str(&last) {
+            Ok(Line::End(end)) => Ok(end.counters.killed),
+            Ok(_) => Err("the reaper ended early, without a word".to_owned()),
+            Err(_) => {
+                Err(format!("the reaper ended early: {}", last.trim().trim_start_matches("tidewait: ")))
+            }
         }
     }
 
@@ -86,5 +107,57 @@ impl Reaper {
 impl Drop for Reaper {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+fn notes(begin: Begin) -> Vec<String> {
+    let mut notes = begin.notes;
+    let (named, others) = begin.floors.split_at(NAMED.min(begin.floors.len()));
+    notes.extend(named.iter().map(|floor| {
+        format!("sockets of {} are left for {} s: {}", floor.destination, floor.seconds, floor.evidence)
+    }));
+    if !others.is_empty() {
+        notes.push(format!("sockets of {} other destinations are left for longer, too", others.len()));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewait_model::reap::Floor;
+    use tidewait_model::report::Host;
+
+    use super::*;
+
+    #[test]
+    fn what_reap_says_is_passed_on_and_of_many_floors_the_first() {
+        let floor = |number: usize| Floor {
+            destination: format!("10.0.0.{number}:80"),
+            seconds: 4.5,
+            evidence: "a retransmitted FIN came 3.5 s into TIME_WAIT".to_owned(),
+        };
+        let begin = |floors: usize| Begin {
+            schema: String::new(),
+            at: String::new(),
+            host: Host { hostname: String::new(), kernel: String::new() },
+            namespace: String::new(),
+            older_than_seconds: Some(1.0),
+            keep_below: None,
+            floor_seconds: 1.0,
+            floors: (0..floors).map(floor).collect(),
+            states: Vec::new(),
+            incoming: false,
+            rate: None,
+            dry_run: false,
+            notes: vec!["safer: another way".to_owned()],
+        };
+        assert_eq!(notes(begin(0)), ["safer: another way"]);
+        let told = notes(begin(NAMED + 3));
+        assert_eq!(told.len(), 1 + NAMED + 1);
+        assert!(
+            told[1].starts_with("sockets of 10.0.0.0:80 are left for 4.5 s: a retransmitted FIN"),
+            "{told:?}"
+        );
+        assert!(told[NAMED + 1].contains("3 other destinations"), "{told:?}");
     }
 }
