@@ -1,5 +1,7 @@
 //! A cgroup of one's own, for a command and whatever that starts: made below the own one, and gone with all that is in it.
 
+pub(crate) mod mounts;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -8,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::{Pid, Signal, kill_process};
+
+use mounts::{mounted_apart, mounts};
 
 /// How long to wait for processes that were killed: one may hang in the kernel, on a disk that is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -294,12 +297,7 @@ fn private_home() -> Result<(OwnedFd, String), CgroupError> {
         Errno::NODEV => CgroupError::None,
         error => call("mount a cgroup v2 tree for", "this process")(error),
     };
-    let context = fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
-    fsconfig_create(context.as_fd()).map_err(failed)?;
-    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(failed)?;
+    let mount = mounted_apart().map_err(failed)?;
     let own =
         membership(&std::fs::read_to_string("/proc/self/cgroup").map_err(call("read", "/proc/self/cgroup"))?);
     if own.starts_with("/..") {
@@ -315,56 +313,9 @@ fn membership(text: &str) -> String {
     text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned()
 }
 
-/// A cgroup v2 tree, or a part of it, that is mounted.
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    /// The cgroup that is at the mount point.
-    root: String,
-    point: PathBuf,
-}
-
-impl Mount {
-    /// Where the cgroup `own` is, if it is in this part.
-    fn path_of(&self, own: &str) -> Option<PathBuf> {
-        let below = if self.root == "/" { own } else { own.strip_prefix(&self.root)? };
-        let is_path = below.is_empty() || below.starts_with('/');
-        (is_path && !below.starts_with("/..")).then(|| self.point.join(below.trim_start_matches('/')))
-    }
-}
-
-/// The cgroup v2 mounts among the lines of /proc/self/mountinfo (proc_pid_mountinfo(5)).
-fn mounts(mountinfo: &str) -> Vec<Mount> {
-    let unescape = |path: &str| {
-        path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
-    };
-    let mount = |line: &str| {
-        let (left, right) = line.split_once(" - ")?;
-        let mut words = left.split(' ').skip(3);
-        let (root, point) = (unescape(words.next()?), PathBuf::from(unescape(words.next()?)));
-        (right.split(' ').next() == Some("cgroup2")).then_some(Mount { root, point })
-    };
-    mountinfo.lines().filter_map(mount).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_own_cgroup_is_found_in_the_part_that_is_mounted() {
-        let hybrid = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
-                      32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:4 - cgroup cgroup rw,cpu\n\
-                      41 31 0:38 / /mnt/my\\040groups rw,relatime shared:5 master:1 - cgroup2 none rw\n\
-                      42 31 0:38 /pods/a /part rw,relatime - cgroup2 none rw\n";
-        let found = mounts(hybrid);
-        assert_eq!(found.len(), 2);
-        assert_eq!(found[0].path_of("/x/y"), Some(PathBuf::from("/mnt/my groups/x/y")));
-        assert_eq!(found[1].path_of("/pods/a/b"), Some(PathBuf::from("/part/b")));
-        assert_eq!(found[1].path_of("/pods/a"), Some(PathBuf::from("/part/")));
-        assert_eq!(found[1].path_of("/pods/ab"), None);
-        assert_eq!(found[0].path_of("/../elsewhere"), None);
-        assert!(mounts("nonsense\n").is_empty());
-    }
 
     #[test]
     fn who_is_in_no_line_is_in_the_root() {

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::SteerError;
+use crate::cgroup::mounts::{mounted_apart, mounts};
 
 /// The tree, by its root.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Tree {
     /// # Errors
     /// Where the kernel has no cgroup v2, or does not let it be mounted.
     pub fn find() -> Result<Tree, SteerError> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| {
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(|error| {
             SteerError::Failed(format!("/proc/self/mountinfo: {error}; /proc must be mounted"))
         })?;
         let failed = |error: Errno| match error {
@@ -46,15 +46,10 @@ impl Tree {
             ),
             error => SteerError::Failed(format!("the cgroup v2 tree cannot be opened: {error}")),
         };
-        if let Some(point) = mount_point(&mounts) {
+        if let Some(point) = whole(&mountinfo) {
             return Ok(Tree { root: directory(&point).map_err(failed)?, mounted: Some(point) });
         }
-        let context = fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
-        fsconfig_create(context.as_fd()).map_err(failed)?;
-        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let root = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(failed)?;
+        let root = mounted_apart().map_err(failed)?;
         Ok(Tree { root, mounted: None })
     }
 
@@ -121,15 +116,9 @@ fn directory(path: &Path) -> Result<OwnedFd, Errno> {
     open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// The first mount that shows the whole tree (proc_pid_mountinfo(5)).
-fn mount_point(mounts: &str) -> Option<PathBuf> {
-    let line = mounts.lines().find(|line| {
-        let Some((left, right)) = line.split_once(" - ") else { return false };
-        right.starts_with("cgroup2 ") && left.split(' ').nth(3) == Some("/")
-    })?;
-    let point = line.split(' ').nth(4)?;
-    let plain = point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n");
-    Some(PathBuf::from(plain.replace("\\134", "\\")))
+/// The first mount that shows the whole tree.
+fn whole(mountinfo: &str) -> Option<PathBuf> {
+    mounts(mountinfo).into_iter().find(|mount| mount.root == "/").map(|mount| mount.point)
 }
 
 #[cfg(test)]
@@ -141,7 +130,7 @@ mod tests {
         let mounts = "32 31 0:29 / /sys/fs/cgroup/cpu rw shared:4 - cgroup cgroup rw,cpu\n\
                       40 31 0:38 /a /part rw - cgroup2 none rw\n\
                       41 31 0:38 / /mnt/my\\040groups rw,relatime shared:5 master:1 - cgroup2 none rw\n";
-        assert_eq!(mount_point(mounts), Some(PathBuf::from("/mnt/my groups")));
-        assert_eq!(mount_point("nonsense\n"), None);
+        assert_eq!(whole(mounts), Some(PathBuf::from("/mnt/my groups")));
+        assert_eq!(whole("nonsense\n"), None);
     }
 }
