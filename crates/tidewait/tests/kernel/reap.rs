@@ -50,6 +50,8 @@ fn end(netns: &NetNs, args: &[&str]) -> Value {
 /// Whether this kernel ends sockets in TIME_WAIT at all; a skip where it says that it does not.
 fn ends_time_wait(test: &str, client: &NetNs, server: &NetNs) -> bool {
     Path::between(client, server).to(address("10.77.0.2:9")).fill_time_wait(1).unwrap();
+    // Old enough for what follows.
+    sleep(Duration::from_millis(50));
     let output =
         run(client, &["reap", "--older-than", "10ms", "--floor", "0", "--to", "10.77.0.2:9", "--once"]);
     if output.status.success() {
