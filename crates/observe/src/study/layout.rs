@@ -92,7 +92,7 @@ pub(super) struct Entry {
 mod tests {
     use std::mem::size_of;
 
-    use libbpf_rs::btf::types::{Enum, MemberAttr, Struct};
+    use libbpf_rs::btf::types::{MemberAttr, Struct};
     use libbpf_rs::btf::{Btf, HasSize};
     use tidewait_model::study::Kind;
 
@@ -157,9 +157,9 @@ mod tests {
         mirror!(btf, Ledger, "ledger", looked_at, fragments, unread, fin_wait2, overflow);
         mirror!(btf, EntryKey, "entry_key", local, remote, local_port, remote_port, family);
         mirror!(btf, Entry, "entry", birth_ms, renewed_ms, expires);
-        let kinds: Enum<'_> = btf.type_by_name("kind").unwrap();
-        let names: Vec<_> =
-            kinds.iter().map(|value| value.name.unwrap().to_string_lossy().into_owned()).collect();
+        // Not every clang describes an enumeration that no variable is of; the source has them all.
+        let (_, rest) = include_str!("bpf/judge.h").split_once("enum kind { ").unwrap();
+        let names: Vec<&str> = rest.split_once(" }").unwrap().0.split(", ").collect();
         assert_eq!(names.len(), Kind::ALL.len());
         for (name, kind) in [
             ("FIN_AGAIN", Kind::Fin),
@@ -172,7 +172,7 @@ mod tests {
             ("PLAIN_ACK", Kind::Ack),
             ("OTHER", Kind::Other),
         ] {
-            let at = names.iter().position(|known| known == name);
+            let at = names.iter().position(|known| *known == name);
             assert_eq!(at, Kind::ALL.iter().position(|known| *known == kind), "{name}");
         }
     }
