@@ -17,9 +17,9 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use tidewait_model::PortSet;
-pub use tidewait_model::steer::Counts;
+pub use tidewait_model::steer::{Counts, Holder};
 
-pub use claim::{Claim, ClaimError, Holder};
+pub use claim::{Claim, ClaimError};
 pub use steering::Steering;
 pub use tree::{Group, Tree};
 

@@ -113,9 +113,14 @@ pub fn infer(occupancy: &Occupancy, range: PortRange, kernel: &str) -> Inferred 
 ///
 /// bind() never gives out a port that the address already uses; connect(), and a program that chooses for itself,
 /// do not look at other destinations, so that among many connections some share a port by chance.
-pub fn infer_source(source: &Source, range: PortRange, kernel: &str) -> Inferred {
+pub fn infer_source(source: &Source, range: PortRange, steered: &PortSet, kernel: &str) -> Inferred {
     let by_parity = infer_parity(source.parity, None, range, kernel);
     if by_parity.pool != Pool::Unknown || source.destinations < 2 {
+        return by_parity;
+    }
+    // Ports that a program or `tidewait steer` has chosen do not meet as by chance either.
+    let held = &source.occupancy.ports;
+    if held.count_in(range) * 50 < held.len() * 49 || held.count_common(steered) > 0 {
         return by_parity;
     }
     let sockets = source.occupancy.states.total() as f64;

@@ -1,6 +1,7 @@
 //! One namespace of the report from its facts: every destination with its ports, rates and forecast.
 
-use tidewait_model::report::{Destination, Incoming, Listener, Namespace, Pool, Ports, TracedSum};
+use tidewait_model::report::{Destination, Incoming, Listener, Namespace, Pool, Ports, Steered, TracedSum};
+use tidewait_model::steer::Holder;
 use tidewait_model::trace::{Births, Counts};
 use tidewait_model::{
     Destination as Seen, Limit, NamespaceFacts, Occupancy, Owner, PortRange, PortSet, Settings, Source, State,
@@ -30,6 +31,11 @@ pub(crate) fn describe(facts: &NamespaceFacts, kernel: &str) -> Namespace {
             bound: connect.bound.len(),
             usable: connect.usable(),
         }),
+        steered: facts
+            .steered
+            .iter()
+            .map(|holder| Steered { low: holder.range.low, high: holder.range.high, pid: holder.pid })
+            .collect(),
         time_wait_seconds: facts.settings.time_wait_seconds(),
         states: facts.census.states,
         destinations,
@@ -75,12 +81,14 @@ pub(crate) fn addresses(facts: &NamespaceFacts, kernel: &str, address: &str) -> 
 struct Pools<'a> {
     flows: Option<Flows<'a>>,
     kernel: &'a str,
+    /// Ports that are steered: they tell of neither.
+    steered: PortSet,
 }
 
 impl Pools<'_> {
     /// Of all connections of a source.
     fn of_source(&self, source: &Source, range: PortRange) -> Inferred {
-        let inferred = accounting::infer_source(source, range, self.kernel);
+        let inferred = accounting::infer_source(source, range, &self.steered, self.kernel);
         let Some(flows) = &self.flows else { return inferred };
         let address = source.address.to_string();
         let failed = traced::sum(flows.binds(&address)).no_port;
@@ -89,7 +97,12 @@ impl Pools<'_> {
 
     /// Of one destination, by its own connections.
     fn of_destination(&self, seen: &Seen, range: PortRange) -> Inferred {
-        let inferred = accounting::infer(&seen.occupancy, range, self.kernel);
+        let steered = self.steered.count_common(&seen.occupancy.ports);
+        let inferred = if steered > 0 && steered >= seen.occupancy.ports.len() / 2 {
+            Inferred { pool: Pool::Unknown, how: "tidewait steer chooses its ports".to_owned() }
+        } else {
+            accounting::infer(&seen.occupancy, range, self.kernel)
+        };
         accounting::settle(inferred, &self.seen(seen), 0)
     }
 
@@ -115,7 +128,8 @@ struct View<'a> {
 impl<'a> View<'a> {
     fn of(facts: &'a NamespaceFacts, kernel: &'a str) -> View<'a> {
         let base = Range::of(facts);
-        let pools = Pools { flows: Flows::of(facts.traced.as_ref()), kernel };
+        let pools =
+            Pools { flows: Flows::of(facts.traced.as_ref()), kernel, steered: Holder::ports(&facts.steered) };
         let connect = base.clone().map(|mut range| {
             let all = range.range;
             accounting::add_bind_chosen(
@@ -251,7 +265,8 @@ impl View<'_> {
         // What bind() tried in vain chose none of these.
         let inferred = match sources.as_slice() {
             [source] => {
-                let inferred = accounting::infer_source(source, base.range, self.pools.kernel);
+                let inferred =
+                    accounting::infer_source(source, base.range, &self.pools.steered, self.pools.kernel);
                 let seen = self.pools.flows.as_ref().map(|flows| flows.from(&source.address.to_string()));
                 accounting::settle(inferred, &seen.unwrap_or_default(), 0)
             }
@@ -324,6 +339,7 @@ impl View<'_> {
             ports_used: used,
             ports_free: account.map(Account::free),
             fill: account.map(|account| round(account.fill(), 4)),
+            ports_steered: self.pools.steered.count_common(&occupancy.ports),
             ports_outside_range: occupancy.ports.len().saturating_sub(used),
             states: occupancy.states,
             rate_per_second: round(history.mean, 1),

@@ -9,6 +9,7 @@ use crate::census::Census;
 use crate::lingering::Lingering;
 use crate::machine::Machine;
 use crate::ports::{PortRange, PortSet};
+use crate::steer::Holder;
 use crate::trace::Traced;
 
 /// Everything one run of the observer saw.
@@ -41,6 +42,8 @@ pub struct NamespaceFacts {
     pub inode: u64,
     /// Settings as read inside the namespace.
     pub settings: Settings,
+    /// The ports that `tidewait steer` gives for connect() here at present, and which process it is.
+    pub steered: Vec<Holder>,
     /// Counters of the namespace: `TcpExt.TW`, `Tcp.ActiveOpens`, `sockstat.TCP.tw`.
     pub counters: BTreeMap<String, i64>,
     /// How much the counters grew while they were watched; `None` where they were read once only.

@@ -64,6 +64,9 @@ pub struct Namespace {
     pub settings: BTreeMap<String, String>,
     /// The ports that connect() and bind(port 0) choose from; null where the settings could not be read.
     pub ports: Option<Ports>,
+    /// The ports that `tidewait steer` gives for connect() here, beside or instead of those; empty where nobody steers.
+    #[serde(default)]
+    pub steered: Vec<Steered>,
     /// Seconds that a socket stays in TIME_WAIT here.
     pub time_wait_seconds: u32,
     /// Sockets by state.
@@ -230,8 +233,11 @@ pub struct Destination {
     pub ports_free: Option<u32>,
     /// Used divided by usable, 0 to 1; null where the port range is not known.
     pub fill: Option<f64>,
-    /// Its sockets whose local port lies outside the automatic range: the program chose it.
+    /// Its ports that lie outside the automatic range: the program chose them, or `tidewait steer`.
     pub ports_outside_range: u32,
+    /// Its ports that `tidewait steer` gives, inside the automatic range or outside.
+    #[serde(default)]
+    pub ports_steered: u32,
     /// Its sockets by state.
     pub states: StateCounts,
     /// Connects per second, mean over the last minute; where they began within it and go on, since then.
@@ -264,6 +270,17 @@ pub struct Destination {
     /// What tracing showed of it, all programs together; null where it was not traced, or no connection was seen.
     #[serde(default)]
     pub traced: Option<TracedSum>,
+}
+
+/// Ports that one process steers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Steered {
+    /// The first.
+    pub low: u16,
+    /// The last.
+    pub high: u16,
+    /// The process, by its number in its own process namespace.
+    pub pid: u32,
 }
 
 /// Connections that came in to one service.

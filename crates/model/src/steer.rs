@@ -1,11 +1,13 @@
 //! What steering did: `tidewait steer`, `tidewait spread`, `tidewait exec`.
 
+pub mod holders;
 pub mod ports;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::report::Host;
+pub use holders::Holder;
 
 /// The schema of `tidewait steer --json` and `tidewait spread --json`.
 ///

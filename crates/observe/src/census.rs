@@ -4,7 +4,7 @@
 //! big, then a bitmap; past `DESTINATIONS` of them the smallest are folded together, and the census says how
 //! much any other can have lost by that (lossy counting).
 
-pub(crate) mod direction;
+pub mod direction;
 mod holding;
 pub(crate) mod joined;
 mod repeats;
@@ -17,12 +17,11 @@ use tidewait_model::address::Address;
 use tidewait_model::census::Folded;
 use tidewait_model::trace::Births;
 use tidewait_model::{
-    Census, Destination, Endpoint, Incoming, Listener, Occupancy, PortRange, PortSet, Source, State,
-    StateCounts,
+    Census, Destination, Endpoint, Incoming, Listener, Occupancy, PortSet, Source, State, StateCounts,
 };
 
 use crate::sock_diag::{Row, Timer};
-use direction::{Direction, Listeners};
+use direction::{Direction, Listeners, Ports};
 use holding::{Holding, Packed};
 use joined::Join;
 pub use joined::Window;
@@ -52,7 +51,7 @@ struct Service {
 
 /// The fold. One for each namespace and each attempt: a dump that had to be begun again needs an empty one.
 pub struct Builder<'a> {
-    range: Option<PortRange>,
+    ports: Ports,
     states: StateCounts,
     listeners: Listeners,
     listening: HashMap<Endpoint, Listener>,
@@ -69,10 +68,10 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// An empty fold for a namespace whose automatic port range is `range`.
-    pub fn new(range: Option<PortRange>) -> Builder<'a> {
+    /// An empty fold for a namespace in which `ports` are chosen for connect().
+    pub fn new(ports: Ports) -> Builder<'a> {
         Builder {
-            range,
+            ports,
             states: StateCounts::default(),
             listeners: Listeners::default(),
             listening: HashMap::new(),
@@ -155,7 +154,7 @@ impl<'a> Builder<'a> {
             _ => None,
         };
         let birth = self.join.as_mut().and_then(|join| join.birth(row));
-        match self.listeners.direction(state, local, remote, self.range) {
+        match self.listeners.direction(state, local, remote, &self.ports) {
             Direction::Incoming(service) => {
                 self.bound.insert(service.port);
                 let kept = self.service(service);
@@ -255,7 +254,7 @@ impl<'a> Builder<'a> {
         let mut holdings: Vec<(Key, Holding)> = self.destinations.into_iter().collect();
         let count = holdings.len();
         holdings.sort_by_key(|(key, holding)| (std::cmp::Reverse(holding.sockets()), key.peer, key.source));
-        let eighth = self.range.map_or(u64::MAX, |range| u64::from(range.size()) / 8);
+        let eighth = self.ports.range.map_or(u64::MAX, |range| u64::from(range.size()) / 8);
         let kept = holdings.iter().skip(keep).take_while(|(_, holding)| holding.sockets() >= eighth).count();
         holdings.truncate(keep.saturating_add(kept));
         let join = self.join;
@@ -353,13 +352,14 @@ impl<'a> Builder<'a> {
 
     fn parity_by_source(&self) -> HashMap<Address, [u64; 2]> {
         let mut parity: HashMap<Address, [u64; 2]> = HashMap::new();
-        let Some(range) = self.range else { return parity };
+        let Some(range) = self.ports.range else { return parity };
         let telling = u64::from(range.size() / PARITY_SHARE);
         for (key, holding) in &self.destinations {
             if holding.sockets() < telling.max(1) {
                 let counts = parity.entry(key.source).or_default();
                 holding.each_port(|port| {
-                    if range.contains(port) {
+                    // Steering chooses by lot.
+                    if range.contains(port) && !self.ports.steered.contains(port) {
                         counts[usize::from(port % 2 != range.low % 2)] += 1;
                     }
                 });

@@ -10,6 +10,7 @@ mod file;
 mod privilege;
 mod process;
 mod settings;
+mod steered;
 mod udp;
 mod used;
 mod users;
@@ -18,6 +19,7 @@ pub use cgroup::{Membership, cgroup_of};
 pub use counters::counters;
 pub use process::Process;
 pub use settings::{open_files, settings};
+pub use steered::steered;
 pub use udp::udp_ports;
 pub use users::Users;
 

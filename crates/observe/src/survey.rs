@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use tidewait_model::{AddressFilter, Limit, NamespaceFacts, Observation, Timing};
 
+use crate::census::direction::Ports;
 use crate::owners::{Holders, Search};
 use crate::places::{self, Kind, Place, PlaceError, Scope};
 use crate::procfs;
@@ -27,6 +28,7 @@ use crate::sysctl_files::sysctl_files;
 use lingering::Close;
 pub(crate) use plan::Inuse;
 use sockets::Extent;
+use tidewait_model::steer::Holder;
 use tidewait_model::trace::Traced;
 use traced::Seen;
 pub use traced::Tracing;
@@ -204,7 +206,8 @@ fn count(
         }
         let traced = traced.map(|traced| traced.window(facts));
         let extent = Extent { bound, inodes: suspicious, traced };
-        match place.enter(|| sockets::take(question, &facts.name, facts.settings.port_range(), extent)) {
+        let ports = Ports { range: facts.settings.port_range(), steered: Holder::ports(&facts.steered) };
+        match place.enter(|| sockets::take(question, &facts.name, ports, extent)) {
             Ok(taken) => {
                 facts.census = taken.census;
                 facts.traced = traced.map(|_| Traced { births: taken.births, ..Traced::default() });
@@ -306,15 +309,17 @@ fn attribute(
 
 /// Settings and counters of a namespace.
 fn read(place: &Place, root: &Path) -> Result<(NamespaceFacts, Vec<Limit>), PlaceError> {
-    let (settings, counters) = place.enter(|| (procfs::settings(root), procfs::counters(root)))?;
+    let (settings, counters, (steered, unread)) =
+        place.enter(|| (procfs::settings(root), procfs::counters(root), procfs::steered(root)))?;
     let facts = NamespaceFacts {
         name: place.name.clone(),
         inode: place.inode,
         settings: settings.0,
+        steered,
         counters: counters.0,
         ..NamespaceFacts::default()
     };
-    Ok((facts, settings.1.into_iter().chain(counters.1).collect()))
+    Ok((facts, settings.1.into_iter().chain(counters.1).chain(unread).collect()))
 }
 
 /// What the namespaces that were not asked for have in use; `None` if one of them cannot be seen.

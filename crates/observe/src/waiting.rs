@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt};
 use tidewait_model::reap::{Found, Group, Look, Reapable, Waiting};
 use tidewait_model::{PortRange, PortSet, Settings, State};
 
-use crate::census::direction::{Direction, Listeners};
+use crate::census::direction::{Direction, Listeners, Ports};
 use crate::procfs;
 use crate::sock_diag::{DumpError, Family, Filter, Handle, Netlink, Request, Row, Sockets, Timer};
 use crate::survey::Inuse;
@@ -42,6 +42,7 @@ pub struct Watcher {
     wish: Wish,
     netlink: Netlink,
     settings: Settings,
+    ports: Ports,
     bound: PortSet,
     fresh_until: Option<Instant>,
 }
@@ -54,7 +55,8 @@ impl Watcher {
     pub fn open(wish: Wish) -> Result<Watcher, DumpError> {
         let netlink = Netlink::open()?;
         let (settings, _) = procfs::settings(&wish.root);
-        Ok(Watcher { wish, netlink, settings, bound: PortSet::default(), fresh_until: None })
+        let ports = Ports::in_this_namespace(&wish.root, &settings);
+        Ok(Watcher { wish, netlink, settings, ports, bound: PortSet::default(), fresh_until: None })
     }
 
     /// The namespace's settings, as of the last look or 10 s before it.
@@ -95,9 +97,10 @@ impl Watcher {
         let stale = self.fresh_until.is_none_or(|until| until <= Instant::now());
         if stale {
             self.settings = procfs::settings(&self.wish.root).0;
+            self.ports = Ports::in_this_namespace(&self.wish.root, &self.settings);
         }
         let tell_ports = self.wish.every_port || self.fresh_until.is_none();
-        let mut fold = Fold::new(&self.wish, &self.settings, tell_ports);
+        let mut fold = Fold::new(&self.wish, &self.settings, &self.ports, tell_ports);
         let netlink = &mut self.netlink;
         // Listeners first and without the filter: they say which connections came in. The walk over bound sockets passes
         // every socket in TIME_WAIT, so it is taken more rarely.
@@ -151,7 +154,7 @@ impl Wish {
 
 struct Fold<'a> {
     wish: &'a Wish,
-    range: Option<PortRange>,
+    ports: &'a Ports,
     lengths: Lengths,
     /// Whether ports are told.
     tell_ports: bool,
@@ -178,10 +181,10 @@ struct Grouped {
 const NO_CLIENT: u32 = 64;
 
 impl Fold<'_> {
-    fn new<'a>(wish: &'a Wish, settings: &Settings, tell_ports: bool) -> Fold<'a> {
+    fn new<'a>(wish: &'a Wish, settings: &Settings, ports: &'a Ports, tell_ports: bool) -> Fold<'a> {
         Fold {
             wish,
-            range: settings.port_range(),
+            ports,
             lengths: Lengths::of(settings),
             tell_ports,
             listeners: Listeners::default(),
@@ -204,7 +207,7 @@ impl Fold<'_> {
         let Some(state) = row.state() else { return };
         self.small += u64::from(matches!(row.timer(), Timer::TimeWait(_)));
         let (local, remote) = (row.local(), row.remote());
-        let group = match self.listeners.direction(state, local, remote, self.range) {
+        let group = match self.listeners.direction(state, local, remote, self.ports) {
             Direction::Incoming(service) => {
                 self.bound.insert(service.port);
                 if !self.wish.incoming {
@@ -241,7 +244,7 @@ impl Fold<'_> {
         }
         // A client's ports are spread over the range: one that stands 16 times above the mean is no client's.
         let singles: u32 = by_port.values().sum();
-        let usual = singles / self.range.map_or(u32::MAX, PortRange::size).max(1);
+        let usual = singles / self.ports.range.map_or(u32::MAX, PortRange::size).max(1);
         by_port.retain(|_, count| *count >= usual.saturating_mul(16).max(NO_CLIENT));
         if by_port.is_empty() || self.wish.incoming {
             return;
@@ -299,10 +302,15 @@ mod tests {
     use crate::sock_diag::encode::Socket;
 
     fn folded(wish: &Wish, sockets: &[Socket]) -> Look<Handle> {
+        folded_where(wish, PortSet::default(), sockets)
+    }
+
+    fn folded_where(wish: &Wish, steered: PortSet, sockets: &[Socket]) -> Look<Handle> {
         let mut settings = Settings::default();
         settings.0.insert("net.ipv4.ip_local_port_range".to_owned(), "32768 60999".to_owned());
         settings.0.insert("net.ipv4.tcp_fin_timeout".to_owned(), "30".to_owned());
-        let mut fold = Fold::new(wish, &settings, true);
+        let ports = Ports { range: settings.port_range(), steered };
+        let mut fold = Fold::new(wish, &settings, &ports, true);
         for socket in sockets {
             let payload = socket.payload();
             let row = Row::read(&payload).unwrap();
@@ -319,6 +327,14 @@ mod tests {
             incoming: false,
             every_port: true,
         }
+    }
+
+    #[test]
+    fn a_steered_port_waits_as_an_outgoing_one() {
+        let sockets = [Socket::time_wait("10.0.0.1:22268", "10.0.0.2:40000", 55_000)];
+        assert_eq!(folded(&wish(&[Reapable::TimeWait]), &sockets).waiting.len(), 0);
+        let steered = (22_268..=29_999).collect();
+        assert_eq!(folded_where(&wish(&[Reapable::TimeWait]), steered, &sockets).waiting.len(), 1);
     }
 
     #[test]

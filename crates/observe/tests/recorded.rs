@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use tidewait_model::{Census, PortRange, State};
 use tidewait_observe::census::Builder;
+use tidewait_observe::census::direction::Ports;
 use tidewait_observe::sock_diag::{Family, Recording, Request, Sockets};
 
 fn census(name: &str) -> Census {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let mut recording = Recording::open(&path).unwrap();
-    let mut builder = Builder::new(Some(PortRange { low: 32_768, high: 60_999 }));
+    let mut builder = Builder::new(Ports::of(Some(PortRange { low: 32_768, high: 60_999 })));
     for family in Family::BOTH {
         let outcome = recording.dump(&Request::all(family), &mut |row| builder.add(row)).unwrap();
         assert_eq!((outcome.malformed, outcome.interrupted), (0, false));

@@ -3,16 +3,20 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tidewait_lab::{Host, Lab, Path, Policy, Server, ServerOptions, Side, isolated, scaled, skip};
 use tidewait_model::machine::Process;
-use tidewait_model::{Lingering, NamespaceFacts, Observation, State};
+use tidewait_model::steer::Holder as Holds;
+use tidewait_model::{Lingering, NamespaceFacts, Observation, PortRange, State};
 use tidewait_observe::places::Scope;
 use tidewait_observe::survey::{Owners, Question, survey};
 
@@ -69,6 +73,14 @@ fn connections(client: &Host, server: &Host, count: usize) -> (Vec<TcpStream>, V
         (ours, listener.accept().unwrap().0)
     };
     (0..count).map(|_| connect()).unzip()
+}
+
+/// A connection from a port that was bound for it.
+fn connect_from(port: u16, to: &str) -> OwnedFd {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from(([0, 0, 0, 0], port))).unwrap();
+    rustix::net::connect(&socket, &address(to)).unwrap();
+    socket
 }
 
 /// A process in a host's namespace that holds descriptors and does nothing; ended on drop.
@@ -250,6 +262,34 @@ fn a_queue_that_a_burst_has_filled_has_room_when_it_is_looked_at_again() {
         let _accepted = program.join().unwrap();
         let seen = &facts(&observation).census.listeners[0];
         assert_eq!((seen.full, seen.queue, seen.still_full), (1, 26, Some(0)));
+    });
+}
+
+#[test]
+fn who_steers_ports_is_told_and_connections_from_them_went_out() {
+    let _alone = alone();
+    isolated("who_steers_ports_is_told_and_connections_from_them_went_out", || {
+        let (client, server) = Lab::new().pair().unwrap();
+        // A service whose port looks like a client's, and connections from ports that do not.
+        let listener = server.run(|| TcpListener::bind("10.77.0.2:40000")).unwrap().unwrap();
+        let _open: Vec<(OwnedFd, TcpStream)> = (22_000..22_030)
+            .map(|port| {
+                let ours = client.run(|| connect_from(port, "10.77.0.2:40000")).unwrap();
+                (ours, listener.accept().unwrap().0)
+            })
+            .collect();
+        let told = || {
+            let observation = seen_by(&client, &question());
+            let facts = facts(&observation);
+            let outgoing: u32 = facts.census.destinations.iter().map(|to| to.occupancy.ports.len()).sum();
+            (facts.steered.clone(), outgoing, facts.census.incoming.len())
+        };
+        let steers = Holds { range: PortRange { low: 22_000, high: 22_999 }, pid: 4_711 };
+        let bind = || UnixListener::bind_addr(&UnixAddress::from_abstract_name(steers.name()).unwrap());
+        let name = client.run(bind).unwrap().unwrap();
+        assert_eq!(told(), (vec![steers], 30, 0));
+        drop(name);
+        assert_eq!(told(), (vec![], 0, 30));
     });
 }
 

@@ -1,25 +1,12 @@
-//! Who steers which ports of a network namespace: names of abstract unix sockets, which are the namespace's own and go with
-//! their process, however it ends.
+//! Ports that one process alone steers: it takes their names, which [`Holder`] reads and writes.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
-use tidewait_model::{PortRange, PortSet};
-
-/// What the names begin with; `LOW-HIGH/PID` follows.
-const PREFIX: &str = "tidewait/steer/";
-
-/// Ranges of ports that another process steers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// The ports.
-    pub range: PortRange,
-    /// Its number, in its own process namespace.
-    pub pid: u32,
-}
+use tidewait_model::PortRange;
+use tidewait_model::steer::Holder;
 
 /// Why ports could not be claimed.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +34,7 @@ impl Claim {
         let own = std::process::id();
         let mut names = Vec::new();
         for range in ranges {
-            let name = format!("{PREFIX}{range}/{own}");
+            let name = Holder { range: *range, pid: own }.name();
             names.push(UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?);
         }
         // Looked at only now: of two that claim at the same time at least one sees the other.
@@ -67,54 +54,7 @@ impl Claim {
     pub fn others(root: &Path) -> io::Result<Vec<Holder>> {
         let text = std::fs::read(root.join("proc/thread-self/net/unix"))?;
         let own = std::process::id();
-        let text = String::from_utf8_lossy(&text);
-        // The kernel shows the leading zero byte as '@'.
-        let names =
-            text.lines().filter_map(|line| line.split_once(&format!(" @{PREFIX}")).map(|(_, name)| name));
-        let mut holders = BTreeMap::new();
-        for holder in names.filter_map(parse).filter(|holder| holder.pid != own) {
-            // A name is listed once for the socket and once for each connection to it.
-            holders.insert((holder.range.low, holder.range.high, holder.pid), holder);
-        }
-        Ok(holders.into_values().collect())
-    }
-
-    /// The ports of `holders`.
-    pub fn ports(holders: &[Holder]) -> PortSet {
-        let mut ports = PortSet::default();
-        for holder in holders {
-            ports.extend(holder.range.low..=holder.range.high);
-        }
-        ports
-    }
-}
-
-/// `61000-65535/1234`
-fn parse(name: &str) -> Option<Holder> {
-    let (range, pid) = name.split_once('/')?;
-    let (low, high) = range.split_once('-')?;
-    let range = PortRange { low: low.parse().ok()?, high: high.parse().ok()? };
-    (range.low <= range.high).then_some(Holder { range, pid: pid.trim_end_matches('@').parse().ok()? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_as_the_kernel_lists_them() {
-        let root = tempfile::tempdir().unwrap();
-        let net = root.path().join("proc/thread-self/net");
-        std::fs::create_dir_all(&net).unwrap();
-        let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
-             0000000000000000: 00000002 00000000 00010000 0001 01 8124 @tidewait/steer/61000-65535/1\n\
-             0000000000000000: 00000003 00000000 00000000 0001 03 8125 @tidewait/steer/61000-65535/1\n\
-             0000000000000000: 00000002 00000000 00010000 0001 01 8126 /run/tidewait/steer/1-2/3\n\
-             0000000000000000: 00000002 00000000 00010000 0001 01 8127 @tidewait/steer/9-2/3\n\
-             0000000000000000: 00000002 00000000 00010000 0001 01 8128 @tidewait/steer/x\n";
-        std::fs::write(net.join("unix"), table).unwrap();
-        let others = Claim::others(root.path()).unwrap();
-        assert_eq!(others, [Holder { range: PortRange { low: 61_000, high: 65_535 }, pid: 1 }]);
-        assert_eq!(Claim::ports(&others).len(), 4_536);
+        let all = Holder::all(&String::from_utf8_lossy(&text));
+        Ok(all.into_iter().filter(|holder| holder.pid != own).collect())
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use tidewait_model::address::Address;
 use tidewait_model::report::{Pool, Report, Severity, Trend};
+use tidewait_model::steer::Holder;
 use tidewait_model::trace::Births;
 use tidewait_model::{
     Census, Destination, Endpoint, NamespaceFacts, Observation, Occupancy, PortRange, PortSet, Settings,
@@ -266,6 +267,41 @@ fn batches_every_few_seconds_are_a_stream() {
     let batches: Vec<(u32, u32)> = (0..60).filter(|left| left % 8 == 0).map(|left| (left, 4_000)).collect();
     let report = one(occupancy(&batches, 0, 32_768, 2), &[]);
     assert!(report.namespaces[0].destinations[0].rate_now_per_second >= 400.0);
+}
+
+#[test]
+fn steered_ports_are_told_and_show_nothing_of_who_chose() {
+    // Two destinations that share no port by the order in which they were given.
+    let all = [("10.0.2.9:3306", 22_300), ("10.0.2.9:80", 24_300)]
+        .map(|(to, first)| destination(to, occupancy(&[], 2_000, first, 1)));
+    let mut held = all[0].occupancy.clone();
+    held.merge(&all[1].occupancy);
+    let source = Source { address: all[0].source, occupancy: held, destinations: 2, parity: [0, 0] };
+    let census = Census { destinations: all.to_vec(), sources: vec![source], ..Census::default() };
+    let range = PortRange { low: 22_268, high: 29_999 };
+    let facts = NamespaceFacts {
+        settings: settings(&[]),
+        census,
+        steered: vec![Holder { range, pid: 7 }],
+        ..NamespaceFacts::default()
+    };
+    for steered in [facts.steered.clone(), vec![]] {
+        let facts = NamespaceFacts { steered, ..facts.clone() };
+        let steers = !facts.steered.is_empty();
+        let observation = Observation { namespaces: vec![facts], ..Observation::default() };
+        let report = assess(&observation, &Options { top: 0, timings: false });
+        let rows = &report.namespaces[0].destinations;
+        // No row for a bind() pool, which there would be one of if those ports had been taken for bind()'s.
+        assert_eq!(rows.len(), 2);
+        for row in rows {
+            assert_eq!((row.ports_used, row.ports_outside_range, row.pool), (0, 2_000, Pool::Unknown));
+            assert_eq!(row.ports_steered, if steers { 2_000 } else { 0 });
+        }
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+        let told: Vec<(u16, u32)> =
+            report.namespaces[0].steered.iter().map(|ports| (ports.low, ports.pid)).collect();
+        assert_eq!(told, if steers { vec![(22_268, 7)] } else { vec![] });
+    }
 }
 
 #[test]

@@ -1,7 +1,13 @@
-//! Which side opened a connection: the question whether its local port was taken from the automatic range.
+//! Which side opened a connection: the question whether its local port was chosen for it, from the automatic range or by
+//! `tidewait steer`.
+
+use std::path::Path;
 
 use foldhash::{HashMap, HashSet};
-use tidewait_model::{Endpoint, PortRange, State};
+use tidewait_model::steer::Holder;
+use tidewait_model::{Endpoint, PortRange, PortSet, Settings, State};
+
+use crate::procfs;
 
 /// Which side opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +20,32 @@ pub(crate) enum Direction {
 
 /// The stock range, to tell client ports from service ports where the namespace's own is not known.
 const STOCK: PortRange = PortRange { low: 32_768, high: 60_999 };
+
+/// The ports of a namespace that are chosen for connect().
+#[derive(Clone, Debug, Default)]
+pub struct Ports {
+    /// The automatic range, where it is known.
+    pub range: Option<PortRange>,
+    /// Those that are steered, inside of it or outside.
+    pub steered: PortSet,
+}
+
+impl Ports {
+    /// Where nobody steers.
+    pub fn of(range: Option<PortRange>) -> Ports {
+        Ports { range, steered: PortSet::default() }
+    }
+
+    /// Those of the calling thread's namespace.
+    pub(crate) fn in_this_namespace(root: &Path, settings: &Settings) -> Ports {
+        let (steered, _) = procfs::steered(root);
+        Ports { range: settings.port_range(), steered: Holder::ports(&steered) }
+    }
+
+    fn contain(&self, port: u16) -> bool {
+        self.range.unwrap_or(STOCK).contains(port) || self.steered.contains(port)
+    }
+}
 
 /// The listening endpoints seen so far.
 #[derive(Default)]
@@ -35,7 +67,7 @@ impl Listeners {
 
     /// Which side opened the connection.
     ///
-    /// A listener decides. Without one: a client is in SYN_SENT or has a port of the automatic range; a
+    /// A listener decides. Without one: a client is in SYN_SENT or has a port that is chosen for connect(); a
     /// half-open connection came in; and where the remote port is a client's and the local one is not, the
     /// listener has closed in the meantime.
     pub(crate) fn direction(
@@ -43,7 +75,7 @@ impl Listeners {
         state: State,
         local: Endpoint,
         remote: Endpoint,
-        range: Option<PortRange>,
+        ports: &Ports,
     ) -> Direction {
         if state == State::SynSent {
             return Direction::Outgoing;
@@ -54,11 +86,10 @@ impl Listeners {
         if let Some(wildcard) = self.anywhere.get(&local.port) {
             return Direction::Incoming(*wildcard);
         }
-        let range = range.unwrap_or(STOCK);
         let half_open = matches!(state, State::NewSynRecv | State::SynRecv);
         // The peer's range is not known; a client elsewhere most likely has a stock port or one of ours.
-        let from_client = range.contains(remote.port) || STOCK.contains(remote.port);
-        if half_open || (!range.contains(local.port) && from_client) {
+        let from_client = ports.contain(remote.port) || STOCK.contains(remote.port);
+        if half_open || (!ports.contain(local.port) && from_client) {
             Direction::Incoming(local)
         } else {
             Direction::Outgoing

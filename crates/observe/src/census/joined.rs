@@ -148,6 +148,7 @@ mod tests {
 
     use super::*;
     use crate::census::Builder;
+    use crate::census::direction::Ports;
     use crate::sock_diag::encode::Socket;
     use crate::trace::Waiting;
 
@@ -180,7 +181,7 @@ mod tests {
 
     fn joined(picture: &Picture, sockets: &[Socket]) -> (Births, tidewait_model::Census) {
         let range = PortRange { low: 32_768, high: 60_999 };
-        let mut builder = Builder::new(Some(range)).traced(window(picture));
+        let mut builder = Builder::new(Ports::of(Some(range))).traced(window(picture));
         for socket in sockets {
             builder.add(&Row::read(&socket.payload()).unwrap());
         }

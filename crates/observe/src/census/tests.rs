@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use tidewait_model::PortRange;
+
 use super::*;
 use crate::sock_diag::encode::Socket;
 
@@ -14,7 +16,7 @@ fn fold(sockets: &[Socket]) -> Census {
 }
 
 fn fold_keeping(sockets: &[Socket], keep: usize) -> Census {
-    let mut builder = Builder::new(Some(RANGE));
+    let mut builder = Builder::new(Ports::of(Some(RANGE)));
     for (socket, cookie) in sockets.iter().zip(1..) {
         let cookie = if socket.cookie == 0 { cookie } else { socket.cookie };
         let payload = Socket { cookie, ..socket.clone() }.payload();
@@ -91,6 +93,36 @@ fn connections_of_a_listener_that_has_closed_are_still_incoming() {
 }
 
 #[test]
+fn what_is_steered_went_out_to_whatever_port() {
+    let sockets = [
+        Socket::new(State::Listen, "0.0.0.0:22300", "0.0.0.0:0"),
+        // From a steered port to one that looks like a client's.
+        Socket::time_wait("10.0.0.5:22268", "10.0.2.9:40000", 30_000),
+        Socket::new(State::Established, "10.0.0.5:61001", "10.0.2.9:40000"),
+        // A service that has closed, and a client elsewhere.
+        Socket::time_wait("10.0.0.5:8080", "10.0.9.1:40000", 30_000),
+        // A listener on a steered port.
+        Socket::time_wait("10.0.0.5:22300", "10.0.9.1:40001", 30_000),
+        // The other end of a connection of this machine to itself, from a steered port.
+        Socket::time_wait("10.0.0.5:81", "10.0.0.5:22270", 30_000),
+    ];
+    let told = |steered: PortSet| {
+        let mut builder = Builder::new(Ports { range: Some(RANGE), steered });
+        for (socket, cookie) in sockets.iter().zip(1..) {
+            builder.add(&Row::read(&Socket { cookie, ..socket.clone() }.payload()).unwrap());
+        }
+        let census = builder.finish(10);
+        let mut incoming: Vec<u16> = census.incoming.iter().map(|service| service.local.port).collect();
+        incoming.sort_unstable();
+        let outgoing = census.destinations.iter().map(|to| (to.peer.port, to.occupancy.ports.len()));
+        (outgoing.collect::<Vec<_>>(), incoming)
+    };
+    let steered: PortSet = (22_268..=29_999).chain(61_000..=65_535).collect();
+    assert_eq!(told(steered), (vec![(40_000, 2)], vec![81, 8_080, 22_300]));
+    assert_eq!(told(PortSet::default()), (vec![(22_270, 1)], vec![8_080, 22_268, 22_300, 61_001]));
+}
+
+#[test]
 fn a_client_on_a_mapped_address_shares_the_ipv4_destination() {
     let census = fold(&[
         Socket::time_wait("10.0.0.5:40000", "10.0.2.9:80", 1_000),
@@ -102,7 +134,7 @@ fn a_client_on_a_mapped_address_shares_the_ipv4_destination() {
 
 #[test]
 fn a_million_destinations_are_folded_and_the_big_one_stands_out() {
-    let mut builder = Builder::new(Some(RANGE));
+    let mut builder = Builder::new(Ports::of(Some(RANGE)));
     let mut cookie = 0_u64;
     let mut add = |local: String, remote: String| {
         cookie += 1;

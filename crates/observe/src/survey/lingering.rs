@@ -7,12 +7,13 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use tidewait_model::lingering::{Lingering, Peer, Silence};
-use tidewait_model::{Endpoint, NamespaceFacts, OwnerBasis, PortRange, State};
+use tidewait_model::steer::Holder;
+use tidewait_model::{Endpoint, NamespaceFacts, OwnerBasis, State};
 
 use super::Question;
 use super::plan::Inuse;
 use crate::census::Repeats;
-use crate::census::direction::{Direction, Listeners};
+use crate::census::direction::{Direction, Listeners, Ports};
 use crate::owners::{Holders, owner, share};
 use crate::procfs::Process;
 use crate::sock_diag::{DumpError, Family, Netlink, ProcNet, Request, Row, Sockets, Timer};
@@ -103,7 +104,7 @@ fn look_at(
     let mut listeners = Listeners::default();
     facts.census.listeners.iter().for_each(|listener| listeners.add(listener.local));
     let states: Vec<State> = states(facts).collect();
-    let range = facts.settings.port_range();
+    let ports = Ports { range: facts.settings.port_range(), steered: Holder::ports(&facts.steered) };
     // Small sockets in FIN_WAIT2 are not among those in use.
     let no_ipv6 = Inuse::from(&facts.counters).v6 == Some(0) && !states.contains(&State::FinWait2);
     let mut close = Close::default();
@@ -111,7 +112,7 @@ fn look_at(
         let request = Request::all(family).states(states.iter().copied()).to(question.to).with_tcp_info();
         source.dump(&request, &mut |row| {
             if let Some(state) = row.state().filter(|state| states.contains(state)) {
-                close.add(state, row, &listeners, range);
+                close.add(state, row, &listeners, &ports);
             }
         })?;
     }
@@ -119,7 +120,7 @@ fn look_at(
 }
 
 impl Close {
-    fn add(&mut self, state: State, row: &Row<'_>, listeners: &Listeners, range: Option<PortRange>) {
+    fn add(&mut self, state: State, row: &Row<'_>, listeners: &Listeners, ports: &Ports) {
         if self.repeats.is_repeated(row.cookie()) {
             return;
         }
@@ -135,7 +136,7 @@ impl Close {
         }
         self.looked_at += 1;
         let (local, mut remote) = (row.local(), row.remote());
-        let service = match listeners.direction(state, local, remote, range) {
+        let service = match listeners.direction(state, local, remote, ports) {
             Direction::Outgoing => None,
             Direction::Incoming(service) => {
                 remote.port = 0;

@@ -1,11 +1,12 @@
 //! Counts the sockets of the namespace that the thread is in.
 
-use tidewait_model::{Census, Limit, PortRange, State};
+use tidewait_model::{Census, Limit, State};
 
 use super::Question;
 use super::plan::Inuse;
 use tidewait_model::trace::Births;
 
+use crate::census::direction::Ports;
 use crate::census::{Builder, Window};
 use crate::procfs;
 use crate::sock_diag::{DumpError, Family, Netlink, ProcNet, Request, Row, Sockets, Timer};
@@ -39,9 +40,9 @@ pub(super) struct Taken {
 }
 
 /// Counts the sockets of the calling thread's namespace.
-pub(super) fn take(question: &Question, name: &str, range: Option<PortRange>, extent: Extent<'_>) -> Taken {
+pub(super) fn take(question: &Question, name: &str, ports: Ports, extent: Extent<'_>) -> Taken {
     let unsupported = match Netlink::open() {
-        Ok(mut netlink) => match take_from(&mut netlink, question, range, extent, name) {
+        Ok(mut netlink) => match take_from(&mut netlink, question, &ports, extent, name) {
             Ok(taken) => return taken,
             Err(error) => error,
         },
@@ -53,7 +54,7 @@ pub(super) fn take(question: &Question, name: &str, range: Option<PortRange>, ex
     )
     .remedy("modprobe tcp_diag");
     let extent = Extent { bound: false, inodes: false, traced: None };
-    let mut taken = match take_from(&mut ProcNet::new(&question.root), question, range, extent, name) {
+    let mut taken = match take_from(&mut ProcNet::new(&question.root), question, &ports, extent, name) {
         Ok(taken) => taken,
         Err(error) => {
             let nothing = Limit::new(format!("{name}: sockets"), error.to_string()).remedy("mount /proc");
@@ -67,13 +68,13 @@ pub(super) fn take(question: &Question, name: &str, range: Option<PortRange>, ex
 fn take_from(
     source: &mut dyn Sockets,
     question: &Question,
-    range: Option<PortRange>,
+    ports: &Ports,
     extent: Extent<'_>,
     name: &str,
 ) -> Result<Taken, DumpError> {
     let mut attempt = 1;
     loop {
-        let builder = Builder::new(range);
+        let builder = Builder::new(ports.clone());
         let mut fold = Fold {
             builder: match extent.traced {
                 Some(window) => builder.traced(window),

@@ -125,15 +125,17 @@ impl<'a> Row<'a> {
             Pool::Unknown => ("pool not known", "pool ?"),
         };
         let hint = if fact.pool_how.is_empty() { String::new() } else { format!(" ({})", fact.pool_how) };
+        let steered = match fact.ports_steered {
+            0 => String::new(),
+            ports => format!(", {} steered", number::count(ports.into())),
+        };
         let mut rest = Vec::new();
         if fact.reusable > 0 {
             rest.push(format!("{} may be taken over (tcp_tw_reuse)", number::count(fact.reusable.into())));
         }
-        if fact.ports_outside_range > 0 {
-            rest.push(format!(
-                "{} on ports outside the range",
-                number::count(fact.ports_outside_range.into())
-            ));
+        let outside = fact.ports_outside_range.saturating_sub(fact.ports_steered);
+        if outside > 0 {
+            rest.push(format!("{} on ports outside the range", number::count(outside.into())));
         }
         let paint = match full {
             Some(seconds) if seconds < SOON => Paint::Critical,
@@ -149,8 +151,8 @@ impl<'a> Row<'a> {
                 None => Line::plain("?"),
             },
             used: match &usable {
-                Some(usable) => format!("{used} of {usable}"),
-                None => format!("{used} ports used"),
+                Some(usable) => format!("{used} of {usable}{steered}"),
+                None => format!("{used} ports used{steered}"),
             },
             used_short: format!("{used}/{}", usable.as_deref().unwrap_or("?")),
             rate: match &limit {

@@ -1,6 +1,6 @@
 //! The network namespaces: the busy ones in full, the calm ones in a line, the idle ones in one line for all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidewait_model::State;
 use tidewait_model::report::{Incoming, Namespace, Ports, Report, Severity};
@@ -115,6 +115,7 @@ fn section(paper: &mut Paper<'_>, namespace: &Namespace) {
     };
     let time_wait = Line::plain(format!("TIME_WAIT {} s", namespace.time_wait_seconds));
     paper.flow(0, [name, ports, time_wait]);
+    steered(paper, namespace);
     sockets(paper, namespace);
     destinations::write(paper, &namespace.destinations, namespace.destinations_total);
     incoming(paper, namespace);
@@ -136,6 +137,18 @@ fn port_range(ports: &Ports) -> String {
     }
     let taken = if taken.is_empty() { String::new() } else { format!(" ({})", taken.join(", ")) };
     format!("ports {}-{}: {} usable{taken}", ports.low, ports.high, number::count(ports.usable.into()))
+}
+
+/// `steered  22268-29999, 61000-65535 for connect(), by process 4711`
+fn steered(paper: &mut Paper<'_>, namespace: &Namespace) {
+    let mut by_process: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for steered in &namespace.steered {
+        by_process.entry(steered.pid).or_default().push(format!("{}-{}", steered.low, steered.high));
+    }
+    for (pid, ranges) in by_process {
+        let text = format!("ports {} are given by tidewait steer, process {pid}", ranges.join(", "));
+        paper.prose(Line::plain("  steered  "), Paint::Plain, &text);
+    }
 }
 
 fn sockets(paper: &mut Paper<'_>, namespace: &Namespace) {

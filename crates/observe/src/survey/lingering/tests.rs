@@ -146,7 +146,7 @@ fn past_the_bound_sockets_are_counted_only() {
     for _ in 0..CLOSELY + 10 {
         // The same cookie again would be taken for a repetition.
         close.repeats = Repeats::default();
-        close.add(State::CloseWait, &row, &Listeners::default(), None);
+        close.add(State::CloseWait, &row, &Listeners::default(), &Ports::default());
     }
     assert_eq!(close.inodes().collect::<HashSet<_>>(), HashSet::from([77]));
     let groups = close.group(&Holders::default());

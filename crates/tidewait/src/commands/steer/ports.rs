@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use tidewait_act::steer::{Claim, ClaimError};
+use tidewait_act::steer::{Claim, ClaimError, Holder};
 use tidewait_model::steer::ports::{Choice, Chosen, LOWEST, Surroundings, TooFew};
 use tidewait_model::{PortRange, PortSet, Settings, State};
 use tidewait_observe::places::Place;
@@ -76,7 +76,7 @@ fn surroundings() -> anyhow::Result<Surroundings> {
             .and_then(|port| u16::try_from(port).ok())
             .unwrap_or(1_024),
         listening: listening()?,
-        steered: Claim::ports(&Claim::others(Path::new("/")).context("/proc/thread-self/net/unix")?),
+        steered: Holder::ports(&Claim::others(Path::new("/")).context("/proc/thread-self/net/unix")?),
     })
 }
 
