@@ -3,6 +3,7 @@
 //! Data flows one way: [`places`] finds the network namespaces, [`sock_diag`] dumps their sockets, [`census`] folds
 //! the rows as they arrive, [`owners`] says whose they are, [`survey`] puts it together.
 
+pub mod attached;
 pub mod census;
 pub mod in_use;
 pub mod owners;

@@ -207,7 +207,7 @@ fn count(
         let traced = traced.map(|traced| traced.window(facts));
         let extent = Extent { bound, inodes: suspicious, traced };
         let ports = Ports { range: facts.settings.port_range(), steered: Holder::ports(&facts.steered) };
-        match place.enter(|| sockets::take(question, &facts.name, ports, extent)) {
+        match place.enter(|| sockets::take(question, &facts.name, &ports, extent)) {
             Ok(taken) => {
                 facts.census = taken.census;
                 facts.traced = traced.map(|_| Traced { births: taken.births, ..Traced::default() });

@@ -40,9 +40,9 @@ pub(super) struct Taken {
 }
 
 /// Counts the sockets of the calling thread's namespace.
-pub(super) fn take(question: &Question, name: &str, ports: Ports, extent: Extent<'_>) -> Taken {
+pub(super) fn take(question: &Question, name: &str, ports: &Ports, extent: Extent<'_>) -> Taken {
     let unsupported = match Netlink::open() {
-        Ok(mut netlink) => match take_from(&mut netlink, question, &ports, extent, name) {
+        Ok(mut netlink) => match take_from(&mut netlink, question, ports, extent, name) {
             Ok(taken) => return taken,
             Err(error) => error,
         },
@@ -54,7 +54,7 @@ pub(super) fn take(question: &Question, name: &str, ports: Ports, extent: Extent
     )
     .remedy("modprobe tcp_diag");
     let extent = Extent { bound: false, inodes: false, traced: None };
-    let mut taken = match take_from(&mut ProcNet::new(&question.root), question, &ports, extent, name) {
+    let mut taken = match take_from(&mut ProcNet::new(&question.root), question, ports, extent, name) {
         Ok(taken) => taken,
         Err(error) => {
             let nothing = Limit::new(format!("{name}: sockets"), error.to_string()).remedy("mount /proc");

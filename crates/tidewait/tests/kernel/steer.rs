@@ -239,6 +239,9 @@ fn what_cannot_be_is_refused_with_what_helps() {
     assert!(words.contains("10.1.2.3 is not local") && words.contains("ip address add"), "{words}");
     let words = refused(&["spread", "--cgroup", group.text(), "--sources", "127.0.0.1,10.1.2.3"]);
     assert!(words.contains("loopback addresses reach this machine alone"), "{words}");
+    net.command("ip").args(["address", "add", "10.9.8.1/24", "dev", "lo"]).status().unwrap();
+    let words = refused(&["spread", "--cgroup", group.text(), "--sources", "10.9.8.1,10.9.8.255"]);
+    assert!(words.contains("10.9.8.255 is the broadcast address"), "{words}");
     let words = refused(&["steer", "--cgroup", "/no/such/group"]);
     assert!(words.contains("/no/such/group") && words.contains("/proc/PID/cgroup"), "{words}");
     let words = refused(&["steer", "--unit", "no-such-unit"]);

@@ -61,6 +61,7 @@ impl Plan {
             sources: self.sources,
             locals: self.locals,
         };
+        crate::commands::steer::session::stands_beside(wish.cgroup)?;
         let steering = Steering::start(&wish).map_err(refused)?;
         Ok(Steered { steering, _claimed: self.claimed })
     }

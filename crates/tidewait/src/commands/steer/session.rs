@@ -2,16 +2,18 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use rustix::thread::{CapabilitySet, capabilities};
 use tidewait_act::steer::{Steering, Wish};
 use tidewait_model::PortSet;
 use tidewait_model::report::Host;
 use tidewait_model::steer::{Begin, Counts, End, Line, Progress, Reason, SCHEMA};
+use tidewait_observe::attached::{self, Hook};
 use tidewait_observe::procfs;
 use tidewait_surfaces::text;
 
@@ -57,6 +59,7 @@ pub fn run(asked: &Asked<'_>) -> anyhow::Result<()> {
         sources: asked.sources.to_vec(),
         locals,
     };
+    stands_beside(wish.cgroup)?;
     let steering = Steering::start(&wish).map_err(refused)?;
     let begin = begin(asked, &target, claimed.as_ref(), reuse_after);
     let mut session =
@@ -94,6 +97,20 @@ pub fn may_steer(ports: bool) -> anyhow::Result<()> {
     };
     Err(NotPermitted(format!("{missing} missing: run it as root, or with {missing}. Without: {without}"))
         .into())
+}
+
+/// Refuses where a program of others would be in the way, or go out of it.
+pub fn stands_beside(group: BorrowedFd<'_>) -> anyhow::Result<()> {
+    let hooks = [Hook::Connect4, Hook::Connect6, Hook::SockOps];
+    match hooks.into_iter().find(|hook| attached::is_alone(group, *hook)) {
+        None => Ok(()),
+        Some(hook) => Err(anyhow!(
+            "at the hook {hook} of this control group, or of one above, is a BPF program that suffers none beside it: another would be refused, \
+             or run in its place. Have its owner attach it with BPF_F_ALLOW_MULTI, as systemd does (`bpftool cgroup tree` shows whose \
+             it is), or choose a control group that is not below",
+            hook = hook.name()
+        )),
+    }
 }
 
 fn begin(asked: &Asked<'_>, target: &Target, claimed: Option<&Claimed>, reuse_after: Option<f64>) -> Begin {

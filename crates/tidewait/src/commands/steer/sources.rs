@@ -3,7 +3,7 @@
 use std::net::{IpAddr, UdpSocket};
 
 use anyhow::Context as _;
-use if_addrs::get_if_addrs;
+use if_addrs::{IfAddr, get_if_addrs};
 use tidewait_observe::places::Place;
 
 use crate::exit::Usage;
@@ -27,6 +27,7 @@ pub fn locals(place: &Place) -> anyhow::Result<Vec<IpAddr>> {
 /// # Errors
 /// [`Usage`] where one is no address of it, or they do not go together.
 pub fn check(place: &Place, sources: &[IpAddr], locals: &[IpAddr]) -> anyhow::Result<()> {
+    let broadcasts: Vec<IpAddr> = place.enter(broadcasts)??;
     let loopback = sources.iter().filter(|source| source.is_loopback()).count();
     if loopback > 0 && loopback < sources.len() {
         return Err(Usage(
@@ -40,6 +41,13 @@ pub fn check(place: &Place, sources: &[IpAddr], locals: &[IpAddr]) -> anyhow::Re
         ))
         .into());
     }
+    if let Some(all) = sources.iter().find(|source| broadcasts.contains(*source) && !locals.contains(*source))
+    {
+        return Err(Usage(format!(
+            "--sources: {all} is the broadcast address of its network, which nobody answers to"
+        ))
+        .into());
+    }
     // Tried rather than looked up: local are also networks with a route of type local, and all under ip_nonlocal_bind.
     let missing: Vec<String> = place.enter(|| {
         let bound = |source: &&IpAddr| UdpSocket::bind((**source, 0)).is_err();
@@ -47,6 +55,15 @@ pub fn check(place: &Place, sources: &[IpAddr], locals: &[IpAddr]) -> anyhow::Re
     })?;
     if missing.is_empty() {
         return Ok(());
+    }
+    if let Some(pending) =
+        sources.iter().find(|source| locals.contains(source) && missing.contains(&source.to_string()))
+    {
+        return Err(Usage(format!(
+            "--sources: {pending} is there, but cannot be used: its test for a duplicate goes on or has failed (`ip -6 address` says tentative \
+             or dadfailed); try again in two seconds"
+        ))
+        .into());
     }
     let there: Vec<String> =
         locals.iter().filter(|ip| !ip.is_loopback() && !is_link_local(ip)).map(ToString::to_string).collect();
@@ -58,6 +75,17 @@ pub fn check(place: &Place, sources: &[IpAddr], locals: &[IpAddr]) -> anyhow::Re
         if there.is_empty() { "none but loopback".to_owned() } else { there.join(", ") }
     ))
     .into())
+}
+
+/// The broadcast addresses of the calling thread's network namespace: bind() takes them.
+fn broadcasts() -> anyhow::Result<Vec<IpAddr>> {
+    let interfaces = get_if_addrs().context("the addresses of the network namespace cannot be listed")?;
+    let of = |interface: IfAddr| match interface {
+        // By the prefix: it is one also where the interface names none (`fib_add_ifaddr`, net/ipv4/fib_frontend.c).
+        IfAddr::V4(v4) if v4.prefixlen < 31 => Some(IpAddr::V4(v4.ip | !v4.netmask)),
+        _ => None,
+    };
+    Ok(interfaces.into_iter().filter_map(|interface| of(interface.addr)).collect())
 }
 
 fn is_link_local(ip: &IpAddr) -> bool {
