@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use mounts::{mounted_apart, mounts};
 
@@ -207,6 +207,7 @@ impl Cgroup {
     /// # Errors
     /// When they cannot be reached, or one does not end within ten seconds.
     pub fn kill(&self) -> Result<(), CgroupError> {
+        self.leave()?;
         let begin = Instant::now();
         while self.population()?.0 {
             // Linux 5.14: all at once, and none escapes by starting others.
@@ -220,6 +221,15 @@ impl Cgroup {
             std::thread::sleep(NAP);
         }
         Ok(())
+    }
+
+    /// Makes sure that this process is not in it, where [`Cgroup::within`] could not bring it back.
+    fn leave(&self) -> Result<(), CgroupError> {
+        if !self.processes()?.contains(&getpid()) {
+            return Ok(());
+        }
+        std::fs::write(through(self.home.as_fd()).join("cgroup.procs"), "0")
+            .map_err(call("move out of the cgroup", &self.name))
     }
 
     /// Removes it, and what the command has made below it.

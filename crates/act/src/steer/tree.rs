@@ -94,15 +94,23 @@ impl Tree {
 }
 
 impl Group {
-    /// The processes in it, without those of the groups below.
+    /// The processes in it and in the groups below: all those that it steers.
     pub fn processes(&self) -> Vec<u32> {
-        let file = format!("/proc/self/fd/{}/cgroup.procs", self.directory.as_raw_fd());
-        fs::read_to_string(file)
-            .unwrap_or_default()
-            .lines()
-            .filter_map(|line| line.parse().ok())
-            .filter(|pid| *pid != 0)
-            .collect()
+        let mut found = Vec::new();
+        let mut waiting = vec![PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd()))];
+        while let Some(directory) = waiting.pop() {
+            // One that goes meanwhile has neither processes nor entries.
+            let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            let pids = processes.lines().filter_map(|line| line.parse::<u32>().ok());
+            found.extend(pids.filter(|pid| *pid != 0));
+            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+            waiting.extend(
+                entries
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .map(|entry| entry.path()),
+            );
+        }
+        found
     }
 
     /// Whether it was removed. The root never is.

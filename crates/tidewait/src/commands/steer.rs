@@ -8,6 +8,8 @@ pub mod session;
 pub mod sources;
 #[cfg(feature = "act")]
 pub mod target;
+#[cfg(feature = "act")]
+pub mod warnings;
 
 use crate::cli::{Spread, Steer};
 

@@ -36,6 +36,55 @@ impl Drop for Group {
     }
 }
 
+/// A process in a network namespace and a group, killed in the end.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn new(net: &NetNs, group: &std::path::Path) -> Sleeper {
+        let child = Sleeper(net.command("sleep").arg("300").spawn().unwrap());
+        fs::write(group.join("cgroup.procs"), child.0.id().to_string()).unwrap();
+        child
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_ports_are_those_of_the_processes_below_the_group_too() {
+    let net = NetNs::new().unwrap();
+    let Some(group) = can_steer("below", &net) else { return };
+    let (other, inner) = (NetNs::new().unwrap(), group.0.join("inner"));
+    let warned = Running::start(&net, &["steer", "--cgroup", group.text(), "--for", "0.1"]);
+    assert!(
+        warned.begin["warnings"].to_string().contains("no process is in control group"),
+        "{}",
+        warned.begin
+    );
+    warned.end();
+
+    fs::create_dir(&inner).unwrap();
+    let below = Sleeper::new(&other, &inner);
+    let process = below.0.id();
+    let running = Running::start(&net, &["steer", "--cgroup", group.text(), "--for", "0.1"]);
+    let named = running.begin["namespace"].as_str().unwrap().to_owned();
+    assert!(named.contains(&process.to_string()), "{named} is not that of process {process}");
+    assert!(!running.begin["warnings"].to_string().contains("no process"), "{}", running.begin);
+    running.end();
+
+    let beside = Sleeper::new(&net, &group.0);
+    let mut command = net.command(TIDEWAIT);
+    command.args(["steer", "--cgroup", group.text()]);
+    let words = failure(command, 2);
+    assert!(words.contains("in 2 network namespaces: choose one by --netns"), "{words}");
+    drop((below, beside));
+    assert!(within(|| fs::remove_dir(&inner).is_ok()));
+}
+
 /// Whether it becomes true in time, on a slow machine too.
 fn within(mut what: impl FnMut() -> bool) -> bool {
     let begin = Instant::now();

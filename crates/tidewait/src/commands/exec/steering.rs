@@ -15,6 +15,7 @@ use crate::cli::Exec;
 use crate::commands::steer::ports::{self, Claimed};
 use crate::commands::steer::sources;
 use crate::commands::steer::target::refused;
+use crate::commands::steer::warnings;
 use crate::exit::Usage;
 
 /// Ports and addresses that were checked and claimed, before anything is started.
@@ -40,7 +41,8 @@ impl Plan {
         sources::check(&place, &options.spread, &locals).map_err(by_its_name)?;
         let choice = options.range.clone().unwrap_or(Choice::Own);
         let claimed = options.steer.then(|| ports::claim(&place, &choice)).transpose()?;
-        for warning in claimed.iter().flat_map(ports::warnings) {
+        for warning in warnings::of(&place, claimed.as_ref(), &options.spread, options.reuse_after.is_some())
+        {
             anstream::eprintln!("tidewait: {warning}");
         }
         let reuse_after = options.reuse_after.map(Duration::from_secs_f64);

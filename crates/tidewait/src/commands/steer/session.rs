@@ -24,6 +24,7 @@ use crate::{interrupt, output};
 use super::ports::{self, Claimed};
 use super::sources;
 use super::target::{Target, refused};
+use super::warnings;
 
 /// How late an end may be noticed.
 const NAP: Duration = Duration::from_millis(50);
@@ -114,18 +115,13 @@ pub fn stands_beside(group: BorrowedFd<'_>) -> anyhow::Result<()> {
 }
 
 fn begin(asked: &Asked<'_>, target: &Target, claimed: Option<&Claimed>, reuse_after: Option<f64>) -> Begin {
-    let mut warnings = claimed.map(ports::warnings).unwrap_or_default();
-    if !asked.sources.is_empty() {
-        warnings.push(
-            "peers see other addresses from now on: where they let in or tell apart by address (MySQL grants, pg_hba.conf, allow lists, \
-             rate limits), each has to be known there"
-                .to_owned(),
-        );
-    }
-    if reuse_after.is_some() && timestamps(target).is_some_and(|setting| setting == 0) {
-        warnings.push(
-            "net.ipv4.tcp_timestamps is 0 here: no TIME_WAIT is protected by timestamps, so that --reuse-after takes none".to_owned(),
-        );
+    let mut warnings = warnings::of(&target.place, claimed, asked.sources, reuse_after.is_some());
+    if target.is_empty {
+        warnings.push(format!(
+            "no process is in control group {} yet: ports and addresses are those of network namespace {}, where tidewait is; --netns \
+             names another",
+            target.group.path, target.place.name
+        ));
     }
     Begin {
         schema: SCHEMA.to_owned(),
@@ -140,11 +136,6 @@ fn begin(asked: &Asked<'_>, target: &Target, claimed: Option<&Claimed>, reuse_af
         sources: asked.sources.iter().map(ToString::to_string).collect(),
         warnings,
     }
-}
-
-fn timestamps(target: &Target) -> Option<i64> {
-    let settings = target.place.enter(|| procfs::settings(std::path::Path::new("/")).0).ok()?;
-    settings.number("net.ipv4.tcp_timestamps")
 }
 
 /// Now, as RFC 3339 in UTC.

@@ -1,6 +1,7 @@
 //! Whose connect() it is about: a control group, the network namespace of its processes, and when it is gone.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use tidewait_act::steer::{Group, SteerError, Tree};
@@ -20,6 +21,8 @@ pub struct Target {
     pub process: Option<Process>,
     /// The network namespace that ports and addresses are of.
     pub place: Place,
+    /// Whether nobody is in the group by whom the namespace could be told: then it is the own one.
+    pub is_empty: bool,
 }
 
 impl Target {
@@ -42,23 +45,46 @@ impl Target {
             ("every process".to_owned(), "/".to_owned(), None)
         };
         let group = tree.group(&path).map_err(|error| no_group(&tree, &path, &error))?;
+        let mut is_empty = false;
         let scope = match (&asked.netns, asked.pid) {
             (Some(name), _) => Scope::One(name.clone()),
             (None, Some(pid)) => Scope::One(pid.to_string()),
             (None, None) if asked.all => Scope::One(std::process::id().to_string()),
             (None, None) => {
-                let first = group.processes().first().copied().unwrap_or_else(std::process::id);
-                Scope::One(first.to_string())
+                let process = inside(&group)?;
+                is_empty = process.is_none();
+                Scope::One(process.unwrap_or_else(std::process::id).to_string())
             }
         };
         let found = places::find(Path::new("/"), &scope)?.places;
         let place = found.into_iter().next().ok_or_else(|| anyhow!("no network namespace was found"))?;
-        Ok(Target { name, group, process, place })
+        Ok(Target { name, group, process, place, is_empty })
     }
 
     /// Whether there is nobody left to be steered.
     pub fn is_gone(&self) -> bool {
         self.process.as_ref().is_some_and(Process::has_ended) || self.group.is_gone()
+    }
+}
+
+/// A process of the network namespace that all processes of the group are in; `None` where there is none.
+fn inside(group: &Group) -> Result<Option<u32>, Usage> {
+    let mut namespaces: BTreeMap<PathBuf, u32> = BTreeMap::new();
+    for pid in group.processes() {
+        // One that has ended meanwhile, or that may not be looked at, is passed over.
+        if let Ok(namespace) = std::fs::read_link(format!("/proc/{pid}/ns/net")) {
+            namespaces.entry(namespace).or_insert(pid);
+        }
+    }
+    let pids: Vec<u32> = namespaces.into_values().collect();
+    match pids[..] {
+        [] => Ok(None),
+        [pid] => Ok(Some(pid)),
+        [first, second, ..] => Err(Usage(format!(
+            "the processes of control group {} are in {} network namespaces: choose one by --netns ({first}, or {second}, say)",
+            group.path,
+            pids.len()
+        ))),
     }
 }
 
