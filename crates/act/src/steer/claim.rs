@@ -35,26 +35,33 @@ impl Claim {
         let mut names = Vec::new();
         for range in ranges {
             let name = Holder { range: *range, pid: own }.name();
-            names.push(UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?);
+            match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?) {
+                Ok(name) => names.push(name),
+                // A process of the same number, in another process namespace.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    return Err(ClaimError::Held(Holder { range: *range, pid: own }));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         // Looked at only now: of two that claim at the same time at least one sees the other.
+        let foreign = |holder: &Holder| holder.pid != own || !ranges.contains(&holder.range);
         let overlaps = |holder: &Holder| {
             ranges.iter().any(|range| range.low <= holder.range.high && holder.range.low <= range.high)
         };
-        match Claim::others(Path::new("/"))?.into_iter().find(overlaps) {
+        match Claim::all(Path::new("/"))?.into_iter().filter(foreign).find(overlaps) {
             Some(holder) => Err(ClaimError::Held(holder)),
             None => Ok(Claim { _names: names }),
         }
     }
 
-    /// What other processes have claimed in the network namespace of the calling thread.
+    /// What is claimed in the network namespace of the calling thread. Only the number and the ranges together tell own claims:
+    /// in another process namespace there may be a process of the same number.
     ///
     /// # Errors
     /// When /proc cannot be read.
-    pub fn others(root: &Path) -> io::Result<Vec<Holder>> {
+    pub fn all(root: &Path) -> io::Result<Vec<Holder>> {
         let text = std::fs::read(root.join("proc/thread-self/net/unix"))?;
-        let own = std::process::id();
-        let all = Holder::all(&String::from_utf8_lossy(&text));
-        Ok(all.into_iter().filter(|holder| holder.pid != own).collect())
+        Ok(Holder::all(&String::from_utf8_lossy(&text)))
     }
 }

@@ -76,7 +76,7 @@ fn surroundings() -> anyhow::Result<Surroundings> {
             .and_then(|port| u16::try_from(port).ok())
             .unwrap_or(1_024),
         listening: listening()?,
-        steered: Holder::ports(&Claim::others(Path::new("/")).context("/proc/thread-self/net/unix")?),
+        steered: Holder::ports(&Claim::all(Path::new("/")).context("/proc/thread-self/net/unix")?),
     })
 }
 
