@@ -44,7 +44,7 @@ pub struct Client {
     pub destinations: Vec<SocketAddr>,
     /// The namespace where it listens there: a path.
     pub server: PathBuf,
-    /// Connections to make at most; refused ones count as well unless it stops there.
+    /// Connections to make at most; refused ones count as well, but not with `until_refused`.
     pub count: u64,
     /// Connections a second; as many as go if `None`.
     pub rate: Option<u32>,
@@ -274,7 +274,11 @@ impl Run<'_> {
     fn pace(&mut self, begin: Instant, report: &mut ClientReport) {
         let interval = self.client.rate.map(|rate| Duration::from_secs_f64(1.0 / f64::from(rate.max(1))));
         let (mut next, mut place) = (begin, 0);
-        while begin.elapsed() < self.client.time && report.made + report.refused < self.client.count {
+        loop {
+            let refused = if self.client.until_refused { 0 } else { report.refused };
+            if begin.elapsed() >= self.client.time || report.made + refused >= self.client.count {
+                return;
+            }
             if let Some(interval) = interval {
                 let now = Instant::now();
                 if now < next {
