@@ -47,9 +47,9 @@ mod late {
     #[expect(clippy::print_stdout, reason = "a table for a page")]
     pub fn table() -> Outcome<()> {
         println!(
-            "| round trip | lost | twice | overtaken | TIME_WAIT | FIN again | old data | latest | by 0.2 s | by 1 s | by 3 s |"
+            "| round trip | lost | twice | overtaken | TIME_WAIT | ended by RST | FIN again | old data | latest | by 0.2 s | by 1 s | by 3 s |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
         let row = |round_trip_ms, loss| Row { round_trip_ms, loss, duplicate: 0.0, reorder: 0.0 };
         let rows = [
             row(0, 0.0),
@@ -81,12 +81,13 @@ mod late {
                 }
             };
             println!(
-                "| {} ms | {:.0} % | {:.0} % | {:.0} % | {} | {} | {} | {latest} | {} | {} | {} |",
+                "| {} ms | {:.0} % | {:.0} % | {:.0} % | {} | {} | {} | {} | {latest} | {} | {} | {} |",
                 row.round_trip_ms,
                 row.loss * 100.0,
                 row.duplicate * 100.0,
                 row.reorder * 100.0,
                 seen.sockets,
+                of(Kind::RstKills),
                 of(Kind::Fin),
                 of(Kind::OldData),
                 by(4),

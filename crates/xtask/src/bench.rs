@@ -6,6 +6,7 @@
 mod held;
 mod reap;
 mod steer;
+mod study;
 mod tracing;
 
 use std::fmt::Write as _;
@@ -46,6 +47,9 @@ pub struct Options {
     /// Measure steer and spread only, and write docs/benchmarks-steer.md
     #[arg(long)]
     only_steer: bool,
+    /// Measure traffic beside study only, and write docs/benchmarks-study.md
+    #[arg(long)]
+    only_study: bool,
     /// Measure the programs that were built before
     #[arg(long)]
     no_build: bool,
@@ -86,7 +90,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     ];
     for arguments in needed.into_iter().take(if options.no_build {
         0
-    } else if options.only_tracing || options.only_reap || options.only_steer {
+    } else if options.only_tracing || options.only_reap || options.only_steer || options.only_study {
         1
     } else {
         needed.len()
@@ -101,6 +105,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     if options.only_reap {
         let page = reap::page(&directory, options.reap_rounds)?;
         std::fs::write(workspace.root.join("docs/benchmarks-reap.md"), &page)?;
+        println!("{page}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.only_study {
+        let page = study::page(&directory, options.tracing_rounds)?;
+        std::fs::write(workspace.root.join("docs/benchmarks-study.md"), &page)?;
         println!("{page}");
         return Ok(ExitCode::SUCCESS);
     }

@@ -80,8 +80,13 @@ impl Memory {
     /// service `local` (incoming); `None` where none was seen. That is no promise: ask [`Memory::studied`] how much was watched.
     pub fn latest(&self, namespace: &Place, direction: Direction, end: Endpoint) -> Option<&Sighting> {
         let end = end.to_string();
-        self.of(namespace, direction)
-            .filter(|entry| entry.end.as_ref().is_none_or(|known| *known == end))
+        self.destinations
+            .iter()
+            .filter(|entry| entry.namespace.may_be(namespace))
+            // Those beyond the bound are kept together, whichever way they were opened.
+            .filter(|entry| {
+                entry.end.as_ref().is_none_or(|known| *known == end && entry.direction == direction)
+            })
             .filter_map(|entry| entry.latest.as_ref())
             .max_by(|one, other| one.age_seconds.total_cmp(&other.age_seconds))
     }
@@ -89,16 +94,12 @@ impl Memory {
     /// How many sockets in TIME_WAIT studies watched of connections to `end`.
     pub fn studied(&self, namespace: &Place, direction: Direction, end: Endpoint) -> u64 {
         let end = end.to_string();
-        self.of(namespace, direction)
+        self.destinations
+            .iter()
+            .filter(|entry| entry.direction == direction && entry.namespace.may_be(namespace))
             .filter(|entry| entry.end.as_ref() == Some(&end))
             .map(|entry| entry.sockets)
             .sum()
-    }
-
-    fn of(&self, namespace: &Place, direction: Direction) -> impl Iterator<Item = &Remembered> {
-        self.destinations
-            .iter()
-            .filter(move |entry| entry.direction == direction && entry.namespace.may_be(namespace))
     }
 
     /// Adds what a study saw that ended at `now`. Where there are too many destinations, those go first of which no needed segment
@@ -229,6 +230,8 @@ mod tests {
         memory.learn(&study(&[(None, 1, Some(7.0)), (Some("10.0.0.1:80"), 1, Some(1.0))]), "2026-01-02");
         let latest = memory.latest(&place("host", 9), Direction::Outgoing, end("10.0.0.1:80")).unwrap();
         assert!((latest.age_seconds - 7.0).abs() < f64::EPSILON);
+        let incoming = memory.latest(&place("host", 9), Direction::Incoming, end("10.0.0.9:443"));
+        assert!(incoming.is_some(), "services beyond the bound are among them");
     }
 
     #[test]

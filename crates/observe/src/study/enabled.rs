@@ -165,14 +165,14 @@ impl Watch {
         }
         if ledger.unread > 0 {
             let why = format!("the headers of {} packets could not be read", ledger.unread);
-            limits.push(Limit::new("all segments", why));
+            limits.push(Limit::new("segments with broken headers", why));
         }
         if ledger.overflow > 0 || self.watchlist.ends.contains_key(&None) {
             limits.push(
                 Limit::new(
                     "destinations one by one",
                     format!(
-                        "there are more than {}: the others are counted together",
+                        "there are more than {}: the sockets of the others are counted together",
                         self.wish.destinations
                     ),
                 )

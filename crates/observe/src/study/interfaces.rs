@@ -49,8 +49,10 @@ impl Interfaces {
     /// Where they cannot be listed; or where it can be attached to none of them, which says why.
     pub(super) fn refresh(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
         let present = list()?;
-        // The kernel has detached it where the interface is gone; its number may come back.
-        self.links.retain(|index, _| present.iter().any(|interface| interface.index == *index));
+        // The kernel has detached it where the interface is gone; its number may have come back since.
+        self.links.retain(|index, link| {
+            present.iter().any(|interface| interface.index == *index) && is_attached(link)
+        });
         self.refused.retain(|name, _| present.iter().any(|interface| interface.name == *name));
         let mut trouble = None;
         for Interface { index, name } in present {
@@ -101,6 +103,17 @@ pub(crate) fn attach(program: BorrowedFd<'_>, interface: u32) -> io::Result<Owne
     }
     // SAFETY: the kernel has just given this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
+
+/// Whether the interface that a link holds the program at is still there.
+fn is_attached(link: &OwnedFd) -> bool {
+    let mut info = libbpf_sys::bpf_link_info::default();
+    let mut length = size_of::<libbpf_sys::bpf_link_info>() as u32;
+    // SAFETY: the descriptor is open, and the kernel writes at most `length` bytes to a structure of that size.
+    let outcome =
+        unsafe { libbpf_sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut length) };
+    // SAFETY: all zeros before the call, and numbers whatever the kernel wrote.
+    outcome < 0 || unsafe { info.__bindgen_anon_1.tcx.ifindex } != 0
 }
 
 /// The interfaces that are up and hand nothing on to another.

@@ -1,6 +1,6 @@
 //! What TIME_WAIT absorbed: a histogram by age with its denominators, a sentence about what came last, destinations.
 
-use tidewait_model::study::{BANDS, Destination, Method, Seen, Study, band};
+use tidewait_model::study::{BANDS, Destination, Kind, Method, Seen, Study, band};
 use tidewait_model::trace::Direction;
 
 use super::bar;
@@ -10,6 +10,8 @@ use super::page::Paper;
 
 /// The widest that a bar is drawn.
 const BAR: usize = 24;
+/// Columns of the figures of a destination.
+const FIGURES: usize = 37;
 
 /// The page.
 pub fn write(paper: &mut Paper<'_>, study: &Study) {
@@ -147,13 +149,17 @@ fn kinds(paper: &mut Paper<'_>, seen: &Seen) {
 /// What was seen in a sentence, with its denominator; never what is to be done.
 fn conclusion(study: &Study) -> Vec<String> {
     let seen = &study.total;
-    if seen.sockets == 0 {
+    if seen.sockets + seen.segments == 0 {
         return vec!["No socket was in TIME_WAIT: nothing can be said.".to_owned()];
     }
     let at = |at: usize| seen.sockets_at_age.get(at).copied().unwrap_or(0);
     let oldest = (0..BANDS).rev().find(|band| at(*band) > 0).unwrap_or(0);
+    let ended = "The sockets had ended before they were counted";
     let mut sentences = Vec::new();
     match &seen.latest_needed {
+        None if seen.sockets == 0 => {
+            sentences.push(format!("No segment came that needed TIME_WAIT. {ended}."));
+        }
         None => sentences.push(format!(
             "No segment came that needed TIME_WAIT. {} watched, {} of them at ages of {}; later ages were not seen.",
             of(seen.sockets, "socket was", "sockets were"),
@@ -162,10 +168,15 @@ fn conclusion(study: &Study) -> Vec<String> {
         )),
         Some(latest) => {
             let band = band((latest.age_seconds * 1e3) as u64);
+            // Those that ended between two counts are missing in it.
+            let sockets = match seen.sockets {
+                0 => format!(". {ended}"),
+                sockets => format!(", of at least {}", of(sockets, "socket", "sockets")),
+            };
             sentences.push(format!(
-                "{} TIME_WAIT, of {}. The latest, a {}, came {} after TIME_WAIT began.",
+                "{} TIME_WAIT{sockets}. The latest, {} {}, came {} after TIME_WAIT began.",
                 of(seen.needed, "segment needed", "segments needed"),
-                of(seen.sockets, "socket", "sockets"),
+                if latest.kind == Kind::OldData { "of" } else { "a" },
                 latest.kind.words(),
                 age(latest.age_seconds),
             ));
@@ -191,7 +202,8 @@ fn destinations(paper: &mut Paper<'_>, destinations: &[Destination]) {
         return;
     }
     let top = paper.page().top;
-    paper.heading("Destination                          sockets   needed   latest    other");
+    let room = paper.width().saturating_sub(FIGURES).clamp(14, 34);
+    paper.heading(&format!("{:room$}   sockets   needed   latest    other", "Destination"));
     for destination in destinations.iter().take(top) {
         let seen = &destination.seen;
         let name = match (&destination.end, destination.direction) {
@@ -201,9 +213,16 @@ fn destinations(paper: &mut Paper<'_>, destinations: &[Destination]) {
         };
         let latest =
             seen.latest_needed.as_ref().map_or_else(|| "-".to_owned(), |latest| age(latest.age_seconds));
-        let line = Line::plain(format!("  {name}"))
-            .pad(34)
-            .join(number(seen.sockets, Paint::Plain).pad_left(10))
+        // There were some, or nothing would have come for them: they ended before they were counted, or are among the others.
+        let uncounted = seen.sockets == 0 && seen.segments > 0;
+        let sockets = if uncounted { Line::plain("?") } else { number(seen.sockets, Paint::Plain) };
+        let mut name = Line::plain(format!("  {name}"));
+        if name.width() > room {
+            paper.line(std::mem::take(&mut name));
+        }
+        let line = name
+            .pad(room)
+            .join(sockets.pad_left(10))
             .join(number(seen.needed, Paint::Strong).pad_left(9))
             .join(Line::plain(latest).pad_left(9))
             .join(number(seen.segments - seen.needed.min(seen.segments), Paint::Plain).pad_left(9));
@@ -220,7 +239,7 @@ fn destinations(paper: &mut Paper<'_>, destinations: &[Destination]) {
 #[cfg(test)]
 pub(crate) mod tests {
     use tidewait_model::report::Host;
-    use tidewait_model::study::{BAND_BEGINS_MS, Kind, KindSeen, Place, SCHEMA, Sighting};
+    use tidewait_model::study::{BAND_BEGINS_MS, KindSeen, Place, SCHEMA, Sighting};
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
@@ -290,20 +309,52 @@ pub(crate) mod tests {
         crate::text::study(study, &Page { width, ascii, ..Page::default() })
     }
 
+    /// As read, wherever its lines end.
+    fn flat(page: &str) -> String {
+        page.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn sockets_that_ended_before_they_were_counted_were_there() {
+        let mut ended = sample();
+        (ended.total.sockets, ended.total.sockets_at_age) = (0, vec![0; BANDS]);
+        ended.destinations[0].seen = ended.total.clone();
+        let page = drawn(&ended, 80, true);
+        assert!(!page.contains("No socket was in TIME_WAIT"), "{page}");
+        assert!(
+            flat(&page)
+                .contains("45 segments needed TIME_WAIT. The sockets had ended before they were counted.")
+        );
+        assert!(flat(&page).contains("10.0.2.9:3306 ? 45 1.6 s 12"), "{page}");
+    }
+
+    #[test]
+    fn what_needed_it_is_seen_on_a_narrow_terminal_too() {
+        let mut narrow = sample();
+        narrow.destinations[1].end = Some("[2001:db8:1111:2222:3333:4444:5555:6666]:50000".to_owned());
+        for width in [60, 80] {
+            let page = drawn(&narrow, width, true);
+            let heading = page.lines().find(|line| line.starts_with("Destination")).unwrap();
+            assert!(heading.ends_with("sockets   needed   latest    other"), "{page}");
+            let row = page.lines().find(|line| line.contains("10.0.2.9:3306")).unwrap();
+            assert!(row.ends_with("45    1.6 s       12"), "{width}: {page}");
+            assert!(page.contains(":50000\n"), "whole: {page}");
+        }
+    }
+
     #[test]
     fn what_came_last_is_said_with_the_number_that_it_is_of() {
         let page = drawn(&sample(), 100, false);
         for words in [
             "one connection in 4: 1,200,000 sockets in TIME_WAIT, 57 segments for them",
-            "45 segments needed TIME_WAIT, of 1,200,000 sockets. The latest, a retransmitted FIN, came 1.6 s after",
+            "45 segments needed TIME_WAIT, of at least 1,200,000 sockets. The latest, a retransmitted FIN, came 1.6 s after",
             "None came beyond 2.0 s, in 1,130,000 sockets watched at that age; 1,060,000 were watched at ages of 45 s to 1 min.",
             "1 given away by timestamps",
             "7 IP fragments",
             "at [2001:db8::1]:443",
             "all others",
         ] {
-            let flat = page.split_whitespace().collect::<Vec<_>>().join(" ");
-            assert!(flat.contains(words), "{words}:\n{page}");
+            assert!(flat(&page).contains(words), "{words}:\n{page}");
         }
     }
 
@@ -323,7 +374,7 @@ pub(crate) mod tests {
             }
         }
         assert!(
-            drawn(&young, 200, true)
+            flat(&drawn(&young, 200, true))
                 .contains("9 of them at ages of 10 ms to 100 ms; later ages were not seen")
         );
         assert!(drawn(&none, 80, true).contains("No socket was in TIME_WAIT: nothing can be said."));

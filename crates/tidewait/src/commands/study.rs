@@ -54,7 +54,7 @@ pub fn run(options: &Study) -> anyhow::Result<()> {
     let watch = Watch::start(wish).map_err(|limit| refused(&limit))?;
     let begun = Instant::now();
     let method = watch.method();
-    let picture = follow(options, watch, begun, &stop)?;
+    let picture = follow(options, &place, watch, begun, &stop)?;
     let study = study::Study {
         schema: SCHEMA.to_owned(),
         begun_at,
@@ -138,7 +138,13 @@ fn place(netns: Option<&str>) -> anyhow::Result<Place> {
 }
 
 /// Watches until it is over; what was seen.
-fn follow(options: &Study, mut watch: Watch, begun: Instant, stop: &AtomicBool) -> anyhow::Result<Picture> {
+fn follow(
+    options: &Study,
+    place: &Place,
+    mut watch: Watch,
+    begun: Instant,
+    stop: &AtomicBool,
+) -> anyhow::Result<Picture> {
     let deadline = options.study_for.map(|seconds| begun + Duration::from_secs_f64(seconds));
     let live = io::stderr().is_terminal();
     if live {
@@ -149,7 +155,8 @@ fn follow(options: &Study, mut watch: Watch, begun: Instant, stop: &AtomicBool) 
         let until = options.study_for.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
         anstream::eprintln!("tidewait: watching segments for TIME_WAIT {how}{until}; Ctrl-C ends it");
     }
-    let mut shown = Instant::now();
+    let mut gone = false;
+    let (mut shown, mut kept) = (Instant::now(), Instant::now());
     while !stop.load(Ordering::Relaxed) {
         let left = deadline.map_or(NAP, |end| end.saturating_duration_since(Instant::now()));
         if left.is_zero() {
@@ -157,15 +164,30 @@ fn follow(options: &Study, mut watch: Watch, begun: Instant, stop: &AtomicBool) 
         }
         thread::sleep(left.min(NAP));
         watch.refresh();
+        if kept.elapsed() >= OFTEN {
+            kept = Instant::now();
+            // The programs keep it from ending, and nothing will come any more.
+            gone = !place.is_kept();
+            if gone {
+                break;
+            }
+        }
         if live && shown.elapsed() >= OFTEN {
             shown = Instant::now();
             let picture = unread(watch.picture())?;
             let line = text::study_line(&picture.total, picture.looked_at, begun.elapsed().as_secs_f64());
+            // What is wider goes on in the next line, where it cannot be wiped away.
+            let width =
+                terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| usize::from(width.0));
+            let line: String = line.chars().take(width.saturating_sub(1)).collect();
             anstream::eprint!("\r\x1b[K{line}");
         }
     }
     if live {
         anstream::eprint!("\r\x1b[K");
+    }
+    if gone {
+        anstream::eprintln!("tidewait: network namespace '{}' is gone; this is what was seen", place.name);
     }
     watch.finish();
     unread(watch.picture())

@@ -94,6 +94,98 @@ fn nothing_is_left_when_it_is_killed() {
     });
 }
 
+/// Waits until a study holds programs at so many places; `None` where it cannot watch here.
+fn at_work(child: &mut std::process::Child, places: usize) -> Option<()> {
+    let begun = Instant::now();
+    loop {
+        let held = links_of(child.id());
+        if held.iter().filter(|interface| interface.as_str() != "0").count() >= places {
+            return Some(());
+        }
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
+        assert!(begun.elapsed() < PATIENCE, "attached at {held:?}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn it_ends_with_its_namespace() {
+    let name = "study::it_ends_with_its_namespace";
+    isolated(name, || {
+        let called = format!("tidewait-study-{}", std::process::id());
+        let netns = NetNs::named(&called).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidewait"))
+            .args(["study", "--json", "--no-memory", "--netns", &called])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let watched = at_work(&mut child, 1);
+        drop(netns);
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if begun.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                panic!("it watches a namespace that is gone");
+            }
+            sleep(Duration::from_millis(20));
+        }
+        let out = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        if watched.is_none() {
+            return skip(name, said);
+        }
+        assert!(out.status.success() && said.contains("is gone"), "{said}");
+        assert_eq!(serde_json::from_slice::<Value>(&out.stdout).unwrap()["schema"], "tidewait.study/1");
+    });
+}
+
+#[test]
+fn an_interface_with_the_number_of_one_that_is_gone_is_watched() {
+    let name = "study::an_interface_with_the_number_of_one_that_is_gone_is_watched";
+    isolated(name, || {
+        let netns = NetNs::new().unwrap();
+        let ip = |words: &str| {
+            netns.command("ip").args(words.split(' ')).status().is_ok_and(|status| status.success())
+        };
+        let appear = || ip("link add one index 77 type veth peer name two index 78") && ip("link set one up");
+        if !appear() {
+            return skip(name, "no `ip` that makes interfaces");
+        }
+        let state = tempfile::tempdir().unwrap();
+        let mut child = study(&netns, state.path(), &["--method", "tc", "--no-memory"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        if at_work(&mut child, 2).is_none() {
+            return skip(name, "no tc here");
+        }
+        // Between two looks.
+        assert!(ip("link del one") && appear());
+        let watched = at_work(&mut child, 2);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(watched.is_some());
+    });
+}
+
+/// Numbers of the interfaces that the links of a process are at; 0 where it is gone; empty for other links.
+fn links_of(pid: u32) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
+    let texts = entries.flatten().filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    texts
+        .filter(|text| text.contains("link_type:"))
+        .map(|text| {
+            let number = text.lines().find_map(|line| line.strip_prefix("ifindex:"));
+            number.unwrap_or_default().trim().to_owned()
+        })
+        .collect()
+}
+
 fn programs_of(pid: u32) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
     let texts = entries.flatten().filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
