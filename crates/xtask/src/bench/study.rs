@@ -24,6 +24,9 @@ const CHUNK: usize = 256 << 10;
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 443);
 
+/// What is measured, in what unit, how much of it that is, and how.
+type Row<'a> = (&'a str, &'a str, f64, &'a dyn Fn() -> Result<f64>);
+
 /// The page.
 pub fn page(directory: &Path, rounds: usize) -> Result<String> {
     let program = directory.join("tidewait");
@@ -39,7 +42,7 @@ pub fn page(directory: &Path, rounds: usize) -> Result<String> {
         said("uname", &["-r"])?,
         thread::available_parallelism()?,
     );
-    let rows: [(&str, &str, f64, &dyn Fn() -> Result<f64>); 3] = [
+    let rows: [Row<'_>; 3] = [
         ("stream over veth, where it is received", "MB/s", 1e6, &|| stream(client, server, wire)),
         ("stream over the loopback", "MB/s", 1e6, &|| stream(server, server, LOOPBACK)),
         ("connections over the loopback", "k/s", 1e3, &|| connections(server, LOOPBACK)),
