@@ -270,15 +270,24 @@ impl Fold<'_> {
     }
 }
 
-/// How long the small sockets last, in milliseconds.
+/// How old the small sockets are when their timer runs out, in milliseconds.
 struct Lengths {
     time_wait: u32,
     fin_wait2: u32,
 }
 
+/// The longest time in FIN_WAIT2, in seconds, that an orphan is a small socket for.
+const SMALL_SECONDS: i64 = 60;
+
 impl Lengths {
     fn of(settings: &Settings) -> Lengths {
-        let fin_timeout = settings.number("net.ipv4.tcp_fin_timeout").unwrap_or(60);
+        let fin_timeout = settings.number("net.ipv4.tcp_fin_timeout").unwrap_or(SMALL_SECONDS);
+        // Beyond, it stays a full socket for what is more than that, and is then a small one for as long (net/ipv4/tcp_timer.c
+        // `tcp_keepalive_timer`).
+        let fin_timeout = match fin_timeout - SMALL_SECONDS {
+            more @ 1.. => more.saturating_mul(2),
+            _ => fin_timeout,
+        };
         Lengths {
             time_wait: settings.time_wait_seconds().saturating_mul(1_000),
             fin_wait2: u32::try_from(fin_timeout.saturating_mul(1_000)).unwrap_or(0),
@@ -354,6 +363,21 @@ mod tests {
         let ages: Vec<u32> = look.waiting.iter().map(|socket| socket.age_ms).collect();
         // The orphan by its timer; without tcp_info nothing is known of the other.
         assert_eq!(ages, [10_000, 0]);
+    }
+
+    #[test]
+    fn an_orphan_is_as_old_as_the_kernel_lets_it_get_less_what_is_left() {
+        for (seconds, left, age_ms) in
+            [("30", 20_000, 10_000), ("60", 60_000, 0), ("90", 30_000, 30_000), ("120", 10_000, 110_000)]
+        {
+            let mut settings = Settings::default();
+            settings.0.insert("net.ipv4.tcp_fin_timeout".to_owned(), seconds.to_owned());
+            let socket =
+                Socket { timer: (3, left), ..Socket::new(State::FinWait2, "10.0.0.1:40002", "10.0.0.2:80") };
+            let payload = socket.payload();
+            let row = Row::read(&payload).unwrap();
+            assert_eq!(Lengths::of(&settings).age_ms(Reapable::FinWait2, &row), age_ms, "{seconds}");
+        }
     }
 
     #[test]
