@@ -35,7 +35,7 @@ pub fn read(directory: &Path) -> anyhow::Result<Memory> {
     let about = file.metadata().with_context(|| format!("cannot look at {name}"))?;
     if !about.is_file() {
         bail!(
-            "{name} is not a file: what studies saw is kept there; move it away, or choose another --state directory"
+            "{name} is not a file: what studies saw is kept there; move it away, or have TIDEWAIT_STATE name another directory"
         );
     }
     let owner = about.uid();
