@@ -28,6 +28,8 @@ pub const SHORTEST_MS: u64 = 100;
 const AHEAD_SECONDS: f64 = 0.25;
 /// and then by so much more that it lasts for this time at the rate of the last second.
 const RELIEF_SECONDS: f64 = 1.0;
+/// The shortest between two looks at sockets that have to be looked at anew when they are due.
+const AFRESH_MS: u64 = 1_000;
 /// What a destination is kept below its share for being ahead, at most.
 const MOST_AHEAD: f64 = 0.25;
 
@@ -99,11 +101,21 @@ impl<K> Schedule<K> {
 }
 
 /// Ends each socket that has waited for `older_than_ms`, or for its group's floor where that is more.
-pub fn by_age<K>(look: Look<K>, now_ms: u64, older_than_ms: u32, floors: &impl Floors) -> Schedule<K> {
+///
+/// `live`: states other than TIME_WAIT are among them. A program may use such a socket again, or close it, before it is due: what is not
+/// old enough yet is then left to a look at that time.
+pub fn by_age<K>(
+    look: Look<K>,
+    now_ms: u64,
+    older_than_ms: u32,
+    floors: &impl Floors,
+    live: bool,
+) -> Schedule<K> {
     let limits: Vec<u32> =
         look.groups.iter().map(|found| floors.of(&found.group).max(older_than_ms)).collect();
     // What is born after this look is due no earlier; what is due later is seen again.
-    let look_ms = now_ms + u64::from(older_than_ms).min(LONGEST_MS);
+    let latest_ms = now_ms + u64::from(older_than_ms).min(LONGEST_MS);
+    let mut look_ms = latest_ms;
     let mut held = vec![0; limits.len()];
     let mut oldest_ms = None;
     let mut due = Vec::with_capacity(look.waiting.len());
@@ -116,7 +128,9 @@ pub fn by_age<K>(look: Look<K>, now_ms: u64, older_than_ms: u32, floors: &impl F
             held[place] += u32::from(socket.age_ms >= older_than_ms);
         }
         let at_ms = now_ms + u64::from(left);
-        if at_ms <= look_ms {
+        if live && left > 0 {
+            look_ms = look_ms.min(at_ms.max(now_ms + AFRESH_MS));
+        } else if at_ms <= latest_ms {
             due.push(Due { at_ms, group: socket.group, key: socket.key });
         }
     }

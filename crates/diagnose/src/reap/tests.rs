@@ -52,7 +52,7 @@ fn keys(schedule: &Schedule<usize>) -> Vec<usize> {
 #[test]
 fn each_socket_ends_when_it_is_old_enough_and_the_next_look_is_no_earlier_than_a_new_one_can_be() {
     let looked = look(&[(group("10.0.0.2:80"), vec![])], &[(0, 4_000), (0, 61_000), (0, 0), (0, 5_000)]);
-    let mut schedule = by_age(looked, 1_000, 5_000, &1_000);
+    let mut schedule = by_age(looked, 1_000, 5_000, &1_000, false);
     let when: Vec<(u64, usize)> = schedule.due.iter().map(|due| (due.at_ms, due.key)).collect();
     assert_eq!(when[2..], [(2_000, 0), (6_000, 2)]);
     assert_eq!(when[..2].iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1_000, 1_000]);
@@ -66,7 +66,7 @@ fn each_socket_ends_when_it_is_old_enough_and_the_next_look_is_no_earlier_than_a
 #[test]
 fn what_is_due_after_the_next_look_is_left_to_it() {
     let looked = look(&[(group("10.0.0.2:80"), vec![])], &[(0, 1_000), (0, 29_000)]);
-    let schedule = by_age(looked, 0, 30_000, &1_000);
+    let schedule = by_age(looked, 0, 30_000, &1_000, false);
     assert_eq!((keys(&schedule), schedule.look_ms), (vec![1], LONGEST_MS));
 }
 
@@ -83,10 +83,19 @@ impl Floors for Studied {
 fn a_floor_keeps_the_sockets_of_its_destination_and_counts_them() {
     let groups = [(group("10.0.0.2:80"), vec![]), (group("10.0.0.2:443"), vec![])];
     let waiting = [(0, 6_000), (1, 6_000), (1, 19_000), (1, 20_000), (1, 3_000)];
-    let schedule = by_age(look(&groups, &waiting), 0, 5_000, &Studied);
+    let schedule = by_age(look(&groups, &waiting), 0, 5_000, &Studied, false);
     let when: Vec<(u64, usize)> = schedule.due.iter().map(|due| (due.at_ms, due.key)).collect();
     assert_eq!(when, [(0, 0), (0, 3), (1_000, 2)]);
     assert_eq!(schedule.held, [0, 2]);
+}
+
+#[test]
+fn what_may_come_to_life_again_is_looked_at_anew_when_it_is_due() {
+    let groups = [(group("10.0.0.2:80"), even(4))];
+    for (young, look_ms) in [(2_000, 3_000), (4_900, 1_000), (0, 5_000)] {
+        let schedule = by_age(look(&groups, &[(0, young), (0, 5_000)]), 0, 5_000, &1_000, true);
+        assert_eq!((keys(&schedule), schedule.look_ms), (vec![1], look_ms), "{young}");
+    }
 }
 
 #[test]

@@ -52,8 +52,14 @@ pub fn run(options: &Reap) -> anyhow::Result<()> {
     }
     let place = super::tune::scene::one(options.netns.as_deref())?;
     let floors = Known::of(options, &place)?;
-    let stop = interrupt::catch()?;
-    place.enter(|| Reaper::open(options, &place, floors, &stop).and_then(Reaper::run))?
+    place.enter(|| {
+        let states = options.reapable();
+        let hand = Hand::open(options, &states)?;
+        ask::consent(options, &states)?;
+        // Not before the question: Ctrl-C is an answer to it.
+        let stop = interrupt::catch()?;
+        Reaper::open(options, &place, floors, hand, &stop)?.run()
+    })?
 }
 
 /// A run.
@@ -83,19 +89,17 @@ struct Reaper<'a> {
 }
 
 impl<'a> Reaper<'a> {
-    /// Gets ready in the calling thread's network namespace, and asks where that is needed.
+    /// Gets ready in the calling thread's network namespace.
     fn open(
         options: &'a Reap,
         place: &'a Place,
         floors: Known,
+        hand: Hand,
         stop: &'a AtomicBool,
     ) -> anyhow::Result<Reaper<'a>> {
-        let states = options.reapable();
-        let hand = Hand::open(options, &states)?;
-        ask::consent(options, &states)?;
         let wish = Wish {
             root: PathBuf::from("/"),
-            states,
+            states: options.reapable(),
             only: Filter { to: options.to, from: options.from, port: options.port },
             incoming: options.incoming,
             every_port: options.keep_below.is_some(),
@@ -280,7 +284,8 @@ impl<'a> Reaper<'a> {
     fn settle(&self, look: Look<Handle>, now_ms: u64) -> anyhow::Result<Schedule<Handle>> {
         let Some(share) = self.options.keep_below else {
             let older_than = self.options.older_than.unwrap_or_default().as_millis() as u32;
-            return Ok(by_age(look, now_ms, older_than, &self.floors));
+            let live = self.options.reapable().iter().any(|state| *state != Reapable::TimeWait);
+            return Ok(by_age(look, now_ms, older_than, &self.floors, live));
         };
         let settings = self.watcher.settings();
         let range = settings.port_range().ok_or_else(|| {

@@ -1,7 +1,7 @@
 //! `tidewait reap` on the running kernel: what goes, what stays, and what is said of it.
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -194,6 +194,76 @@ fn what_is_not_in_time_wait_stays_unless_it_is_named() {
         assert_eq!(states(client), [5, 0, 0, 0]);
         drop((open, orphans, leaked));
     });
+}
+
+#[test]
+fn a_connection_that_is_used_again_before_it_is_due_stays() {
+    const TEST: &str = "a_connection_that_is_used_again_before_it_is_due_stays";
+    if !cfg!(feature = "act") {
+        return skip(TEST, "built without the feature `act`");
+    }
+    let netns = NetNs::new().unwrap();
+    // Half closed: in CLOSE_WAIT, and the peer goes on reading what comes.
+    let pair = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.shutdown(Shutdown::Write).unwrap();
+        (client, server)
+    };
+    let (mut client, mut server) = netns.run(pair).unwrap();
+    let age = ["--older-than", "3s", "--yes", "--state", "close-wait"];
+    let mut running = Running::start(&netns, &age);
+    assert_eq!(running.next()["event"], "begin");
+    // Longer than it would have taken the socket to be old enough.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(4_500) {
+        client.write_all(b"more").unwrap();
+        server.read_exact(&mut [0; 4]).unwrap();
+        sleep(Duration::from_millis(50));
+    }
+    // Once it is idle it gets old.
+    until("the idle connection to be ended", || running.next()["killed"] == 1);
+    assert_eq!(client.write_all(b"more").unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    assert_eq!(running.stop(Signal::TERM)["killed"], 1);
+}
+
+#[test]
+fn an_interrupt_is_an_answer_to_the_question() {
+    const TEST: &str = "an_interrupt_is_an_answer_to_the_question";
+    let has_script = Command::new("script").arg("--version").output().is_ok();
+    if !has_script || !is_root() || !cfg!(feature = "act") {
+        return skip(TEST, "it takes root, script of util-linux for a terminal, and the feature `act`");
+    }
+    let netns = NetNs::new().unwrap();
+    let asks = format!("{TIDEWAIT} reap --older-than 1s --state close-wait --once");
+    let mut command = netns.command("script");
+    command.args(["-qec", &asks, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut said = Vec::new();
+    let mut output = child.stdout.take().unwrap();
+    while !String::from_utf8_lossy(&said).contains("[y/N]") {
+        let mut byte = [0];
+        assert_eq!(output.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
+        said.extend(byte);
+    }
+    // Ctrl-C, as the terminal gets it.
+    let mut keys = child.stdin.take().unwrap();
+    keys.write_all(b"\x03").unwrap();
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > Duration::from_secs(30) {
+            // With its terminal the program ends, too.
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("the question goes on after Ctrl-C");
+        }
+        sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(128 + Signal::INT.as_raw()), "{}", String::from_utf8_lossy(&said));
 }
 
 #[test]
