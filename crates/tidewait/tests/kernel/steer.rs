@@ -275,6 +275,17 @@ fn everybody_means_those_of_the_network_namespace() {
 }
 
 #[test]
+fn a_network_namespace_without_an_address_is_steered_all_the_same() {
+    const NAME: &str = "without_an_address";
+    let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let Some(group) = can_steer(NAME, &net) else { return };
+    net.command("ip").args(["address", "flush", "dev", "lo"]).status().unwrap();
+    let output =
+        net.command(TIDEWAIT).args(["steer", "--cgroup", group.text(), "--for", "0.1"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_what_helps() {
     const NAME: &str = "refused";
     let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };

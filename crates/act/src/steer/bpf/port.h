@@ -21,6 +21,8 @@ static long against_local(u32 index, struct against *against)
 	struct address source = {};
 	enum verdict verdict;
 
+	if (index >= locals_of(attempt))
+		return 1;
 	index &= LOCALS - 1;
 	if (attempt->key.family == AF_INET) {
 		source.words[0] = settings.local4[index].words[0];
@@ -45,7 +47,8 @@ static __always_inline enum verdict look_all(struct attempt *attempt, u16 port)
 	if (attempt->fixed)
 		return look(attempt, &attempt->source, port);
 	if (!attempt->at->known) {
-		bpf_loop(locals_of(attempt), against_local, &against, 0);
+		/* Not as many as there are: of a loop that is known to go round 0 times the verifier loses the function ("No program to jit"). */
+		bpf_loop(LOCALS, against_local, &against, 0);
 		return against.verdict;
 	}
 	UNROLL
