@@ -82,8 +82,8 @@ pub struct End {
 pub enum Reason {
     /// The time that was asked for is over.
     Time,
-    /// A signal.
-    Interrupted,
+    /// A signal, such as Ctrl-C.
+    Signal,
     /// The process has ended, or the control group was removed.
     TargetGone,
 }

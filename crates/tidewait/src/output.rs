@@ -37,6 +37,11 @@ fn unicode_locale() -> bool {
     }
 }
 
+/// Now, as every stream of JSON has it: RFC 3339 in UTC, to the microsecond.
+pub fn now() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}
+
 /// Writes to stdout what is there already as it is to be.
 pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();

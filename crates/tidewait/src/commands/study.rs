@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use jiff::Timestamp;
 use rustix::thread::{CapabilitySet, capabilities};
 use tidewait_model::Limit;
 use tidewait_model::report::Host;
@@ -50,7 +49,7 @@ pub fn run(options: &Study) -> anyhow::Result<()> {
         time_wait: Duration::from_secs(u64::from(time_wait)),
         destinations: DESTINATIONS,
     };
-    let begun_at = now();
+    let begun_at = output::now();
     let watch = Watch::start(wish).map_err(|limit| refused(&limit))?;
     let begun = Instant::now();
     let method = watch.method();
@@ -200,7 +199,7 @@ fn unread(picture: Result<Picture, Limit>) -> anyhow::Result<Picture> {
 /// Prints it and keeps it.
 fn tell(options: &Study, mut study: study::Study) -> anyhow::Result<()> {
     // First of all: whoever reads the page may go away.
-    let kept = (!options.no_memory).then(|| memory::learn(&options.state.path(), &study, &now())).transpose();
+    let kept = (!options.no_memory).then(|| memory::learn(&options.state.path(), &study, &output::now())).transpose();
     let top = options.top.unwrap_or(if options.format.json { 0 } else { TOP });
     let top = if top == 0 { usize::MAX } else { top };
     if options.format.json {
@@ -210,9 +209,4 @@ fn tell(options: &Study, mut study: study::Study) -> anyhow::Result<()> {
         output::text(&text::study(&study, &output::page(options.format, top)))?;
     }
     kept.map(|_| ())
-}
-
-/// Now, as RFC 3339 in UTC.
-fn now() -> String {
-    format!("{:.3}", Timestamp::now())
 }

@@ -177,7 +177,7 @@ impl Session<'_> {
         let limits = self.limits();
         if self.json() {
             let host = Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() };
-            let begin = Begin { schema: SCHEMA.to_owned(), at: Clock::now(), host, limits };
+            let begin = Begin { schema: SCHEMA.to_owned(), at: output::now(), host, limits };
             self.put(&Line::Begin(begin))?;
             return self.flush();
         }
@@ -281,7 +281,7 @@ impl Session<'_> {
             return Ok(());
         }
         self.lost = total;
-        let line = Line::Lost(Lost { at: Clock::now(), count, total });
+        let line = Line::Lost(Lost { at: output::now(), count, total });
         if self.json() {
             return self.put(&line);
         }
@@ -320,7 +320,7 @@ impl Session<'_> {
                 rows.truncate(top);
             }
             let (events, lost) = (self.printed, losses.events);
-            self.put(&Line::End(End { at: Clock::now(), seconds, events, lost, limits, connections }))?;
+            self.put(&Line::End(End { at: output::now(), seconds, events, lost, limits, connections }))?;
             return self.flush();
         }
         if let Some(rows) = connections {

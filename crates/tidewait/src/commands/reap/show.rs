@@ -80,7 +80,7 @@ impl Show {
         if self.format.json {
             let begin = Begin {
                 schema: SCHEMA.to_owned(),
-                at: jiff::Timestamp::now().to_string(),
+                at: output::now(),
                 host: Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() },
                 namespace: namespace.to_owned(),
                 older_than_seconds: options.older_than.map(|time| time.as_secs_f64()),
@@ -142,7 +142,7 @@ impl Show {
         }
         let (waiting, held) = ledger.waiting();
         let progress = Progress {
-            at: jiff::Timestamp::now().to_string(),
+            at: output::now(),
             seconds: elapsed.as_secs_f64(),
             counters: *counters,
             killed_per_second: self.rate,
@@ -181,7 +181,7 @@ impl Show {
         let top = if self.format.json { TOP_JSON } else { TOP_TEXT };
         let (destinations, others) = ledger.rows(top);
         let end = End {
-            at: jiff::Timestamp::now().to_string(),
+            at: output::now(),
             seconds: elapsed.as_secs_f64(),
             reason,
             counters: *counters,

@@ -125,7 +125,7 @@ fn begin(asked: &Asked<'_>, target: &Target, claimed: Option<&Claimed>, reuse_af
     }
     Begin {
         schema: SCHEMA.to_owned(),
-        at: now(),
+        at: output::now(),
         host: Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() },
         namespace: target.place.name.clone(),
         target: target.name.clone(),
@@ -136,11 +136,6 @@ fn begin(asked: &Asked<'_>, target: &Target, claimed: Option<&Claimed>, reuse_af
         sources: asked.sources.iter().map(ToString::to_string).collect(),
         warnings,
     }
-}
-
-/// Now, as RFC 3339 in UTC.
-fn now() -> String {
-    format!("{:.6}", jiff::Timestamp::now())
 }
 
 struct Session<'a> {
@@ -177,7 +172,7 @@ impl Session<'_> {
         loop {
             let now = Instant::now();
             if stop.load(Ordering::Relaxed) {
-                return Ok(Reason::Interrupted);
+                return Ok(Reason::Signal);
             }
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(Reason::Time);
@@ -204,7 +199,7 @@ impl Session<'_> {
             );
         }
         if self.asked.json {
-            return output::json(&Line::Progress(Progress { at: now(), counts }), true);
+            return output::json(&Line::Progress(Progress { at: output::now(), counts }), true);
         }
         if io::stderr().is_terminal() {
             let mut stderr = io::stderr().lock();
@@ -219,7 +214,7 @@ impl Session<'_> {
     fn end(self, reason: Reason, begin: &Begin) -> anyhow::Result<()> {
         let counts = self.steering.counts().map_err(refused)?;
         drop(self.steering);
-        let end = End { at: now(), seconds: self.begun.elapsed().as_secs_f64(), reason, counts };
+        let end = End { at: output::now(), seconds: self.begun.elapsed().as_secs_f64(), reason, counts };
         if self.asked.json {
             return output::json(&Line::End(end), true);
         }

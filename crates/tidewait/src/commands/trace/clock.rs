@@ -54,11 +54,6 @@ impl Clock {
         self.local(u64::try_from(now).unwrap_or_default())
     }
 
-    /// Now, as RFC 3339 in UTC.
-    pub fn now() -> String {
-        format!("{:.6}", Timestamp::now())
-    }
-
     fn turn(&mut self, monotonic: u64) -> u32 {
         let at = i128::from(monotonic) + self.offset;
         let second = i64::try_from(at.div_euclid(SECOND)).unwrap_or_default();
