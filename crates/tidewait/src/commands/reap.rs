@@ -37,9 +37,9 @@ const TOGETHER: Duration = Duration::from_millis(50);
 const NAP: Duration = Duration::from_millis(100);
 /// Sockets that are ended in one go before the clock is looked at again.
 const HANDFUL: usize = 4_096;
-/// Looks take a fiftieth of a processor at most where they are taken by guess, and a tenth where sockets are due.
-const PRESSURE_PAUSES: u32 = 50;
-const AGE_PAUSES: u32 = 10;
+/// Looks take a fiftieth of a processor at most where they are taken by guess, and a tenth where it is known when they have to be.
+const GUESS_PAUSES: u32 = 50;
+const DUE_PAUSES: u32 = 10;
 /// How often it is seen whether the namespace is still there.
 const KEPT: Duration = Duration::from_secs(2);
 
@@ -274,7 +274,9 @@ impl<'a> Reaper<'a> {
         self.ledger.turn(&groups, &waiting, &self.schedule);
         self.looked = Instant::now();
         let spent = clock_gettime(ClockId::ThreadCPUTime) - begun;
-        let pauses = if self.schedule.room.is_some() { PRESSURE_PAUSES } else { AGE_PAUSES };
+        // Where a destination grows, waiting for longer would cost it connections.
+        let grows = self.schedule.look_ms < now_ms + LONGEST_MS;
+        let pauses = if self.schedule.room.is_some() && !grows { GUESS_PAUSES } else { DUE_PAUSES };
         self.pause = (Duration::try_from(spent).unwrap_or_default() * pauses).max(TOGETHER);
         self.counted =
             self.schedule.room.and_then(|room| self.watcher.count().map(|count| (count, room / 2)));

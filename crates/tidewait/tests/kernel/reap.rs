@@ -131,23 +131,24 @@ fn only_what_was_selected_and_old_enough_goes() {
         path(FIRST).fill_time_wait(200).unwrap();
         path(SECOND).fill_time_wait(100).unwrap();
         path("10.77.0.2:3308").fill_time_wait(10).unwrap();
-        sleep(Duration::from_millis(1_100));
+        // Longer than two runs take to begin on an emulated machine.
+        sleep(Duration::from_millis(5_100));
         path(FIRST).fill_time_wait(30).unwrap();
 
-        let dry = end(client, &["--older-than", "1s", "--to", FIRST, "--dry-run"]);
+        let dry = end(client, &["--older-than", "5s", "--to", FIRST, "--dry-run"]);
         assert_eq!((dry["killed"].as_u64(), waiting(client)), (Some(200), 340));
 
-        let told = end(client, &["--older-than", "1s", "--to", FIRST, "--once"]);
+        let told = end(client, &["--older-than", "5s", "--to", FIRST, "--once"]);
         assert_eq!((told["killed"].as_u64(), told["reason"].as_str()), (Some(200), Some("once")));
         assert_eq!(told["destinations"][0]["destination"], format!("10.77.0.1 -> {FIRST}"));
         assert_eq!(told["destinations"][0]["waiting"], 30);
         assert_eq!(waiting(client), 140);
 
         // By port and by this end; another source address has none.
-        assert_eq!(end(client, &["--older-than", "1s", "--from", "10.77.0.9", "--once"])["killed"], 0);
-        assert_eq!(end(client, &["--older-than", "1s", "--port", "3308", "--once"])["killed"], 10);
+        assert_eq!(end(client, &["--older-than", "5s", "--from", "10.77.0.9", "--once"])["killed"], 0);
+        assert_eq!(end(client, &["--older-than", "5s", "--port", "3308", "--once"])["killed"], 10);
         assert_eq!(
-            end(client, &["--older-than", "1s", "--from", "10.77.0.1", "--port", "3307", "--once"])["killed"],
+            end(client, &["--older-than", "5s", "--from", "10.77.0.1", "--port", "3307", "--once"])["killed"],
             100
         );
         assert_eq!(waiting(client), 30);
