@@ -24,7 +24,7 @@ use crate::accounting::{Account, Range, infer};
 pub const LONGEST_MS: u64 = 10_000;
 /// The shortest between two looks under pressure.
 pub const SHORTEST_MS: u64 = 100;
-/// Under pressure a destination is relieved when its share would be exceeded within this time,
+/// Under pressure a destination is relieved when its share would be exceeded within this time, or until it can be looked again,
 const AHEAD_SECONDS: f64 = 0.25;
 /// and then by so much more that it lasts for this time at the rate of the last second.
 const RELIEF_SECONDS: f64 = 1.0;
@@ -149,6 +149,8 @@ pub struct Pressure<'a> {
     pub kernel: &'a str,
     /// The share of its ports that a destination is kept below, 0 to 1.
     pub share: f64,
+    /// How long it may take until it can be looked again, in milliseconds: a look takes its time where sockets are many.
+    pub pause_ms: u64,
 }
 
 /// Ends the oldest sockets where more than a share of the ports is in use, or would be before it could be looked again.
@@ -171,23 +173,26 @@ pub fn by_pressure<K>(
     let mut oldest_ms = None;
     let mut sockets: Vec<Vec<Waiting<K>>> = pools.iter().map(|_| Vec::new()).collect();
     for socket in look.waiting {
-        match of_group.get(socket.group as usize).copied().flatten() {
+        // The end of another, one that was steered or bound by number, relieves nothing.
+        let counts = pressure.range.contains(socket.port) && !pressure.reserved.contains(socket.port);
+        match of_group.get(socket.group as usize).copied().flatten().filter(|_| counts) {
             Some(pool) => sockets[pool].push(socket),
             None => oldest_ms = oldest_ms.max(Some(socket.age_ms)),
         }
     }
     let mut due = Vec::new();
     let mut look_ms = now_ms + LONGEST_MS;
+    let ahead_seconds = AHEAD_SECONDS.max(pressure.pause_ms as f64 / 1e3);
     // Whoever comes anew has a share of the whole range.
     let mut room = f64::from(pressure.range.size()) * pressure.share;
     for (pool, mut sockets) in pools.iter().zip(sockets) {
         let births = sockets.iter().filter(|socket| socket.age_ms < 1_000).count() as f64;
         let limit = (f64::from(pool.account.usable) * pressure.share).floor();
         let most = limit * MOST_AHEAD;
-        let ahead = (births * AHEAD_SECONDS).min(most);
+        let ahead = (births * ahead_seconds).min(most);
         let mut used = f64::from(pool.account.used);
         if used + ahead > limit {
-            let relief = (births * (AHEAD_SECONDS + RELIEF_SECONDS)).min(most * 2.0);
+            let relief = (births * (ahead_seconds + RELIEF_SECONDS)).min(most * 2.0);
             let mut surplus = (used - (limit - relief)).max(0.0).ceil() as usize;
             sockets.sort_unstable_by_key(|socket| Reverse(socket.age_ms));
             let floor = |socket: &Waiting<K>| limits.get(socket.group as usize).copied().unwrap_or(u32::MAX);
@@ -208,7 +213,7 @@ pub fn by_pressure<K>(
         }
         room = room.min(limit - used);
         oldest_ms = oldest_ms.max(sockets.iter().map(|socket| socket.age_ms).max());
-        let lasts = (limit - used) / births - AHEAD_SECONDS;
+        let lasts = (limit - used) / births - ahead_seconds;
         // Without births it lasts; a NaN of 0 / 0 is no reason to hurry either.
         let lasts = if lasts.is_finite() { (lasts * 1_000.0).max(0.0) as u64 } else { LONGEST_MS };
         look_ms = look_ms.min(now_ms + lasts.clamp(SHORTEST_MS, LONGEST_MS));

@@ -111,6 +111,8 @@ pub struct Found {
 pub struct Waiting<K> {
     /// Its group, by its place in [`Look::groups`].
     pub group: u32,
+    /// Its local port.
+    pub port: u16,
     /// For how long it has been waiting: in TIME_WAIT and in an orphan's FIN_WAIT2 since the state, or its timer, began; else
     /// since the peer's last segment. 0 where that is not known.
     pub age_ms: u32,

@@ -231,7 +231,7 @@ impl Fold<'_> {
         }
         if let Some(reapable) = self.wish.states.iter().find(|wanted| wanted.state() == state) {
             let age_ms = self.lengths.age_ms(*reapable, row);
-            self.waiting.push(Waiting { group: place, age_ms, key: row.handle() });
+            self.waiting.push(Waiting { group: place, port: local.port, age_ms, key: row.handle() });
         }
     }
 

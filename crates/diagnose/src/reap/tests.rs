@@ -27,7 +27,7 @@ fn look(groups: &[(Group, Vec<u16>)], waiting: &[(u32, u32)]) -> Look<usize> {
         waiting: waiting
             .iter()
             .enumerate()
-            .map(|(key, (group, age_ms))| Waiting { group: *group, age_ms: *age_ms, key })
+            .map(|(key, (group, age_ms))| Waiting { group: *group, port: RANGE.low, age_ms: *age_ms, key })
             .collect(),
         bound: PortSet::default(),
     }
@@ -42,7 +42,7 @@ fn odd(count: u16) -> Vec<u16> {
 }
 
 fn pressure(reserved: &PortSet, share: f64) -> Pressure<'_> {
-    Pressure { range: RANGE, reserved, kernel: KERNEL, share }
+    Pressure { range: RANGE, reserved, kernel: KERNEL, share, pause_ms: 0 }
 }
 
 fn keys(schedule: &Schedule<usize>) -> Vec<usize> {
@@ -224,4 +224,31 @@ fn the_safer_way_is_named_where_it_is_one() {
     }
     let notes = advice(&[("tcp_tw_reuse", "0")], &bound);
     assert!(notes.len() == 2 && notes[1].contains("IP_BIND_ADDRESS_NO_PORT"), "{notes:?}");
+}
+
+#[test]
+fn sockets_on_other_ports_than_those_of_the_range_are_no_relief() {
+    let none = PortSet::default();
+    // The older half is steered, on ports beside the range.
+    let waiting: Vec<(u32, u32)> = (0..200).map(|place| (0, 30_000 - 100 * place)).collect();
+    let mut looked = look(&[(group("10.0.0.2:80"), even(500))], &waiting);
+    looked.waiting.iter_mut().take(100).for_each(|socket| socket.port = RANGE.high + 1);
+    let schedule = by_pressure(looked, 0, &pressure(&none, 0.45), &1_000);
+    assert!(
+        !schedule.due.is_empty() && schedule.due.iter().all(|due| due.key >= 100),
+        "{:?}",
+        keys(&schedule)
+    );
+    assert_eq!(schedule.oldest_ms, Some(30_000));
+}
+
+#[test]
+fn relief_lasts_until_it_can_be_looked_again() {
+    let none = PortSet::default();
+    let waiting: Vec<(u32, u32)> = (0..400).map(|place| (0, 10 * place)).collect();
+    let groups = [(group("10.0.0.2:80"), even(400))];
+    let at_once = by_pressure(look(&groups, &waiting), 0, &pressure(&none, 0.45), &1_000);
+    let slow = Pressure { pause_ms: 800, ..pressure(&none, 0.45) };
+    let slowly = by_pressure(look(&groups, &waiting), 0, &slow, &1_000);
+    assert!(slowly.due.len() > at_once.due.len(), "{} and {}", slowly.due.len(), at_once.due.len());
 }

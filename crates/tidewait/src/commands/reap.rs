@@ -294,7 +294,8 @@ impl<'a> Reaper<'a> {
             anyhow!("net.ipv4.ip_local_port_range cannot be read, so that there is nothing to take a share of: mount /proc")
         })?;
         let reserved = settings.reserved();
-        let pressure = Pressure { range, reserved: &reserved, kernel: &self.kernel, share };
+        let pause_ms = self.pause.as_millis() as u64;
+        let pressure = Pressure { range, reserved: &reserved, kernel: &self.kernel, share, pause_ms };
         Ok(by_pressure(look, now_ms, &pressure, &self.floors))
     }
 

@@ -199,7 +199,9 @@ fn unread(picture: Result<Picture, Limit>) -> anyhow::Result<Picture> {
 /// Prints it and keeps it.
 fn tell(options: &Study, mut study: study::Study) -> anyhow::Result<()> {
     // First of all: whoever reads the page may go away.
-    let kept = (!options.no_memory).then(|| memory::learn(&options.state.path(), &study, &output::now())).transpose();
+    let kept = (!options.no_memory)
+        .then(|| memory::learn(&options.state.path(), &study, &output::now()))
+        .transpose();
     let top = options.top.unwrap_or(if options.format.json { 0 } else { TOP });
     let top = if top == 0 { usize::MAX } else { top };
     if options.format.json {
