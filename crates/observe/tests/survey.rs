@@ -252,16 +252,24 @@ fn a_queue_that_a_burst_has_filled_has_room_when_it_is_looked_at_again() {
         // A program that listens and is busy with something else for the moment.
         let listener = server.run(|| TcpListener::bind("10.77.0.2:80")).unwrap().unwrap();
         rustix::net::listen(&listener, 25).unwrap();
-        let _waiting: Vec<TcpStream> =
-            (0..26).map(|_| client.run(|| TcpStream::connect("10.77.0.2:80")).unwrap().unwrap()).collect();
-        let program = thread::spawn(move || {
-            sleep(Duration::from_millis(200));
-            (0..26).map(|_| listener.accept().unwrap().0).collect::<Vec<TcpStream>>()
-        });
-        let observation = seen_by(&server, &question());
-        let _accepted = program.join().unwrap();
-        let seen = &facts(&observation).census.listeners[0];
-        assert_eq!((seen.full, seen.queue, seen.still_full), (1, 26, Some(0)));
+        // On a slow machine the first look may come too late, when the queue has room already: then once more.
+        let mut told = Vec::new();
+        while told.len() < 10 && told.last() != Some(&(1, 26, Some(0))) {
+            let _waiting: Vec<TcpStream> = (0..26)
+                .map(|_| client.run(|| TcpStream::connect("10.77.0.2:80")).unwrap().unwrap())
+                .collect();
+            told.push(thread::scope(|scope| {
+                let program = scope.spawn(|| {
+                    sleep(Duration::from_millis(200));
+                    (0..26).map(|_| listener.accept().unwrap().0).collect::<Vec<TcpStream>>()
+                });
+                let observation = seen_by(&server, &question());
+                let _accepted = program.join().unwrap();
+                let seen = &facts(&observation).census.listeners[0];
+                (seen.full, seen.queue, seen.still_full)
+            }));
+        }
+        assert_eq!(told.last(), Some(&(1, 26, Some(0))), "{told:?}");
     });
 }
 

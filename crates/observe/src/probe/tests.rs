@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CapabilitySet, UnshareFlags};
-use tidewait_model::doctor::{Checkup, Verdict};
+use tidewait_model::doctor::{Checkup, Probe, Verdict};
 
 use super::privileges::Privileges;
 use super::sandbox::Namespace;
@@ -30,7 +30,17 @@ fn verdict(of: &Checkup, id: &str) -> Verdict {
 /// Works or not, as the witness has it; with the whole row in the message.
 fn agrees(id: &str, witness: bool) {
     let probe = HERE.probes.iter().find(|probe| probe.id == id).unwrap_or_else(|| panic!("no probe {id}"));
+    if out_of_time(probe) {
+        eprintln!("skipped: {id}: {}", probe.detail);
+        return;
+    }
     assert_eq!(probe.verdict == Verdict::Works, witness, "{probe:?}");
+}
+
+/// Whether the machine was too slow for an answer: one that is emulated and busy takes longer than a probe may.
+fn out_of_time(probe: &Probe) -> bool {
+    let told = probe.detail.starts_with("gave up after") || probe.detail.contains("used up the time");
+    told && probe.verdict == Verdict::Unknown
 }
 
 /// Whether the witness is there to be asked.
@@ -206,10 +216,7 @@ fn a_refusal_in_spite_of_privileges_is_laid_at_the_kernels_door() {
     let fentry = HERE.probes.iter().find(|probe| probe.id == "bpf-fentry").expect("the probe is listed");
     if fentry.verdict == Verdict::Works {
         assert!(fs::exists("/proc/sys/kernel/ftrace_enabled").expect("/proc"));
-    } else if fentry.detail.starts_with("gave up after") {
-        // A machine that is emulated and busy takes longer than a probe may.
-        assert_eq!(fentry.verdict, Verdict::Unknown, "{fentry:?}");
-    } else if root() {
+    } else if root() && !out_of_time(fentry) {
         assert_eq!(fentry.verdict, Verdict::Unsupported, "{fentry:?}");
         assert!(
             fentry.detail.contains("into_time_wait") || fentry.detail.contains("tcp_time_wait"),
