@@ -133,7 +133,7 @@ fn test_on(workspace: &Workspace, kernel: &Kernel, programs: &[Program]) -> Resu
         // Tests say there what they skip.
         stderr: Box::new(move |from| read_along(from, io::stderr(), &skips)),
     };
-    let machine = Machine { memory: 2048, cpus: 2, timeout: Duration::from_secs(1_500) };
+    let machine = Machine { memory: 2048, cpus: 2, timeout: Duration::from_secs(2_400) };
     let ended = machine.run(&image, &store(workspace), streams);
     let mut outcome = match seen.lock() {
         Ok(mut seen) => std::mem::take(&mut *seen),
