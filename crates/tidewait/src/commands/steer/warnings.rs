@@ -11,7 +11,8 @@ use super::ports::{self, Claimed};
 /// What is to be said of this choice in `place`.
 pub fn of(place: &Place, claimed: Option<&Claimed>, sources: &[IpAddr], reuse: bool) -> Vec<String> {
     let mut warnings = claimed.map(ports::warnings).unwrap_or_default();
-    if !sources.is_empty() {
+    // From the loopback it goes to this machine alone.
+    if sources.iter().any(|source| !source.is_loopback()) {
         warnings.push(
             "peers see other addresses from now on: where they let in or tell apart by address (MySQL grants, pg_hba.conf, allow lists, \
              rate limits), each has to be known there"
