@@ -124,6 +124,8 @@ fn it_ends_with_its_namespace() {
             .spawn()
             .unwrap();
         let watched = at_work(&mut child, 1);
+        // It looks at the sockets once before it begins to wait.
+        sleep(Duration::from_secs(2));
         drop(netns);
         let begun = Instant::now();
         while child.try_wait().unwrap().is_none() {
