@@ -110,7 +110,7 @@ fn what_somebody_else_changed_is_left_unless_force_says_otherwise() {
 #[test]
 fn an_undo_that_nobody_watches_leaves_what_somebody_else_changed_and_says_so() {
     let bench = Bench::new();
-    assert!(bench.apply(&["--confirm-within", "1s"]).output().unwrap().status.success());
+    assert!(bench.apply(&["--confirm-within", "3s"]).output().unwrap().status.success());
     bench.netns.set(REUSE, "0").unwrap();
     let begin = Instant::now();
     while bench.netns.get("net.ipv4.ip_local_port_range").unwrap() != "32768\t60999" {
@@ -150,7 +150,7 @@ fn the_settings_of_a_namespace_that_has_gone_went_with_it() {
     let name = format!("tidewait-gone-{}", std::process::id());
     let named = NetNs::named(&name).unwrap();
     let applied =
-        bench.tune(&["apply", "-s", "net.ipv4.tcp_tw_reuse=1", "--netns", &name, "--confirm-within", "1s"]);
+        bench.tune(&["apply", "-s", "net.ipv4.tcp_tw_reuse=1", "--netns", &name, "--confirm-within", "3s"]);
     assert!(applied.status.success(), "{}", said(&applied));
     assert_eq!(named.get(REUSE).unwrap(), "1");
     bench.kill_guards();

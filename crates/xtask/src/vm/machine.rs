@@ -25,6 +25,9 @@ pub struct Machine {
     pub timeout: Duration,
 }
 
+/// What is said of a machine whose kernel has panicked.
+pub const PANIC: &str = "kernel panic";
+
 /// What the directory of a running machine is called, before the process id of its chore.
 const RUN: &str = "run-";
 
@@ -77,7 +80,7 @@ impl Machine {
         let console = fs::read(place.join("console")).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
         let what = if console.contains("Kernel panic") {
-            "kernel panic".to_owned()
+            PANIC.to_owned()
         } else if in_time {
             "the machine ended before the command did".to_owned()
         } else {
