@@ -346,10 +346,10 @@ fn a_run_follows_the_timers_and_stops_cleanly() {
         assert!(told["looks"].as_f64().unwrap() <= most, "{told}");
 
         // Killed outright, it leaves nothing behind: what is there afterwards stays.
-        path.fill_time_wait(10).unwrap();
         let mut running = Running::start(client, &["--older-than", "2s"]);
         assert_eq!(running.next()["event"], "begin");
         drop(running);
+        path.fill_time_wait(10).unwrap();
         sleep(Duration::from_millis(2_300));
         assert_eq!(waiting(client), 10);
     });
