@@ -22,6 +22,7 @@ pub mod report;
 pub mod scenario;
 pub mod state;
 pub mod steer;
+pub mod stream;
 pub mod study;
 pub mod table;
 pub mod trace;

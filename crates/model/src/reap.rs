@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Endpoint};
 use crate::ports::PortSet;
-use crate::report::Host;
 use crate::state::State;
+use crate::stream::{Opening, Reason};
 use crate::trace::Direction;
 
-/// The value of [`Begin::schema`].
+/// The value of [`Opening::schema`].
 pub const SCHEMA: &str = "tidewait.reap/1";
 
 /// The states in which a socket may be ended.
@@ -147,12 +147,9 @@ pub enum Line {
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Begin {
-    /// Always `tidewait.reap/1`.
-    pub schema: String,
-    /// When it began.
-    pub at: String,
-    /// The machine.
-    pub host: Host,
+    /// `tidewait.reap/1`, when and where.
+    #[serde(flatten)]
+    pub opening: Opening,
     /// The network namespace, by the name that `report` has for it.
     pub namespace: String,
     /// Sockets that have waited for longer are ended, in seconds; null where a share is kept below instead.
@@ -235,20 +232,6 @@ pub struct Busiest {
     pub ports_used: u64,
     /// The share of the ports that it may use, 0 to 1; null where they are not known.
     pub share: Option<f64>,
-}
-
-/// Why it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// One look was asked for.
-    Once,
-    /// The time that was asked for is over.
-    Time,
-    /// A signal, such as Ctrl-C.
-    Signal,
-    /// The network namespace has ended.
-    NamespaceEnded,
 }
 
 /// The last line.

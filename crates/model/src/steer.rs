@@ -6,7 +6,7 @@ pub mod ports;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::report::Host;
+use crate::stream::{Opening, Reason};
 pub use holders::Holder;
 
 /// The schema of `tidewait steer --json` and `tidewait spread --json`.
@@ -30,12 +30,9 @@ pub enum Line {
 /// What is done, for whom.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Begin {
-    /// Always `tidewait.steer/1`.
-    pub schema: String,
-    /// When it began, RFC 3339 in UTC.
-    pub at: String,
-    /// The machine.
-    pub host: Host,
+    /// `tidewait.steer/1`, when and where.
+    #[serde(flatten)]
+    pub opening: Opening,
     /// The network namespace.
     pub namespace: String,
     /// For whom: a control group, a unit, a process, or all.
@@ -74,18 +71,6 @@ pub struct End {
     /// In all that time.
     #[serde(flatten)]
     pub counts: Counts,
-}
-
-/// Why it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The time that was asked for is over.
-    Time,
-    /// A signal, such as Ctrl-C.
-    Signal,
-    /// The process has ended, or the control group was removed.
-    TargetGone,
 }
 
 /// What became of connect(), for TCP sockets of those who are steered.

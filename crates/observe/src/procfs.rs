@@ -28,8 +28,15 @@ pub(crate) use privilege::{holds, why_denied};
 pub(crate) use process::{Proc, Readable, printable};
 pub(crate) use used::unaccounted;
 
-/// The machine's host name, as `uname -n` gives it.
-pub fn hostname() -> String {
+use tidewait_model::report::Host;
+
+/// The machine.
+pub fn host() -> Host {
+    Host { hostname: hostname(), kernel: kernel_release() }
+}
+
+/// Its host name, as `uname -n` gives it.
+pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -406,14 +406,17 @@ pub fn checkup() -> Checkup {
 
 /// The lines of a session of steering.
 pub fn steer() -> Vec<tidewait_model::steer::Line> {
-    use tidewait_model::steer::{Begin, Counts, End, Line, Progress, Reason, SCHEMA};
+    use tidewait_model::steer::{Begin, Counts, End, Line, Progress, SCHEMA};
+    use tidewait_model::stream::{Opening, Reason};
     let counts = Counts { steered: 12_345, learning: 3, reused: 12, candidates: 20_000, ..Counts::default() };
     let at = "2026-01-01T00:00:09.000000Z".to_owned();
     vec![
         Line::Begin(Begin {
-            schema: SCHEMA.to_owned(),
-            at: at.clone(),
-            host: Host { hostname: "web1".to_owned(), kernel: "6.12.0".to_owned() },
+            opening: Opening {
+                schema: SCHEMA.to_owned(),
+                at: at.clone(),
+                host: Host { hostname: "web1".to_owned(), kernel: "6.12.0".to_owned() },
+            },
             namespace: "host".to_owned(),
             target: "nginx.service".to_owned(),
             ports: 12_268,

@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use anstream::ColorChoice;
 use anyhow::Context as _;
 use serde::Serialize;
+use tidewait_model::stream::Opening;
+use tidewait_observe::procfs;
 use tidewait_surfaces::text::Page;
 
 use crate::cli::Format;
@@ -40,6 +42,11 @@ fn unicode_locale() -> bool {
 /// Now, as every stream of JSON has it: RFC 3339 in UTC, to the microsecond.
 pub fn now() -> String {
     format!("{:.6}", jiff::Timestamp::now())
+}
+
+/// How a stream of JSON begins.
+pub fn opening(schema: &str) -> Opening {
+    Opening { schema: schema.to_owned(), at: now(), host: procfs::host() }
 }
 
 /// Writes to stdout what is there already as it is to be.

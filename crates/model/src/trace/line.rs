@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Direction, Program};
 use crate::observation::Limit;
-use crate::report::{Connections, Host};
+use crate::report::Connections;
 use crate::state::State;
+use crate::stream::Opening;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,12 +45,9 @@ pub enum Line {
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Begin {
-    /// Always `tidewait.trace/1`.
-    pub schema: String,
-    /// When the tracing began.
-    pub at: String,
-    /// The machine.
-    pub host: Host,
+    /// `tidewait.trace/1`, when and where.
+    #[serde(flatten)]
+    pub opening: Opening,
     /// What cannot be seen.
     pub limits: Vec<Limit>,
 }

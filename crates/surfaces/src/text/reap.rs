@@ -102,7 +102,8 @@ pub fn end(paper: &mut Paper<'_>, end: &End, dry_run: bool) {
 
 #[cfg(test)]
 mod tests {
-    use tidewait_model::reap::{Busiest, Counters, Reason};
+    use tidewait_model::reap::{Busiest, Counters};
+    use tidewait_model::stream::Reason;
 
     use super::super::Page;
     use super::*;

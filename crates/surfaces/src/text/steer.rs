@@ -97,13 +97,16 @@ pub fn steered(end: &End, begin: &Begin) -> String {
 mod tests {
     use super::*;
     use tidewait_model::report::Host;
-    use tidewait_model::steer::{Reason, SCHEMA};
+    use tidewait_model::steer::SCHEMA;
+    use tidewait_model::stream::{Opening, Reason};
 
     fn begin() -> Begin {
         Begin {
-            schema: SCHEMA.to_owned(),
-            at: "2026-01-01T00:00:00Z".to_owned(),
-            host: Host { hostname: "h".to_owned(), kernel: "6.12".to_owned() },
+            opening: Opening {
+                schema: SCHEMA.to_owned(),
+                at: "2026-01-01T00:00:00Z".to_owned(),
+                host: Host { hostname: "h".to_owned(), kernel: "6.12".to_owned() },
+            },
             namespace: "host".to_owned(),
             target: "nginx.service".to_owned(),
             ports: 12_268,

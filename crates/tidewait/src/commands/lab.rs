@@ -10,11 +10,12 @@ use std::sync::mpsc;
 
 use anyhow::{Result, bail};
 use tidewait_lab::{Actor, Client, Judgement, Scenario};
-use tidewait_model::report::{Host, Report};
+use tidewait_model::report::Report;
 use tidewait_model::scenario::{
     Expected, Given, LIST_SCHEMA, LabList, LabRun, ListedExperiment, ListedScenario, ListedTable, SCHEMA,
     ScenarioResult, ScenarioVerdict,
 };
+use tidewait_observe::procfs;
 use tidewait_surfaces::text::{self, Page};
 
 use crate::cli::{Format, Lab, LabErrand, LabRun as Options};
@@ -85,7 +86,7 @@ fn run_scenarios(options: &Options) -> Result<()> {
     let scenarios = choose(&options.names)?;
     let page = output::page(options.format, usize::MAX);
     let results = run_all(&scenarios, options, &page)?;
-    let run = LabRun { schema: SCHEMA.to_owned(), host: this_host(), results };
+    let run = LabRun { schema: SCHEMA.to_owned(), host: procfs::host(), results };
     if options.format.json {
         output::json(&run, false)?;
     } else {
@@ -227,14 +228,6 @@ fn near<'a>(unknown: &str, all: &'a [Scenario]) -> Vec<&'a str> {
     names.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
     names.truncate(NEAR);
     names
-}
-
-fn this_host() -> Host {
-    let read = |name: &str| {
-        let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
-        text.trim().to_owned()
-    };
-    Host { hostname: read("hostname"), kernel: read("osrelease") }
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tidewait_diagnose::reap::{
     Allowance, Due, LONGEST_MS, Pressure, SHORTEST_MS, Scene, Schedule, by_age, by_pressure, notes,
 };
-use tidewait_model::reap::{Counters, Found, Look, Reapable, Reason};
+use tidewait_model::reap::{Counters, Found, Look, Reapable};
+use tidewait_model::stream::Reason;
 use tidewait_observe::places::Place;
 use tidewait_observe::procfs;
 use tidewait_observe::sock_diag::{Filter, Handle};
@@ -175,7 +176,7 @@ impl<'a> Reaper<'a> {
                 if self.kept.elapsed() >= KEPT {
                     self.kept = Instant::now();
                     if !self.place.is_kept() {
-                        return Ok(Reason::NamespaceEnded);
+                        return Ok(Reason::TargetGone);
                     }
                 }
                 self.look()?;

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use rustix::thread::{CapabilitySet, capabilities};
 use tidewait_model::Limit;
-use tidewait_model::report::Host;
 use tidewait_model::study::{self, BAND_BEGINS_MS, Method, SCHEMA};
 use tidewait_observe::places::{self, Place, Scope};
 use tidewait_observe::procfs;
@@ -58,7 +57,7 @@ pub fn run(options: &Study) -> anyhow::Result<()> {
         schema: SCHEMA.to_owned(),
         begun_at,
         seconds: begun.elapsed().as_secs_f64(),
-        host: Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() },
+        host: procfs::host(),
         namespace: study::Place { name: place.name.clone(), inode: place.inode },
         method,
         sample: options.sample,

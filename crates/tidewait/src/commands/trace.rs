@@ -18,11 +18,9 @@ use anyhow::anyhow;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::thread::{CapabilitySet, capabilities};
 use tidewait_model::Limit;
-use tidewait_model::report::Host;
 use tidewait_model::trace::SCHEMA;
 use tidewait_model::trace::line::{Begin, End, Line, Lost};
 use tidewait_observe::places;
-use tidewait_observe::procfs;
 use tidewait_observe::trace::{Event, Tracer, Wish};
 use tidewait_surfaces::text::{self, Columns, Page};
 
@@ -176,9 +174,7 @@ impl Session<'_> {
     fn begin(&mut self) -> anyhow::Result<()> {
         let limits = self.limits();
         if self.json() {
-            let host = Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() };
-            let begin = Begin { schema: SCHEMA.to_owned(), at: output::now(), host, limits };
-            self.put(&Line::Begin(begin))?;
+            self.put(&Line::Begin(Begin { opening: output::opening(SCHEMA), limits }))?;
             return self.flush();
         }
         for limit in &limits {

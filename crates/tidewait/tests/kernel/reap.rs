@@ -563,7 +563,7 @@ fn a_namespace_that_ends_ends_the_run() {
     for line in (&mut running.lines).lines() {
         last = valid(&line.unwrap());
     }
-    assert_eq!(last["reason"], "namespace_ended");
+    assert_eq!(last["reason"], "target_gone");
     assert!(running.child.wait().unwrap().success());
 }
 

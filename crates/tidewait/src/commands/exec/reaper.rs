@@ -126,6 +126,7 @@ fn notes(begin: Begin) -> Vec<String> {
 mod tests {
     use tidewait_model::reap::Floor;
     use tidewait_model::report::Host;
+    use tidewait_model::stream::Opening;
 
     use super::*;
 
@@ -137,9 +138,11 @@ mod tests {
             evidence: "a retransmitted FIN came 3.5 s into TIME_WAIT".to_owned(),
         };
         let begin = |floors: usize| Begin {
-            schema: String::new(),
-            at: String::new(),
-            host: Host { hostname: String::new(), kernel: String::new() },
+            opening: Opening {
+                schema: String::new(),
+                at: String::new(),
+                host: Host { hostname: String::new(), kernel: String::new() },
+            },
             namespace: String::new(),
             older_than_seconds: Some(1.0),
             keep_below: None,

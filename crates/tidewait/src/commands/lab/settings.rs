@@ -7,9 +7,10 @@ use anyhow::{Result, bail};
 use tidewait_lab::settings::{self, Experiment};
 use tidewait_lab::{Error, enter};
 use tidewait_model::experiment::{ExperimentResult, SCHEMA, SettingsRun};
+use tidewait_observe::procfs;
 use tidewait_surfaces::text::{self, Page};
 
-use super::{jobs, this_host};
+use super::jobs;
 use crate::cli::LabRun as Options;
 use crate::exit::{NotPermitted, Usage};
 use crate::output;
@@ -45,7 +46,7 @@ pub fn run(names: &[String], options: &Options) -> Result<()> {
         return Err(NotPermitted(format!("not permitted to {error}")).into());
     }
     let page = output::page(options.format, usize::MAX);
-    let (host, begin) = (this_host(), Instant::now());
+    let (host, begin) = (procfs::host(), Instant::now());
     if !options.format.json {
         output::text(&text::settings_head(&host.kernel, settings::ports(), &page))?;
     }

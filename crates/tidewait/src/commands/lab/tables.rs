@@ -7,9 +7,10 @@ use anyhow::{Context as _, Result};
 use tidewait_lab::tables::{self, Headline, Setup};
 use tidewait_lab::{Error, enter};
 use tidewait_model::table::{SCHEMA, Size, Table, TableRun};
+use tidewait_observe::procfs;
 use tidewait_surfaces::text;
 
-use super::{jobs, this_host};
+use super::jobs;
 use crate::cli::LabRun as Options;
 use crate::exit::{NotPermitted, Usage};
 use crate::output;
@@ -88,7 +89,7 @@ pub fn run(options: &Options) -> Result<()> {
     if options.format.json {
         let run = TableRun {
             schema: SCHEMA.to_owned(),
-            host: this_host(),
+            host: procfs::host(),
             processors: processors(),
             size,
             tables: made,

@@ -4,9 +4,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use tidewait_model::reap::{Begin, Counters, End, Line, Progress, Reason, SCHEMA};
-use tidewait_model::report::Host;
-use tidewait_observe::procfs;
+use tidewait_model::reap::{Begin, Counters, End, Line, Progress, SCHEMA};
+use tidewait_model::stream::Reason;
 use tidewait_surfaces::text;
 
 use super::floors::Known;
@@ -79,9 +78,7 @@ impl Show {
         let states = options.reapable();
         if self.format.json {
             let begin = Begin {
-                schema: SCHEMA.to_owned(),
-                at: output::now(),
-                host: Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() },
+                opening: output::opening(SCHEMA),
                 namespace: namespace.to_owned(),
                 older_than_seconds: options.older_than.map(|time| time.as_secs_f64()),
                 keep_below: options.keep_below,
@@ -191,7 +188,7 @@ impl Show {
         if self.format.json {
             return output::json(&Line::End(end), true);
         }
-        if reason == Reason::NamespaceEnded {
+        if reason == Reason::TargetGone {
             write("tidewait: the network namespace has ended\n");
         }
         output::text(&text::reap_end(&end, self.dry_run, &output::page(self.format, top)))

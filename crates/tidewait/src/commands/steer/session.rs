@@ -11,10 +11,9 @@ use anyhow::anyhow;
 use rustix::thread::{CapabilitySet, capabilities};
 use tidewait_act::steer::{Steering, Wish};
 use tidewait_model::PortSet;
-use tidewait_model::report::Host;
-use tidewait_model::steer::{Begin, Counts, End, Line, Progress, Reason, SCHEMA};
+use tidewait_model::steer::{Begin, Counts, End, Line, Progress, SCHEMA};
+use tidewait_model::stream::Reason;
 use tidewait_observe::attached::{self, Hook};
-use tidewait_observe::procfs;
 use tidewait_surfaces::text;
 
 use crate::cli::{self, Choosing};
@@ -124,9 +123,7 @@ fn begin(asked: &Asked<'_>, target: &Target, claimed: Option<&Claimed>, reuse_af
         ));
     }
     Begin {
-        schema: SCHEMA.to_owned(),
-        at: output::now(),
-        host: Host { hostname: procfs::hostname(), kernel: procfs::kernel_release() },
+        opening: output::opening(SCHEMA),
         namespace: target.place.name.clone(),
         target: target.name.clone(),
         ports: claimed.map_or(0, |claimed| claimed.chosen.ports.len()),
