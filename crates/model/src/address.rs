@@ -78,6 +78,13 @@ pub struct AddressFilter {
     pub port: Option<u16>,
 }
 
+impl AddressFilter {
+    /// Whether it is this end.
+    pub fn passes(&self, end: Endpoint) -> bool {
+        self.ip == end.address.ip && self.port.is_none_or(|port| port == end.port)
+    }
+}
+
 impl fmt::Display for AddressFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {

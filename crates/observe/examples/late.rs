@@ -25,7 +25,8 @@ mod late {
     use tidewait_lab::wire::{Direction, Rules};
     use tidewait_model::study::{BANDS, Kind, Seen};
     use tidewait_observe::places::{Scope, find};
-    use tidewait_observe::study::{Selection, Watch, Wish};
+    use tidewait_observe::sock_diag::Filter;
+    use tidewait_observe::study::{Watch, Wish};
 
     type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -128,7 +129,7 @@ mod late {
                 root: "/".into(),
                 place,
                 method: None,
-                only: Selection::default(),
+                only: Filter::default(),
                 sample: 1,
                 time_wait: Duration::from_secs(60),
                 destinations: 64,

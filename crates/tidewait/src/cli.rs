@@ -6,14 +6,14 @@ mod steer;
 mod study;
 mod tune;
 mod values;
+mod which;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewait_model::{AddressFilter, State};
 use tidewait_surfaces::plugin::{Metric, Range};
 
 use values::{
-    end, entered, events, how_many, interval, jobs, kind, metric, named, port, preset, process, rows,
-    up_to_an_hour,
+    end, entered, events, how_many, interval, jobs, kind, metric, named, preset, process, rows, up_to_an_hour,
 };
 
 pub use exec::Exec;
@@ -27,6 +27,7 @@ pub use study::Study;
 #[cfg(feature = "act")]
 pub use tune::{Apply, Persist, Unpersist};
 pub use tune::{Plan, StateDir, Tune, TuneErrand, Wanted};
+pub use which::{OneNetns, Until, Which};
 
 /// Says why a Linux machine runs out of TCP connections, who causes it, what helps and what does not.
 ///
@@ -265,9 +266,9 @@ pub struct Trace {
     /// How to print it; JSON is one object a line.
     #[command(flatten)]
     pub format: Format,
-    /// End after so many seconds; default: on Ctrl-C
-    #[arg(long = "for", value_name = "SECONDS", value_parser = interval, allow_negative_numbers = true)]
-    pub trace_for: Option<f64>,
+    /// For how long.
+    #[command(flatten)]
+    pub until: Until,
     /// End after so many events
     #[arg(long, value_name = "N", value_parser = events, allow_negative_numbers = true)]
     pub count: Option<u64>,
@@ -292,15 +293,9 @@ pub struct Trace {
     /// Only processes of this user
     #[arg(long, value_name = "NAME|UID", value_parser = named)]
     pub user: Option<String>,
-    /// Only connections with this peer
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
-    pub to: Option<AddressFilter>,
-    /// Only connections with this local end
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
-    pub from: Option<AddressFilter>,
-    /// Only connections with this port at either end
-    #[arg(long, value_name = "PORT", value_parser = port, allow_negative_numbers = true)]
-    pub port: Option<u16>,
+    /// Which connections.
+    #[command(flatten)]
+    pub which: Which,
     /// Only this network namespace: a name under /run/netns, a process number, 'host' or 'all'.
     /// Default: all when run on the host, else the one tidewait runs in
     #[arg(long, value_name = "NAME|PID|all")]
@@ -392,20 +387,40 @@ pub struct LabRun {
 mod tests {
     use super::*;
 
+    /// Each call is refused with these words.
+    pub(super) fn refuses(calls: &[(&str, &str)]) {
+        for (call, words) in calls {
+            let refused = Cli::try_parse_from(["tidewait"].into_iter().chain(call.split(' '))).unwrap_err();
+            assert!(refused.to_string().contains(words), "{call}: {refused}");
+        }
+    }
+
     #[test]
     fn the_examples_are_understood() {
-        let examples = TRACE_EXAMPLES.lines().filter_map(|line| line.strip_prefix("  "));
-        let commands: Vec<&str> = examples.filter_map(|line| Some(line.split_once("  ")?.0)).collect();
-        assert!(commands.len() > 3, "{commands:?}");
-        for command in commands {
-            let parsed = Cli::try_parse_from(command.split(' '));
-            assert!(parsed.is_ok_and(|cli| matches!(cli.command, Some(Command::Trace(_)))), "{command}");
+        for (name, examples, count) in [
+            ("trace", TRACE_EXAMPLES, 5),
+            ("study", study::EXAMPLES, 4),
+            ("tune", tune::EXAMPLES, 7),
+            ("exec", exec::EXAMPLES, 4),
+            ("reap", reap::EXAMPLES, 4),
+            ("steer", steer::STEER_EXAMPLES, 4),
+            ("spread", steer::SPREAD_EXAMPLES, 2),
+        ] {
+            let examples = examples.lines().filter_map(|line| line.strip_prefix("  "));
+            let commands: Vec<&str> =
+                examples.map(|line| line.split_once("  ").map_or(line, |(command, _)| command)).collect();
+            assert_eq!(commands.len(), count, "{commands:?}");
+            for command in commands {
+                assert!(command.starts_with(&format!("tidewait {name} ")), "{command}");
+                let parsed = Cli::try_parse_from(command.split(' '));
+                assert!(parsed.is_ok_and(|cli| cli.command.is_some()), "{command}");
+            }
         }
     }
 
     #[test]
     fn a_number_that_will_not_do_is_refused_by_its_own_option() {
-        for (call, words) in [
+        refuses(&[
             ("trace --for -1", "give seconds from 0.1 to 86400"),
             ("trace --count -1", "give a number of events from 1 on"),
             ("trace --pid -1", "a process number is one from 1 to 4194304"),
@@ -417,11 +432,9 @@ mod tests {
             ("--watch -1", "give seconds from 0.1 to 86400"),
             ("capacity --ports -1", "give a whole number from 1 on"),
             ("check -t -1", "give seconds from 0.1 to 3600"),
+            ("study --sample 0", "give a number from 1 (all) to 65536"),
             ("lab run all --jobs -1", "give a number from 1 to 16"),
-        ] {
-            let refused = Cli::try_parse_from(["tidewait"].into_iter().chain(call.split(' '))).unwrap_err();
-            assert!(refused.to_string().contains(words), "{call}: {refused}");
-        }
+        ]);
     }
 
     #[test]

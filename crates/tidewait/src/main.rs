@@ -6,6 +6,7 @@ mod exit;
 mod interrupt;
 mod memory;
 mod output;
+mod place;
 
 use std::process::ExitCode;
 

@@ -30,11 +30,8 @@ pub struct Filter {
 impl Filter {
     /// Whether a socket passes.
     pub fn passes(&self, local: Endpoint, remote: Endpoint) -> bool {
-        let fits = |wanted: Option<AddressFilter>, end: Endpoint| {
-            wanted.is_none_or(|wanted| {
-                wanted.ip == end.address.ip && wanted.port.is_none_or(|port| port == end.port)
-            })
-        };
+        let fits =
+            |wanted: Option<AddressFilter>, end: Endpoint| wanted.is_none_or(|wanted| wanted.passes(end));
         fits(self.to, remote)
             && fits(self.from, local)
             && self.port.is_none_or(|port| port == local.port || port == remote.port)
@@ -157,5 +154,8 @@ mod tests {
         assert!(!filter.passes(end("10.0.2.1:4000"), end("10.0.2.9:81")));
         assert!(!filter.passes(end("10.0.2.2:4000"), end("10.0.2.9:80")));
         assert!(!filter.passes(end("10.0.2.1:4000"), end("10.0.2.8:80")));
+        assert!(Filter::default().passes(end("10.0.2.1:4000"), end("10.0.2.8:80")));
+        let turned = Filter { from: filter.to, ..Filter::default() };
+        assert!(!turned.passes(end("10.0.2.1:4000"), end("10.0.2.9:80")));
     }
 }

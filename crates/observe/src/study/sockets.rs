@@ -12,8 +12,8 @@ use tidewait_model::study::{BAND_BEGINS_MS, BANDS, band};
 use tidewait_model::trace::Direction;
 use tidewait_model::{Endpoint, PortRange, State};
 
-use super::{Selection, layout};
-use crate::sock_diag::{DumpError, Family, Request, Row, Sockets, Timer};
+use super::layout;
+use crate::sock_diag::{DumpError, Family, Filter, Request, Row, Sockets, Timer};
 
 /// A destination or a service.
 pub(super) type End = (Direction, Endpoint);
@@ -69,7 +69,7 @@ const TICK_MS: u64 = 50;
 
 /// The count, from the first dump on.
 pub(super) struct Watchlist {
-    only: Selection,
+    only: Filter,
     sample: u32,
     time_wait: Duration,
     /// Destinations that are told apart, at most.
@@ -81,7 +81,7 @@ pub(super) struct Watchlist {
 }
 
 impl Watchlist {
-    pub(super) fn new(only: Selection, sample: u32, time_wait: Duration, most: usize) -> Watchlist {
+    pub(super) fn new(only: Filter, sample: u32, time_wait: Duration, most: usize) -> Watchlist {
         Watchlist { only, sample, time_wait, most, last: None, ends: HashMap::default() }
     }
 
@@ -110,7 +110,7 @@ impl Watchlist {
             if self.only.to.is_some_and(|to| family == Family::V4 && to.ip.is_ipv6()) {
                 continue;
             }
-            let request = Request::all(family).states([State::TimeWait]).to(self.only.to);
+            let request = Request::all(family).states([State::TimeWait]).only(self.only);
             source.dump(&request, &mut |row| {
                 let Timer::TimeWait(left) = row.timer() else { return };
                 let age = self.time_wait.saturating_sub(Duration::from_millis(u64::from(left)));
@@ -133,9 +133,7 @@ impl Watchlist {
     /// Adds a socket of this age, `elapsed` after the last dump.
     fn add(&mut self, row: &Row<'_>, services: &Services, age: Duration, elapsed: Option<Duration>) {
         let (local, remote) = (row.local(), row.remote());
-        if !self.only.passes(local, remote)
-            || (self.sample > 1 && !hash(local, remote).is_multiple_of(self.sample))
-        {
+        if self.sample > 1 && !hash(local, remote).is_multiple_of(self.sample) {
             return;
         }
         let key = Some(services.end(local, remote));

@@ -12,7 +12,8 @@ use tidewait_lab::{Error, Host, Lab, skip};
 use tidewait_model::study::{Kind, Method, Seen};
 use tidewait_model::{State, Version};
 use tidewait_observe::places::{Place, Scope, find};
-use tidewait_observe::study::{Picture, Selection, Watch, Wish};
+use tidewait_observe::sock_diag::Filter;
+use tidewait_observe::study::{Picture, Watch, Wish};
 
 /// How long something may take that the kernel does by itself, on a busy or emulated machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,7 +53,7 @@ pub fn wish(method: Method) -> Wish {
         root: PathBuf::from("/"),
         place: here(),
         method: Some(method),
-        only: Selection::default(),
+        only: Filter::default(),
         sample: 1,
         time_wait: Duration::from_secs(60),
         destinations: 64,

@@ -92,27 +92,11 @@ pub struct ExecKeeper {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
-    use super::super::{Cli, Command};
-    use super::*;
-
-    #[test]
-    fn the_examples_are_understood() {
-        let mut count = 0;
-        for line in EXAMPLES.lines() {
-            let Some(example) = line.strip_prefix("  ") else { continue };
-            let command = example.split("   ").next().unwrap_or_default();
-            let parsed = Cli::try_parse_from(command.split_whitespace());
-            assert!(matches!(parsed.unwrap().command, Some(Command::Exec(_))), "{command}");
-            count += 1;
-        }
-        assert_eq!(count, 4);
-    }
+    use crate::cli::tests::refuses;
 
     #[test]
     fn what_will_not_do_is_refused_by_its_own_option() {
-        for (call, words) in [
+        refuses(&[
             ("exec -- true", "--steer"),
             ("exec --steer", "<COMMAND>"),
             ("exec --steer true", "'true'"),
@@ -121,9 +105,6 @@ mod tests {
             ("exec --spread db -- true", "names are not looked up"),
             ("exec --reap soon -- true", "give a time"),
             ("exec --reap 100ms -- true", "from 1s on"),
-        ] {
-            let refused = Cli::try_parse_from(["tidewait"].into_iter().chain(call.split(' '))).unwrap_err();
-            assert!(refused.to_string().contains(words), "{call}: {refused}");
-        }
+        ]);
     }
 }

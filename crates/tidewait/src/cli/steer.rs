@@ -6,8 +6,8 @@ use clap::{ArgGroup, Args};
 use tidewait_model::PortRange;
 use tidewait_model::steer::ports::Choice;
 
-use super::Format;
 use super::values::{interval, named, process};
+use super::{Format, Until};
 
 pub const STEER_EXAMPLES: &str = "Examples:\n  \
   tidewait steer --unit nginx                        for a systemd unit, until Ctrl-C\n  \
@@ -69,9 +69,9 @@ pub struct Steer {
     /// Take these source addresses in turn as well
     #[arg(long, value_name = "ADDR,ADDR", value_delimiter = ',', value_parser = address)]
     pub sources: Vec<IpAddr>,
-    /// End after so many seconds; default: on Ctrl-C
-    #[arg(long = "for", value_name = "SECONDS", value_parser = interval, allow_negative_numbers = true)]
-    pub steer_for: Option<f64>,
+    /// For how long.
+    #[command(flatten)]
+    pub until: Until,
 }
 
 /// Options of `spread`.
@@ -86,9 +86,9 @@ pub struct Spread {
     /// The source addresses, which must be addresses of the network namespace
     #[arg(long, value_name = "ADDR,ADDR", value_delimiter = ',', required = true, value_parser = address)]
     pub sources: Vec<IpAddr>,
-    /// End after so many seconds; default: on Ctrl-C
-    #[arg(long = "for", value_name = "SECONDS", value_parser = interval, allow_negative_numbers = true)]
-    pub spread_for: Option<f64>,
+    /// For how long.
+    #[command(flatten)]
+    pub until: Until,
 }
 
 /// `61000-65535,20000-29999`, `kernel` or `own`.
@@ -127,27 +127,11 @@ pub fn address(text: &str) -> Result<IpAddr, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
-    use super::super::{Cli, Command};
-    use super::*;
-
-    #[test]
-    fn the_examples_are_understood() {
-        for line in STEER_EXAMPLES.lines().chain(SPREAD_EXAMPLES.lines()) {
-            let Some(example) = line.strip_prefix("  ") else { continue };
-            let command = example.split("  ").next().unwrap_or_default();
-            let parsed = Cli::try_parse_from(command.split(' '));
-            assert!(
-                matches!(parsed.unwrap().command, Some(Command::Steer(_) | Command::Spread(_))),
-                "{command}"
-            );
-        }
-    }
+    use crate::cli::tests::refuses;
 
     #[test]
     fn what_will_not_do_is_refused_by_its_own_option() {
-        for (call, words) in [
+        refuses(&[
             ("steer", "required"),
             ("steer --all --pid 1", "cannot be used with"),
             ("steer --all --range 5-4", "'5-4' is no range of ports"),
@@ -157,9 +141,6 @@ mod tests {
             ("spread --all", "--sources"),
             ("spread --all --sources 0.0.0.0", "0.0.0.0 is no source address"),
             ("spread --all --sources db.example", "names are not looked up"),
-        ] {
-            let refused = Cli::try_parse_from(["tidewait"].into_iter().chain(call.split(' '))).unwrap_err();
-            assert!(refused.to_string().contains(words), "{call}: {refused}");
-        }
+        ]);
     }
 }

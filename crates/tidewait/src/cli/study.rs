@@ -1,12 +1,11 @@
 //! What can be typed after `tidewait study`.
 
 use clap::{Args, ValueEnum};
-use tidewait_model::AddressFilter;
 use tidewait_model::study::Method;
 
-use super::Format;
 use super::tune::StateDir;
-use super::values::{end, interval, port, rows, whole};
+use super::values::{rows, whole};
+use super::{Format, OneNetns, Until, Which};
 
 pub const EXAMPLES: &str = "Examples:\n  \
   tidewait study --for 600                 what TIME_WAIT absorbs in ten minutes, by age and kind\n  \
@@ -20,21 +19,15 @@ pub struct Study {
     /// How to print it.
     #[command(flatten)]
     pub format: Format,
-    /// End after so many seconds; default: on Ctrl-C
-    #[arg(long = "for", value_name = "SECONDS", value_parser = interval, allow_negative_numbers = true)]
-    pub study_for: Option<f64>,
-    /// Only connections with this peer
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
-    pub to: Option<AddressFilter>,
-    /// Only connections with this local end
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = end)]
-    pub from: Option<AddressFilter>,
-    /// Only connections with this port at either end
-    #[arg(long, value_name = "PORT", value_parser = port, allow_negative_numbers = true)]
-    pub port: Option<u16>,
-    /// In this network namespace: a name under /run/netns, a process number, or 'host'. Default: the one tidewait runs in
-    #[arg(long, value_name = "NAME|PID")]
-    pub netns: Option<String>,
+    /// For how long.
+    #[command(flatten)]
+    pub until: Until,
+    /// Which connections.
+    #[command(flatten)]
+    pub which: Which,
+    /// Where.
+    #[command(flatten)]
+    pub netns: OneNetns,
     /// Watch one connection in N, chosen by its addresses and ports
     #[arg(long, value_name = "N", default_value = "1", value_parser = share, allow_negative_numbers = true)]
     pub sample: u32,
@@ -77,24 +70,4 @@ impl How {
 
 fn share(text: &str) -> Result<u32, String> {
     whole(text, 1..=65_536, "give a number from 1 (all) to 65536")
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::EXAMPLES;
-    use crate::cli::{Cli, Command};
-
-    #[test]
-    fn the_examples_are_understood() {
-        let examples = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  "));
-        let commands: Vec<&str> = examples.filter_map(|line| Some(line.split_once("  ")?.0)).collect();
-        assert!(commands.len() > 2, "{commands:?}");
-        for command in commands {
-            let parsed = Cli::try_parse_from(command.split(' '));
-            assert!(parsed.is_ok_and(|cli| matches!(cli.command, Some(Command::Study(_)))), "{command}");
-        }
-        assert!(Cli::try_parse_from(["tidewait", "study", "--sample", "0"]).is_err());
-    }
 }

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use tidewait_model::containers::Form;
 use tidewait_model::tune::{self, Assignment, Profile};
 
-use super::Format;
 use super::values::{named, seconds_in};
+use super::{Format, OneNetns};
 
 pub const EXAMPLES: &str = "Examples:\n  \
   tidewait tune plan                       what the findings advise, and what it is worth\n  \
@@ -128,9 +128,9 @@ pub struct Wanted {
     /// Reserve the ports of services that a wider port range would take in (ip_local_reserved_ports)
     #[arg(long)]
     pub reserve: bool,
-    /// In this network namespace: a name under /run/netns, a process number, or 'host'. Default: the one tidewait runs in
-    #[arg(long, value_name = "NAME|PID")]
-    pub netns: Option<String>,
+    /// Where.
+    #[command(flatten)]
+    pub netns: OneNetns,
 }
 
 /// Options of `tune plan`.
@@ -257,22 +257,6 @@ fn within(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_examples_are_understood() {
-        use clap::Parser as _;
-        let examples = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  "));
-        let commands: Vec<&str> =
-            examples.map(|line| line.split_once("  ").map_or(line, |(command, _)| command)).collect();
-        assert_eq!(commands.len(), 7);
-        for command in commands {
-            let parsed = crate::cli::Cli::try_parse_from(command.split(' '));
-            assert!(
-                parsed.is_ok_and(|cli| matches!(cli.command, Some(crate::cli::Command::Tune(_)))),
-                "{command}"
-            );
-        }
-    }
 
     #[test]
     fn times_are_read_as_people_write_them() {

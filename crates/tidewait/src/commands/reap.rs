@@ -20,12 +20,12 @@ use tidewait_model::reap::{Counters, Found, Look, Reapable};
 use tidewait_model::stream::Reason;
 use tidewait_observe::places::Place;
 use tidewait_observe::procfs;
-use tidewait_observe::sock_diag::{Filter, Handle};
+use tidewait_observe::sock_diag::Handle;
 use tidewait_observe::waiting::{Watcher, Wish};
 
 use crate::cli::Reap;
 use crate::exit::NotPermitted;
-use crate::interrupt;
+use crate::{interrupt, place};
 
 use floors::Known;
 use hand::{Fate, Hand};
@@ -51,7 +51,7 @@ pub fn run(options: &Reap) -> anyhow::Result<()> {
             "this tidewait was built without the feature `act`: it only reads, and `reap --dry-run` is all of `reap` that it has"
         );
     }
-    let place = super::tune::scene::one(options.netns.as_deref())?;
+    let place = place::one(options.netns.name.as_deref())?;
     let floors = Known::of(options, &place)?;
     place.enter(|| {
         let states = options.reapable();
@@ -101,7 +101,7 @@ impl<'a> Reaper<'a> {
         let wish = Wish {
             root: PathBuf::from("/"),
             states: options.reapable(),
-            only: Filter { to: options.to, from: options.from, port: options.port },
+            only: options.which.filter(),
             incoming: options.incoming,
             every_port: options.keep_below.is_some(),
         };
@@ -150,7 +150,8 @@ impl<'a> Reaper<'a> {
 
     /// Works off what is due until it is over.
     fn follow(&mut self, show: &mut Show) -> anyhow::Result<Reason> {
-        let deadline = self.options.run_for.map(|seconds| self.begun + Duration::from_secs_f64(seconds));
+        let deadline =
+            self.options.until.seconds.map(|seconds| self.begun + Duration::from_secs_f64(seconds));
         let single = self.options.once || self.options.dry_run;
         // One look is worked off as it was, however long that takes.
         let horizon = single.then(|| self.now_ms());

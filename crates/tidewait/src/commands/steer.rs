@@ -21,7 +21,7 @@ pub fn run(options: &Steer) -> anyhow::Result<()> {
         target: &options.target,
         choosing: Some(&options.choosing),
         sources: &options.sources,
-        seconds: options.steer_for,
+        seconds: options.until.seconds,
     };
     session::run(&asked)
 }
@@ -34,7 +34,7 @@ pub fn spread(options: &Spread) -> anyhow::Result<()> {
         target: &options.target,
         choosing: None,
         sources: &options.sources,
-        seconds: options.spread_for,
+        seconds: options.until.seconds,
     };
     session::run(&asked)
 }

@@ -10,14 +10,14 @@ use anyhow::anyhow;
 use rustix::thread::{CapabilitySet, capabilities};
 use tidewait_model::Limit;
 use tidewait_model::study::{self, BAND_BEGINS_MS, Method, SCHEMA};
-use tidewait_observe::places::{self, Place, Scope};
+use tidewait_observe::places::Place;
 use tidewait_observe::procfs;
-use tidewait_observe::study::{Picture, Selection, Watch, Wish};
+use tidewait_observe::study::{Picture, Watch, Wish};
 use tidewait_surfaces::text;
 
 use crate::cli::Study;
-use crate::exit::{NotPermitted, Usage};
-use crate::{interrupt, memory, output};
+use crate::exit::NotPermitted;
+use crate::{interrupt, memory, output, place};
 
 /// How late the end may be noticed.
 const NAP: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ const TOP: usize = 10;
 /// Runs the command.
 pub fn run(options: &Study) -> anyhow::Result<()> {
     may_watch()?;
-    let place = place(options.netns.as_deref())?;
+    let place = place::one(options.netns.name.as_deref())?;
     // A memory that cannot be added to is told of before an hour of watching.
     if !options.no_memory {
         memory::read(&options.state.path())?;
@@ -43,7 +43,7 @@ pub fn run(options: &Study) -> anyhow::Result<()> {
         root: "/".into(),
         place: place.clone(),
         method: options.method.method(),
-        only: Selection { to: options.to, from: options.from, port: options.port },
+        only: options.which.filter(),
         sample: options.sample,
         time_wait: Duration::from_secs(u64::from(time_wait)),
         destinations: DESTINATIONS,
@@ -118,23 +118,6 @@ fn refused(limit: &Limit) -> anyhow::Error {
     anyhow!("{} cannot be seen: {}{remedy}", limit.what, limit.why)
 }
 
-/// The namespace that is meant.
-fn place(netns: Option<&str>) -> anyhow::Result<Place> {
-    let found = |scope: &Scope| places::find(Path::new("/"), scope);
-    let place = match netns {
-        Some("all") => {
-            return Err(Usage(
-                "study watches one network namespace: name it, or run one for each".to_owned(),
-            )
-            .into());
-        }
-        Some(name) => found(&Scope::One(name.to_owned()))?.places.into_iter().next(),
-        None => found(&Scope::Auto)?.places.into_iter().find(|place| place.own),
-    };
-    place
-        .ok_or_else(|| anyhow!("the network namespace that tidewait runs in is not found: is /proc mounted?"))
-}
-
 /// Watches until it is over; what was seen.
 fn follow(
     options: &Study,
@@ -143,14 +126,14 @@ fn follow(
     begun: Instant,
     stop: &AtomicBool,
 ) -> anyhow::Result<Picture> {
-    let deadline = options.study_for.map(|seconds| begun + Duration::from_secs_f64(seconds));
+    let deadline = options.until.seconds.map(|seconds| begun + Duration::from_secs_f64(seconds));
     let live = io::stderr().is_terminal();
     if live {
         let how = match watch.method() {
             Method::Fentry => "in the kernel's function that answers them",
             Method::Tc => "at the interfaces",
         };
-        let until = options.study_for.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
+        let until = options.until.seconds.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
         anstream::eprintln!("tidewait: watching segments for TIME_WAIT {how}{until}; Ctrl-C ends it");
     }
     let mut gone = false;

@@ -182,7 +182,7 @@ impl Session<'_> {
             anstream::eprintln!("tidewait: not seen: {}: {}{remedy}", limit.what, limit.why);
         }
         if io::stderr().is_terminal() {
-            let until = match self.options.trace_for {
+            let until = match self.options.until.seconds {
                 Some(seconds) => format!("for {seconds} s, or until Ctrl-C"),
                 None => "until Ctrl-C".to_owned(),
             };
@@ -204,7 +204,7 @@ impl Session<'_> {
     /// Prints events until it is over.
     fn follow(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
         let mut deadline =
-            self.options.trace_for.map(|seconds| self.begun + Duration::from_secs_f64(seconds));
+            self.options.until.seconds.map(|seconds| self.begun + Duration::from_secs_f64(seconds));
         let mut batch: Vec<Event> = Vec::new();
         loop {
             let left = deadline.map_or(PATIENCE, |end| end.saturating_duration_since(Instant::now()));

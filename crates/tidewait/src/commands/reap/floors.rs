@@ -94,7 +94,7 @@ impl Known {
     /// Where one destination is asked for by itself, an age that a study saw segments at is a mistake; where it is one of many, its
     /// sockets are left for longer.
     fn refuse_below(&self, options: &Reap) -> anyhow::Result<()> {
-        let (Some(wanted), Some(to)) = (options.older_than, options.to) else { return Ok(()) };
+        let (Some(wanted), Some(to)) = (options.older_than, options.which.to) else { return Ok(()) };
         let Some(port) = to.port else { return Ok(()) };
         let peer = Endpoint { address: to.ip.into(), port };
         let Some((ms, floor)) = self.named.get(&(Direction::Outgoing, peer)) else { return Ok(()) };

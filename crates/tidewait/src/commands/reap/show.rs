@@ -117,7 +117,8 @@ impl Show {
                     older_than.unwrap_or_default().as_secs_f64()
                 ),
             };
-            let until = options.run_for.map_or("until Ctrl-C".to_owned(), |time| format!("for {time} s"));
+            let until =
+                options.until.seconds.map_or("until Ctrl-C".to_owned(), |time| format!("for {time} s"));
             anstream::eprintln!("tidewait: {what}, in {namespace}, {until}");
         }
         Ok(())

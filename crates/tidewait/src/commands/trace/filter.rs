@@ -8,7 +8,7 @@ use tidewait_observe::procfs::Users;
 use tidewait_observe::trace::{Event, Kind, Kinds, Telling};
 
 use super::words;
-use crate::cli::Trace;
+use crate::cli::{Trace, Which};
 use crate::exit::Usage;
 
 /// Told unless something else is asked for.
@@ -27,9 +27,7 @@ pub struct Filter {
     unit: Option<String>,
     container: Option<String>,
     user: Option<String>,
-    to: Option<AddressFilter>,
-    from: Option<AddressFilter>,
-    port: Option<u16>,
+    ends: Which,
 }
 
 impl Filter {
@@ -39,7 +37,7 @@ impl Filter {
     /// [`Usage`] for a user that is not there, and for an address that no connection has.
     pub fn of(options: &Trace, netns: Option<u32>) -> anyhow::Result<Filter> {
         let user = options.user.as_deref().map(user_name).transpose()?;
-        for (option, end) in [("--to", options.to), ("--from", options.from)] {
+        for (option, end) in [("--to", options.which.to), ("--from", options.which.from)] {
             must_be_an_end(option, end)?;
         }
         let kinds = if options.refused {
@@ -59,9 +57,7 @@ impl Filter {
             unit: options.unit.clone(),
             container: options.container.clone(),
             user,
-            to: options.to,
-            from: options.from,
-            port: options.port,
+            ends: options.which,
         })
     }
 
@@ -70,16 +66,16 @@ impl Filter {
         Telling {
             kinds: Kinds::of(self.kinds.iter().copied()),
             pid: self.pid,
-            local_port: self.from.and_then(|from| from.port),
-            remote: self.to.map(|to| to.ip),
-            remote_port: self.to.and_then(|to| to.port),
+            local_port: self.ends.from.and_then(|from| from.port),
+            remote: self.ends.to.map(|to| to.ip),
+            remote_port: self.ends.to.and_then(|to| to.port),
             buffer: BUFFER,
         }
     }
 
     /// Whether a bind() that fails could pass. To follow it costs every system call a little.
     pub fn tells_binds(&self) -> bool {
-        self.kinds.contains(&Kind::Refused) && self.states == 0 && self.to.is_none()
+        self.kinds.contains(&Kind::Refused) && self.states == 0 && self.ends.to.is_none()
     }
 
     /// Columns that the names of the events take.
@@ -90,8 +86,8 @@ impl Filter {
     /// Whether an event passes, whoever's it is; the kernel has looked at the rest.
     pub fn passes(&self, event: &Event) -> bool {
         (self.states == 0 || words::state(event).is_some_and(|state| self.enters(state)))
-            && self.from.is_none_or(|from| from.ip == event.local.address.ip)
-            && self.port.is_none_or(|port| {
+            && self.ends.from.is_none_or(|from| from.ip == event.local.address.ip)
+            && self.ends.port.is_none_or(|port| {
                 event.local.port == port || event.remote.is_some_and(|remote| remote.port == port)
             })
     }
@@ -117,19 +113,15 @@ impl Filter {
 
     /// Whether a row of counts passes. Of what it does not tell apart it passes nothing: [`Filter::uncounted`].
     pub fn keeps(&self, netns: u32, flow: &Flow) -> bool {
-        let is_end = |filter: AddressFilter, end: Option<Endpoint>| {
-            end.is_some_and(|end| {
-                filter.ip == end.address.ip && filter.port.is_none_or(|port| port == end.port)
-            })
-        };
+        let is_end = |filter: AddressFilter, end: Option<Endpoint>| end.is_some_and(|end| filter.passes(end));
         // Outgoing connections are counted without their local port, incoming ones without their peer.
         let outgoing = flow.direction == Direction::Outgoing;
         let local = flow.local.map(|address| Endpoint { address, port: flow.port });
         self.netns.is_none_or(|wanted| wanted == netns)
             && self.is_of(flow.program.as_ref())
-            && self.to.is_none_or(|to| is_end(to, flow.remote))
-            && self.from.is_none_or(|from| is_end(from, local))
-            && self.port.is_none_or(|port| {
+            && self.ends.to.is_none_or(|to| is_end(to, flow.remote))
+            && self.ends.from.is_none_or(|from| is_end(from, local))
+            && self.ends.port.is_none_or(|port| {
                 if outgoing {
                     flow.remote.is_some_and(|remote| remote.port == port)
                 } else {
@@ -167,16 +159,16 @@ impl Filter {
     pub fn uncounted(&self) -> Vec<Limit> {
         let mut limits = Vec::new();
         let mut limit = |what: &str, why: &str| limits.push(Limit::new(what, why).of_detail());
-        if self.to.is_some() {
+        if self.ends.to.is_some() {
             limit("summary of incoming connections", "they are not counted by peer, as --to would need");
         }
-        if self.from.is_some_and(|from| from.port.is_some()) {
+        if self.ends.from.is_some_and(|from| from.port.is_some()) {
             limit(
                 "summary of outgoing connections",
                 "they are not counted by local port, as this --from would need",
             );
         }
-        if self.port.is_some() {
+        if self.ends.port.is_some() {
             limit(
                 "summary by the other port",
                 "outgoing connections are counted by their remote port alone, incoming ones by their local port",

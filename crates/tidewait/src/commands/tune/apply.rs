@@ -34,7 +34,7 @@ pub fn run(options: &cli::Apply) -> Result<()> {
     let (scene, plan) = match &given {
         Some(given) => replan(given, options)?,
         None => {
-            let scene = Scene::look(options.wanted.netns.as_deref())?;
+            let scene = Scene::look(options.wanted.netns.name.as_deref())?;
             let plan = plan::of(&scene, &options.wanted)?;
             (scene, plan)
         }
@@ -124,7 +124,7 @@ fn make(
 
 /// A plan that was made before, made again as things are now; the settings have to be what they were then.
 fn replan(given: &Plan, options: &cli::Apply) -> Result<(Scene, Plan)> {
-    let scene = match options.wanted.netns.as_deref() {
+    let scene = match options.wanted.netns.name.as_deref() {
         Some(netns) => Scene::look(Some(netns))?,
         None => {
             let own = Scene::look(None)?;

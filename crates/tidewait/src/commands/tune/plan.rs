@@ -15,7 +15,7 @@ use crate::output;
 
 /// Runs the command.
 pub fn run(options: &cli::Plan) -> anyhow::Result<()> {
-    let scene = Scene::look(options.wanted.netns.as_deref())?;
+    let scene = Scene::look(options.wanted.netns.name.as_deref())?;
     let plan = of(&scene, &options.wanted)?;
     let file = options.out.as_deref().filter(|path| *path != Path::new("-"));
     if let Some(path) = file {

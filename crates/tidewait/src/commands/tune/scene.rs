@@ -12,11 +12,12 @@ use tidewait_model::catalogue::{Accepts, InNamespace, setting};
 use tidewait_model::report::Pool;
 use tidewait_model::report::Report;
 use tidewait_model::tune::Plan;
-use tidewait_observe::places::{self, Kind, Place, PlaceError, Scope};
+use tidewait_observe::places::{Kind, Place, Scope};
 use tidewait_observe::procfs;
 use tidewait_observe::survey::{Owners, Question, survey};
 
 use crate::exit::Usage;
+use crate::place;
 
 /// A namespace and what was seen of it.
 pub struct Scene {
@@ -30,7 +31,7 @@ pub struct Scene {
 impl Scene {
     /// Looks into the namespace that `netns` names, or the own one.
     pub fn look(netns: Option<&str>) -> anyhow::Result<Scene> {
-        let place = one(netns)?;
+        let place = place::one(netns)?;
         let scope = if place.own && place.inode == 0 {
             Scope::Auto
         } else {
@@ -120,29 +121,5 @@ impl Scene {
 pub fn is_own(name: &str) -> bool {
     setting(name).is_some_and(|row| {
         row.in_namespace == InNamespace::Own && row.module.is_none() && row.accepts != Accepts::Nothing
-    })
-}
-
-/// The one namespace that `netns` names, or the own one.
-pub fn one(netns: Option<&str>) -> anyhow::Result<Place> {
-    let scope = match netns {
-        Some("all") => {
-            return Err(Usage(
-                "a change is made in one network namespace at a time: give its name or a process in it"
-                    .to_owned(),
-            )
-            .into());
-        }
-        Some(name) => Scope::One(name.to_owned()),
-        None => Scope::Auto,
-    };
-    let found = places::find(Path::new("/"), &scope)?.places;
-    let chosen = match netns {
-        Some(_) => found.into_iter().next(),
-        None => found.into_iter().find(|place| place.own),
-    };
-    // The own namespace is always among those that are found.
-    chosen.ok_or_else(|| {
-        PlaceError::Unknown { name: netns.unwrap_or("own").to_owned(), known: Vec::new() }.into()
     })
 }
