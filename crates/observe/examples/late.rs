@@ -134,7 +134,7 @@ mod late {
                 time_wait: Duration::from_secs(60),
                 destinations: 64,
             };
-            let mut watch = Watch::start(wish).map_err(|limit| limit.why)?;
+            let mut watch = Watch::start(wish).map_err(|refusal| refusal.limit.why)?;
             let next = AtomicUsize::new(0);
             scope(|scope| {
                 for _ in 0..AT_ONCE {

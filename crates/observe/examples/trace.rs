@@ -14,7 +14,7 @@ fn main() {
     });
     let wish = Wish { events: telling, binds: true, ..Wish::default() };
     match Tracer::start(&wish) {
-        Err(limit) => println!("{limit:?}"),
+        Err(refusal) => println!("{:?}", refusal.limit),
         Ok(mut tracer) => {
             println!("{} bytes, {:?}", tracer.memory_bytes(), tracer.limits());
             let end = Instant::now() + Duration::from_secs(seconds);

@@ -10,6 +10,7 @@ pub mod owners;
 pub mod places;
 pub mod probe;
 pub mod procfs;
+pub mod refusal;
 pub mod sock_diag;
 pub mod study;
 pub mod survey;

@@ -27,7 +27,7 @@ use tidewait_model::doctor::{Checkup, Probe, SCHEMA, Verdict};
 
 #[cfg(feature = "bpf")]
 pub(crate) use places::lockdown_mode;
-pub(crate) use privileges::Privileges;
+pub use privileges::Privileges;
 use sandbox::Namespace;
 
 /// When to give up on all of it; what is not done by then is reported as not tried. A machine takes a tenth of

@@ -15,8 +15,6 @@ mod load;
 #[cfg(feature = "bpf")]
 mod people;
 pub mod picture;
-#[cfg(feature = "bpf")]
-pub(crate) mod refusal;
 #[cfg_attr(feature = "bpf", path = "trace/enabled.rs")]
 #[cfg_attr(not(feature = "bpf"), path = "trace/disabled.rs")]
 mod tracer;

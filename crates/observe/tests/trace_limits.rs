@@ -486,7 +486,7 @@ fn start_with(effective: CapabilitySet) -> Result<(), Limit> {
     let start = move || {
         let sets = capabilities(None).unwrap();
         set_capabilities(None, CapabilitySets { effective, ..sets }).unwrap();
-        Tracer::start(&bounded(Bounds::default())).map(drop)
+        Tracer::start(&bounded(Bounds::default())).map(drop).map_err(|refusal| refusal.limit)
     };
     std::thread::spawn(start).join().unwrap()
 }

@@ -5,6 +5,7 @@ mod commands;
 mod exit;
 mod interrupt;
 mod memory;
+mod needs;
 mod output;
 mod place;
 

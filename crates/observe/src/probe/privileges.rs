@@ -26,7 +26,7 @@ const IMPLIED_BY_SYS_ADMIN: CapabilitySet = CapabilitySet::BPF.union(CapabilityS
 
 /// The caller's standing with the kernel.
 #[derive(Clone, Debug)]
-pub(crate) struct Privileges {
+pub struct Privileges {
     /// Name, or number where /etc/passwd has none.
     pub(super) user: String,
     /// Effective user id.
@@ -36,13 +36,13 @@ pub(crate) struct Privileges {
     /// Whether the capabilities are those of the machine and not of a user namespace (rootless container).
     pub(crate) initial_user_namespace: bool,
     /// Whether they count in the network namespace that the caller is in.
-    pub(super) rule_here: bool,
+    pub rule_here: bool,
     pub(super) effective: CapabilitySet,
 }
 
 impl Privileges {
     /// Reads the calling thread's standing; what cannot be read counts as not held.
-    pub(crate) fn read() -> Self {
+    pub fn read() -> Self {
         let uid = rustix::process::geteuid().as_raw();
         let map = fs::read_to_string("/proc/thread-self/uid_map").unwrap_or_default();
         Self {
@@ -67,8 +67,8 @@ impl Privileges {
         needed - self.effective - implied
     }
 
-    /// The same by name.
-    pub(crate) fn lacks(&self, needed: CapabilitySet) -> Vec<String> {
+    /// Those of `needed` that are not in effect, by name.
+    pub fn lacks(&self, needed: CapabilitySet) -> Vec<String> {
         names(self.missing(needed))
     }
 

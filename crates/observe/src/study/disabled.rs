@@ -3,6 +3,8 @@
 use tidewait_model::Limit;
 use tidewait_model::study::Method;
 
+use crate::refusal::Refusal;
+
 use super::{Picture, Wish};
 
 /// Never made: [`Watch::start`] always says why.
@@ -13,8 +15,10 @@ impl Watch {
     ///
     /// # Errors
     /// Always.
-    pub fn start(_: Wish) -> Result<Watch, Limit> {
-        Err(Limit::new("segments for TIME_WAIT", "built without BPF").remedy("build with the feature bpf"))
+    pub fn start(_: Wish) -> Result<Watch, Refusal> {
+        Err(Limit::new("segments for TIME_WAIT", "built without BPF")
+            .remedy("build with the feature bpf")
+            .into())
     }
 
     /// Nothing.

@@ -18,6 +18,7 @@ use super::load::{ALL, Loaded, load};
 use super::sockets::{Renewed, Services, Watched, Watchlist};
 use super::{Picture, Wish, layout};
 use crate::places::PlaceError;
+use crate::refusal::Refusal;
 use crate::sock_diag::{DumpError, Netlink};
 
 /// `AF_INET`, in the bytes of the layout.
@@ -40,9 +41,9 @@ impl Watch {
     /// Loads and attaches the program, and looks which sockets are there.
     ///
     /// # Errors
-    /// A limit that says what is missing: a capability, the kernel's type information, a way to see segments; or that the
+    /// What is missing: a capability, the kernel's type information, a way to see segments; or that the
     /// sockets cannot be dumped.
-    pub fn start(wish: Wish) -> Result<Watch, Limit> {
+    pub fn start(wish: Wish) -> Result<Watch, Refusal> {
         let loaded = load(&wish)?;
         let most = usize::try_from(wish.destinations).unwrap_or(usize::MAX);
         let watchlist = Watchlist::new(wish.only, wish.sample.max(1), wish.time_wait, most);

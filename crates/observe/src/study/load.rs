@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::interfaces::Interfaces;
 use super::{Wish, layout, sockets};
-use crate::trace::refusal;
+use crate::refusal::{self, Refusal};
 
 /// `late.bpf.c`, compiled.
 pub(super) static LATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/late.bpf.o"));
@@ -42,7 +42,7 @@ pub(super) struct Loaded {
 }
 
 /// Loads and attaches the program.
-pub(super) fn load(wish: &Wish) -> Result<Loaded, Limit> {
+pub(super) fn load(wish: &Wish) -> Result<Loaded, Refusal> {
     match wish.method {
         Some(method) => loaded(wish, method).map_err(|trouble| refused(wish, &[(method, trouble)])),
         None => loaded(wish, Method::Fentry).or_else(|first| {
@@ -53,9 +53,12 @@ pub(super) fn load(wish: &Wish) -> Result<Loaded, Limit> {
 }
 
 /// Why no way works.
-fn refused(wish: &Wish, ways: &[(Method, Trouble)]) -> Limit {
+fn refused(wish: &Wish, ways: &[(Method, Trouble)]) -> Refusal {
+    let mut not_permitted = false;
     let limits = ways.iter().map(|(method, trouble)| {
-        let limit = refusal::limit(&wish.root, ALL, trouble);
+        // One that rights would make work is enough.
+        let Refusal { limit, not_permitted: forbidden } = refusal::refusal(&wish.root, ALL, trouble);
+        not_permitted |= forbidden;
         match method {
             Method::Fentry => (format!("by fentry: {}", limit.why), limit.remedy),
             Method::Tc if trouble.cause == Cause::Unsupported => {
@@ -66,10 +69,11 @@ fn refused(wish: &Wish, ways: &[(Method, Trouble)]) -> Limit {
     });
     let (why, remedies): (Vec<String>, Vec<Option<String>>) = limits.unzip();
     let limit = Limit::new(ALL, why.join("; "));
-    match remedies.into_iter().flatten().next_back() {
+    let limit = match remedies.into_iter().flatten().next_back() {
         Some(remedy) => limit.remedy(remedy),
         None => limit,
-    }
+    };
+    Refusal { limit, not_permitted }
 }
 
 /// What it takes to hold a program at an interface by a link.

@@ -40,7 +40,7 @@ impl Tracing {
     /// A limit that says what is missing.
     pub fn start(wish: &Wish, window: Duration) -> Result<Tracing, Limit> {
         let begin = Instant::now();
-        let tracer = Tracer::start(wish)?;
+        let tracer = Tracer::start(wish).map_err(|refusal| refusal.limit)?;
         let since = Instant::now();
         let nothing = Reading { at: since, flows: Vec::new() };
         Ok(Tracing { tracer, window, since, start: since - begin, first: nothing.clone(), next: nothing })

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tidewait_model::Limit;
 use tidewait_model::trace::Program;
 
+use crate::refusal::Refusal;
+
 use super::{Event, Losses, Picture, Wish};
 
 /// Never made: [`Tracer::start`] always says why.
@@ -15,10 +17,11 @@ impl Tracer {
     ///
     /// # Errors
     /// Always.
-    pub fn start(_: &Wish) -> Result<Tracer, Limit> {
+    pub fn start(_: &Wish) -> Result<Tracer, Refusal> {
         Err(Limit::new("traced connections", "built without BPF")
             .remedy("build with the feature bpf")
-            .of_detail())
+            .of_detail()
+            .into())
     }
 
     /// What could not be followed from the start.

@@ -17,7 +17,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::load::{Loaded, load};
 use super::people::Names;
-use super::{Closed, Event, Kind, Losses, Picture, Waiting, Wish, layout, refusal};
+use super::{Closed, Event, Kind, Losses, Picture, Waiting, Wish, layout};
+use crate::refusal::{self, Refusal};
 use tidewait_kernel::bpf;
 
 /// `AF_INET`, in the bytes of the layout.
@@ -46,12 +47,12 @@ impl Tracer {
     /// Loads the program and begins to trace.
     ///
     /// # Errors
-    /// A limit that says what is missing: a capability, the kernel's type information, a kind of program or map.
-    pub fn start(wish: &Wish) -> Result<Tracer, Limit> {
+    /// What is missing: a capability, the kernel's type information, a kind of program or map.
+    pub fn start(wish: &Wish) -> Result<Tracer, Refusal> {
         let Loaded { links, object, maps, unlisted, repeated, mut limits } = load(wish)?;
         let ring = match wish.events.as_ref().and_then(|_| maps.get("ring")) {
             Some(map) => Some(ring(map).map_err(|error| {
-                refusal::limit(&wish.root, "traced events", &bpf::trouble("ring buffer", &error))
+                refusal::refusal(&wish.root, "traced events", &bpf::trouble("ring buffer", &error))
             })?),
             None => None,
         };

@@ -8,7 +8,8 @@ use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder};
 use tidewait_model::Limit;
 use zerocopy::IntoBytes;
 
-use super::{Bounds, Telling, Wish, layout, listening, people, refusal, tracer};
+use super::{Bounds, Telling, Wish, layout, listening, people, tracer};
+use crate::refusal::{self, Refusal};
 use tidewait_kernel::bpf::{self, Cause, Trouble};
 
 /// `connections.bpf.c`, compiled.
@@ -39,13 +40,13 @@ pub(super) struct Loaded {
 }
 
 /// Loads and attaches the programs.
-pub(super) fn load(wish: &Wish) -> Result<Loaded, Limit> {
+pub(super) fn load(wish: &Wish) -> Result<Loaded, Refusal> {
     let mut limits = Vec::new();
     let mut extras = vec![EXISTING];
     if wish.binds {
         extras.push(BINDS);
     }
-    let refused = |trouble: &Trouble| refusal::limit(&wish.root, ALL, trouble);
+    let refused = |trouble: &Trouble| refusal::refusal(&wish.root, ALL, trouble);
     let object = match loaded(wish, &extras) {
         // Perhaps only what could be done without is too much for this kernel.
         Err(trouble) if trouble.cause == Cause::Unsupported => {

@@ -75,14 +75,14 @@ pub fn each_way(name: &str, watch_server: bool, test: impl Fn(&mut Stage<'_>) + 
         let watched = if watch_server { &server } else { &client };
         let ran = watched
             .run(|| match Watch::start(wish(method)) {
-                Err(limit) => {
+                Err(refusal) => {
                     // Kernels may refuse fentry; tc by a link is there since 6.6.
                     assert!(
                         method == Method::Fentry
                             || tidewait_observe::procfs::kernel_release().parse::<Version>().unwrap()
                                 < Version::new(6, 6),
                         "{}",
-                        limit.why
+                        refusal.limit.why
                     );
                     false
                 }

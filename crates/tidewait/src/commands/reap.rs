@@ -24,7 +24,6 @@ use tidewait_observe::sock_diag::Handle;
 use tidewait_observe::waiting::{Watcher, Wish};
 
 use crate::cli::Reap;
-use crate::exit::NotPermitted;
 use crate::{interrupt, place};
 
 use floors::Known;
@@ -306,14 +305,6 @@ impl<'a> Reaper<'a> {
         let spent = clock_gettime(ClockId::ProcessCPUTime);
         self.counters.cpu_seconds = spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9;
     }
-}
-
-/// What it takes to end sockets, and what goes without.
-fn not_permitted(why: &str) -> anyhow::Error {
-    NotPermitted(format!(
-        "sockets cannot be ended: {why}. `tidewait reap --dry-run` works without: it says what would go; so does `tidewait report`"
-    ))
-    .into()
 }
 
 /// The states in a sentence: `TIME_WAIT and CLOSE_WAIT`.

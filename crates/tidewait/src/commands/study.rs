@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::CapabilitySet;
 use tidewait_model::Limit;
 use tidewait_model::study::{self, BAND_BEGINS_MS, Method, SCHEMA};
 use tidewait_observe::places::Place;
@@ -16,7 +16,7 @@ use tidewait_observe::study::{Picture, Watch, Wish};
 use tidewait_surfaces::text;
 
 use crate::cli::Study;
-use crate::exit::NotPermitted;
+use crate::needs::Needs;
 use crate::{interrupt, memory, output, place};
 
 /// How late the end may be noticed.
@@ -28,9 +28,19 @@ const DESTINATIONS: u32 = 4_096;
 /// Rows of the list where the user gave no number.
 const TOP: usize = 10;
 
+/// Maps and programs, to read the kernel's sockets, and to be at its interfaces.
+const NEEDS: Needs = Needs {
+    else_not: "segments for TIME_WAIT cannot be seen",
+    capabilities: CapabilitySet::BPF.union(CapabilitySet::PERFMON).union(CapabilitySet::NET_ADMIN),
+    instead: None,
+    without: "`tidewait report` works without: it counts the sockets in TIME_WAIT",
+};
+
 /// Runs the command.
 pub fn run(options: &Study) -> anyhow::Result<()> {
-    may_watch()?;
+    if cfg!(feature = "bpf") {
+        NEEDS.check()?; // else the watch says so itself
+    }
     let place = place::one(options.netns.name.as_deref())?;
     // A memory that cannot be added to is told of before an hour of watching.
     if !options.no_memory {
@@ -49,7 +59,7 @@ pub fn run(options: &Study) -> anyhow::Result<()> {
         destinations: DESTINATIONS,
     };
     let begun_at = output::now();
-    let watch = Watch::start(wish).map_err(|limit| refused(&limit))?;
+    let watch = Watch::start(wish).map_err(|refusal| NEEDS.unmet(&refusal))?;
     let begun = Instant::now();
     let method = watch.method();
     let picture = follow(options, &place, watch, begun, &stop)?;
@@ -71,51 +81,6 @@ pub fn run(options: &Study) -> anyhow::Result<()> {
         destinations: picture.destinations,
     };
     tell(options, study)
-}
-
-/// Refuses where it is known beforehand that the kernel will.
-fn may_watch() -> anyhow::Result<()> {
-    if !cfg!(feature = "bpf") {
-        return Ok(()); // the watch says so itself
-    }
-    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
-    let all = held.contains(CapabilitySet::SYS_ADMIN);
-    let missing: Vec<&str> = [
-        (CapabilitySet::BPF, "CAP_BPF", all),
-        (CapabilitySet::PERFMON, "CAP_PERFMON", all),
-        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN", false),
-    ]
-    .into_iter()
-    .filter(|(capability, _, covered)| !covered && !held.contains(*capability))
-    .map(|(_, name, _)| name)
-    .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let missing = missing.join(" and ");
-    Err(not_permitted(&format!("{missing} missing"), &format!("run it as root, or with {missing}")))
-}
-
-fn not_permitted(why: &str, how: &str) -> anyhow::Error {
-    NotPermitted(format!(
-        "segments for TIME_WAIT cannot be seen: {why}; {how}. `tidewait report` works without: it counts the sockets in TIME_WAIT"
-    ))
-    .into()
-}
-
-/// The error for a watch that did not start.
-fn refused(limit: &Limit) -> anyhow::Error {
-    use std::os::unix::fs::MetadataExt;
-    // Inside a user namespace the capabilities are there and count for nothing (PROC_USER_INIT_INO).
-    let inode = std::fs::metadata("/proc/self/ns/user").map(|file| file.ino());
-    if cfg!(feature = "bpf") && inode.is_ok_and(|inode| inode != 0xEFFF_FFFD) {
-        return not_permitted(
-            "the capabilities of this user namespace do not count",
-            "run it as root outside of the user namespace (rootless container)",
-        );
-    }
-    let remedy = limit.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-    anyhow!("{} cannot be seen: {}{remedy}", limit.what, limit.why)
 }
 
 /// Watches until it is over; what was seen.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::CapabilitySet;
 use tidewait_model::Limit;
 use tidewait_model::trace::SCHEMA;
 use tidewait_model::trace::line::{Begin, End, Line, Lost};
@@ -25,7 +25,7 @@ use tidewait_observe::trace::{Event, Tracer, Wish};
 use tidewait_surfaces::text::{self, Columns, Page};
 
 use crate::cli::Trace;
-use crate::exit::NotPermitted;
+use crate::needs::Needs;
 use crate::{interrupt, output};
 
 use clock::Clock;
@@ -44,9 +44,19 @@ const TOP_TEXT: usize = 20;
 /// Lines a second from which on nobody can read along.
 const READABLE: f64 = 500.0;
 
+/// Maps and programs, and to follow tracepoints and read kernel memory.
+const NEEDS: Needs = Needs {
+    else_not: "connections cannot be traced",
+    capabilities: CapabilitySet::BPF.union(CapabilitySet::PERFMON),
+    instead: None,
+    without: "`tidewait report` works without: it counts the sockets that are there and infers their owners",
+};
+
 /// Runs the command.
 pub fn run(options: &Trace) -> anyhow::Result<()> {
-    may_trace()?;
+    if cfg!(feature = "bpf") {
+        NEEDS.check()?; // else the tracer says so itself
+    }
     let scope = super::report::scope(options.netns.as_deref());
     let found = places::find(Path::new("/"), &scope)?.places;
     let only = super::report::only(&found, &scope);
@@ -60,7 +70,7 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
         binds: filter.tells_binds(),
         ..Wish::default()
     };
-    let tracer = Tracer::start(&wish).map_err(|limit| refused(&limit))?;
+    let tracer = Tracer::start(&wish).map_err(|refusal| NEEDS.unmet(&refusal))?;
     let page = output::page(options.format, options.top.unwrap_or(TOP_TEXT));
     let mut session = Session {
         options,
@@ -82,63 +92,6 @@ pub fn run(options: &Trace) -> anyhow::Result<()> {
     session.begin()?;
     session.follow(&stop)?;
     session.end()
-}
-
-/// Refuses where it is known beforehand that the kernel will.
-fn may_trace() -> anyhow::Result<()> {
-    if !cfg!(feature = "bpf") {
-        return Ok(()); // the tracer says so itself
-    }
-    let missing = missing_capabilities();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(not_permitted(&format!("{} missing", missing.join(" and ")), &missing))
-}
-
-/// What tracing takes, as far as it is not there.
-fn missing_capabilities() -> Vec<&'static str> {
-    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
-    if held.contains(CapabilitySet::SYS_ADMIN) {
-        return Vec::new();
-    }
-    [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")]
-        .into_iter()
-        .filter(|(capability, _)| !held.contains(*capability))
-        .map(|(_, name)| name)
-        .collect()
-}
-
-fn not_permitted(why: &str, missing: &[&str]) -> anyhow::Error {
-    let how = if missing.is_empty() {
-        "run it as root outside of the user namespace (rootless container)".to_owned()
-    } else {
-        format!("run it as root, or with {}", missing.join(" and "))
-    };
-    NotPermitted(format!(
-        "connections cannot be traced: {why}; {how}. `tidewait report` works without: it counts the sockets that are there and \
-         infers their owners"
-    ))
-    .into()
-}
-
-/// The error for a tracer that did not start.
-fn refused(limit: &Limit) -> anyhow::Error {
-    // Inside a user namespace the capabilities are there and count for nothing (PROC_USER_INIT_INO).
-    let initial = procfs_inode("/proc/self/ns/user").is_none_or(|inode| inode == 0xEFFF_FFFD);
-    if cfg!(feature = "bpf") && !initial {
-        return not_permitted(
-            &format!("the capabilities of this user namespace do not count: {}", limit.why),
-            &[],
-        );
-    }
-    let remedy = limit.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-    anyhow!("connections cannot be traced: {}{remedy}", limit.why)
-}
-
-fn procfs_inode(file: &str) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    Some(std::fs::metadata(file).ok()?.ino())
 }
 
 /// A trace that runs.

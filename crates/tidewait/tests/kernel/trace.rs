@@ -431,7 +431,7 @@ fn without_privilege_it_says_what_is_missing_and_what_works() {
         }
         assert_eq!(output.status.code(), Some(77), "{words}");
         assert!(output.stdout.is_empty());
-        for part in ["CAP_BPF and CAP_PERFMON missing", "run it as root", "`tidewait report` works without"] {
+        for part in ["CAP_PERFMON and CAP_BPF missing", "run it as root", "`tidewait report` works without"] {
             assert!(words.contains(part), "{words}");
         }
         // Root of a user namespace has all capabilities, and none that count.

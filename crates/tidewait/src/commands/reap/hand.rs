@@ -1,14 +1,24 @@
 //! What ends the sockets: the kernel by order; or nothing, where they are only counted.
 
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 #[cfg(feature = "act")]
 use tidewait_act::reap::{Destroyer, Fate as Act, Refusal, Victim, Warrant};
 use tidewait_diagnose::reap::Due;
 use tidewait_model::reap::Reapable;
+#[cfg(feature = "act")]
+use tidewait_observe::probe::Privileges;
 use tidewait_observe::sock_diag::Handle;
 
-use super::not_permitted;
 use crate::cli::Reap;
+use crate::needs::Needs;
+
+const NEEDS: Needs = Needs {
+    else_not: "sockets cannot be ended",
+    capabilities: CapabilitySet::NET_ADMIN,
+    instead: None,
+    without: "`tidewait reap --dry-run` works without: it says what would go; so does `tidewait report`",
+};
 
 /// What became of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +81,16 @@ impl Hand {
 
 #[cfg(feature = "act")]
 fn open(states: &[Reapable]) -> anyhow::Result<Hand> {
+    NEEDS.check()?;
+    // The kernel looks at it with the first socket that is there, and there may be none.
+    if !Privileges::read().rule_here {
+        return Err(elsewhere());
+    }
     match Destroyer::open() {
         Ok(destroyer) => {
             Ok(Hand::Ends { destroyer, warrant: Warrant::for_states(states), victims: Vec::new() })
         }
-        Err(Refusal::NotPermitted) => {
-            Err(not_permitted("CAP_NET_ADMIN is missing; run it as root, or with that capability"))
-        }
+        Err(Refusal::NotPermitted) => Err(elsewhere()),
         Err(error) => Err(error.into()),
     }
 }
@@ -94,10 +107,14 @@ pub fn refusal(errno: Errno) -> anyhow::Error {
             "this kernel does not end sockets in TIME_WAIT, which Linux 6.0 and later do (`tidewait doctor`, destroy-time-wait); \
              net.ipv4.tcp_tw_reuse=1 helps before that: `tidewait tune plan`"
         ),
-        Errno::PERM | Errno::ACCESS => not_permitted(
-            "CAP_NET_ADMIN counts only in the user namespace that the network namespace belongs to, and here it does not (a rootless \
-             container, or a namespace that was entered from one); run it as root outside",
-        ),
+        Errno::PERM | Errno::ACCESS => elsewhere(),
         errno => anyhow::anyhow!("the kernel refused to end a socket: {errno}"),
     }
+}
+
+/// The capability is there, and not where it is needed.
+fn elsewhere() -> anyhow::Error {
+    let why = "CAP_NET_ADMIN counts only in the user namespace that the network namespace belongs to, and here it does not (a rootless \
+               container, or a namespace that was entered from one)";
+    NEEDS.refused(why, Some("run it as root outside")).into()
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::CapabilitySet;
 use tidewait_act::steer::{Steering, Wish};
 use tidewait_model::PortSet;
 use tidewait_model::steer::{Begin, Counts, End, Line, Progress, SCHEMA};
@@ -18,6 +18,7 @@ use tidewait_surfaces::text;
 
 use crate::cli::{self, Choosing};
 use crate::exit::NotPermitted;
+use crate::needs::Needs;
 use crate::{interrupt, output};
 
 use super::ports::{self, Claimed};
@@ -70,33 +71,22 @@ pub fn run(asked: &Asked<'_>) -> anyhow::Result<()> {
 }
 
 /// Refuses where it is known beforehand that the kernel will.
-pub fn may_steer(ports: bool) -> anyhow::Result<()> {
+pub fn may_steer(ports: bool) -> Result<(), NotPermitted> {
     if !cfg!(feature = "bpf") {
         return Ok(()); // steering says so itself
     }
-    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
-    if held.contains(CapabilitySet::SYS_ADMIN) {
-        return Ok(());
-    }
-    let needed = [
-        (CapabilitySet::BPF, "CAP_BPF"),
-        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
-        (CapabilitySet::PERFMON, "CAP_PERFMON"),
-    ];
-    let missing: Vec<&str> =
-        needed.into_iter().filter(|(one, _)| !held.contains(*one)).map(|(_, name)| name).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let missing = missing.join(" and ");
-    let without = if ports {
-        "tidewait report says how full the ports are, and programs that choose for themselves need nothing: IP_LOCAL_PORT_RANGE, more source \
-         addresses"
-    } else {
-        "programs can bind their source addresses themselves, with IP_BIND_ADDRESS_NO_PORT"
+    let needs = Needs {
+        else_not: "connect() cannot be steered",
+        capabilities: CapabilitySet::BPF.union(CapabilitySet::NET_ADMIN).union(CapabilitySet::PERFMON),
+        instead: Some(CapabilitySet::SYS_ADMIN),
+        without: if ports {
+            "Without: `tidewait report` says how full the ports are, and programs that choose for themselves need nothing: \
+             IP_LOCAL_PORT_RANGE, more source addresses"
+        } else {
+            "Without: programs can bind their source addresses themselves, with IP_BIND_ADDRESS_NO_PORT"
+        },
     };
-    Err(NotPermitted(format!("{missing} missing: run it as root, or with {missing}. Without: {without}"))
-        .into())
+    needs.check()
 }
 
 /// Refuses where a program of others would be in the way, or go out of it.

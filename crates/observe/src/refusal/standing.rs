@@ -1,4 +1,4 @@
-//! Why tracing does not work here, in words that lead to the remedy.
+//! What bears on a refusal of BPF programs here, in words that lead to the remedy.
 
 use std::fs;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::thread::CapabilitySet;
 use tidewait_model::Limit;
 
+use super::Refusal;
 use crate::probe::{Privileges, lockdown_mode};
 use tidewait_kernel::bpf::{Cause, Trouble};
 
@@ -47,9 +48,21 @@ impl Standing {
         }
     }
 
+    fn locked(&self) -> bool {
+        self.lockdown.as_deref() == Some("confidentiality")
+    }
+
+    /// Whether it is rights or a policy that stands in the way.
+    fn forbids(&self, cause: Cause) -> bool {
+        match cause {
+            Cause::Refused => true,
+            Cause::Unsupported => !self.untyped && self.locked(),
+            Cause::NoMemory | Cause::Unknown => false,
+        }
+    }
+
     /// Why, and what helps.
     fn explain(&self, trouble: &Trouble) -> (String, Option<String>) {
-        let locked = self.lockdown.as_deref() == Some("confidentiality");
         let (why, remedy) = match trouble.cause {
             Cause::Refused if self.confined => (
                 "BPF is refused inside a user namespace, whatever the capabilities there".to_owned(),
@@ -71,7 +84,7 @@ impl Standing {
                 format!("the kernel has no type information (/{BTF} does not exist)"),
                 "a kernel built with CONFIG_DEBUG_INFO_BTF; in a container, mount /sys".to_owned(),
             ),
-            Cause::Unsupported if locked => (
+            Cause::Unsupported if self.locked() => (
                 "the kernel is locked down (confidentiality): no BPF program may read its memory".to_owned(),
                 "boot with lockdown=integrity or none".to_owned(),
             ),
@@ -86,14 +99,21 @@ impl Standing {
     }
 }
 
-/// What cannot be traced because of `trouble`.
+/// What cannot be seen because of `trouble`.
 pub(crate) fn limit(root: &Path, what: &str, trouble: &Trouble) -> Limit {
-    let (why, remedy) = Standing::read(root).explain(trouble);
+    refusal(root, what, trouble).limit
+}
+
+/// The same where nothing at all can be seen.
+pub(crate) fn refusal(root: &Path, what: &str, trouble: &Trouble) -> Refusal {
+    let standing = Standing::read(root);
+    let (why, remedy) = standing.explain(trouble);
     let limit = Limit::new(what, why).of_detail();
-    match remedy {
+    let limit = match remedy {
         Some(remedy) => limit.remedy(remedy),
         None => limit,
-    }
+    };
+    Refusal { limit, not_permitted: standing.forbids(trouble.cause) }
 }
 
 #[cfg(test)]
@@ -128,6 +148,8 @@ mod tests {
         assert!(why.contains(BTF) && remedy.contains("CONFIG_DEBUG_INFO_BTF"), "{why} {remedy}");
         let locked = |mode: &str| Standing { lockdown: Some(mode.to_owned()), ..none.clone() };
         assert!(told(Cause::Unsupported, &locked("confidentiality")).0.contains("locked down"));
+        assert!(locked("confidentiality").forbids(Cause::Unsupported));
+        assert!(none.forbids(Cause::Refused) && !none.forbids(Cause::Unsupported));
         // In the milder mode BPF programs may read.
         assert!(!told(Cause::Unsupported, &locked("integrity")).0.contains("locked down"));
         assert!(told(Cause::NoMemory, &none).1.contains("memory limit"));
