@@ -1,6 +1,8 @@
-//! Where data goes: stdout, painted only for a terminal that wants it, as wide as the terminal is.
+//! Where data goes: stdout, painted only for a terminal that wants it, as wide as the terminal is; and the line on stderr that is
+//! drawn anew while something goes on.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use anstream::ColorChoice;
 use anyhow::Context as _;
@@ -17,13 +19,17 @@ const USUAL_WIDTH: usize = 80;
 /// The page that stdout can show. `top`: how many rows of a list.
 pub fn page(format: Format, top: usize) -> Page {
     let stdout = io::stdout();
-    let width = terminal_size::terminal_size_of(&stdout)
-        .map(|(width, _)| usize::from(width.0))
+    let width = columns(&stdout)
         .or_else(|| std::env::var("COLUMNS").ok()?.parse().ok())
         .filter(|width| *width > 0)
         .unwrap_or(USUAL_WIDTH);
     let colour = anstream::AutoStream::choice(&stdout) != ColorChoice::Never;
     Page { width, colour, ascii: format.ascii || !unicode_locale(), top }
+}
+
+/// Columns of a terminal.
+fn columns(stream: impl AsFd) -> Option<usize> {
+    terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0))
 }
 
 /// Whether the locale says that the terminal shows more than ASCII. Without a locale it is taken to.
@@ -91,5 +97,70 @@ pub fn redraw(first: bool) -> anyhow::Result<()> {
         Ok(())
     } else {
         text("\n")
+    }
+}
+
+/// A line on stderr that is drawn anew, where that is a terminal.
+pub struct Live {
+    terminal: bool,
+    drawn: bool,
+}
+
+impl Live {
+    /// Nothing is drawn yet.
+    pub fn new() -> Live {
+        // A dumb terminal cannot take a line away again.
+        let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        Live { terminal: io::stderr().is_terminal() && !dumb, drawn: false }
+    }
+
+    /// Whether what is drawn is seen.
+    pub fn is_seen(&self) -> bool {
+        self.terminal
+    }
+
+    /// Draws the line in place of the one before, as much of it as fits: what is wider goes on in the next line, where it cannot
+    /// be taken away.
+    pub fn draw(&mut self, line: &str) {
+        if self.terminal {
+            let width = columns(io::stderr()).unwrap_or(USUAL_WIDTH);
+            to_stderr(&format!("\r\x1b[K{}", fitting(line, width)));
+            self.drawn = true;
+        }
+    }
+
+    /// Takes the line away.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            to_stderr("\r\x1b[K");
+        }
+    }
+
+    /// Writes to stderr where the line was.
+    pub fn say(&mut self, text: &str) {
+        self.clear();
+        to_stderr(text);
+    }
+}
+
+/// As much of a line as leaves the cursor in it.
+fn fitting(line: &str, width: usize) -> String {
+    line.chars().take(width.saturating_sub(1)).collect()
+}
+
+fn to_stderr(text: &str) {
+    // When nobody can be told any more, nobody is there to be told so.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_leaves_the_last_column_free() {
+        assert_eq!(fitting("ports-exhausted 4 s: filling", 21), "ports-exhausted 4 s:");
+        assert_eq!(fitting("4 ms", 80), "4 ms");
+        assert_eq!(fitting("4 ms", 0), "");
     }
 }

@@ -17,7 +17,8 @@ use tidewait_surfaces::text;
 
 use crate::cli::Study;
 use crate::needs::Needs;
-use crate::{interrupt, memory, output, place};
+use crate::output::{self, Live};
+use crate::{interrupt, memory, place};
 
 /// How late the end may be noticed.
 const NAP: Duration = Duration::from_millis(50);
@@ -92,8 +93,8 @@ fn follow(
     stop: &AtomicBool,
 ) -> anyhow::Result<Picture> {
     let deadline = options.until.seconds.map(|seconds| begun + Duration::from_secs_f64(seconds));
-    let live = io::stderr().is_terminal();
-    if live {
+    let mut live = Live::new();
+    if io::stderr().is_terminal() {
         let how = match watch.method() {
             Method::Fentry => "in the kernel's function that answers them",
             Method::Tc => "at the interfaces",
@@ -118,20 +119,14 @@ fn follow(
                 break;
             }
         }
-        if live && shown.elapsed() >= OFTEN {
+        if live.is_seen() && shown.elapsed() >= OFTEN {
             shown = Instant::now();
             let picture = unread(watch.picture())?;
-            let line = text::study_line(&picture.total, picture.looked_at, begun.elapsed().as_secs_f64());
-            // What is wider goes on in the next line, where it cannot be wiped away.
-            let width =
-                terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| usize::from(width.0));
-            let line: String = line.chars().take(width.saturating_sub(1)).collect();
-            anstream::eprint!("\r\x1b[K{line}");
+            let seconds = begun.elapsed().as_secs_f64();
+            live.draw(&text::study_line(&picture.total, picture.looked_at, seconds));
         }
     }
-    if live {
-        anstream::eprint!("\r\x1b[K");
-    }
+    live.clear();
     if gone {
         anstream::eprintln!("tidewait: network namespace '{}' is gone; this is what was seen", place.name);
     }

@@ -1,18 +1,16 @@
 //! What the scenarios are doing now: one line on a terminal, redrawn; a line a step elsewhere.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::output;
+use crate::output::{self, Live};
 
 /// How often the line is drawn anew.
 pub const TICK: Duration = Duration::from_millis(200);
 
 /// The scenarios under way. Everything goes to stderr.
 pub struct Progress {
-    terminal: bool,
+    live: Live,
     running: Vec<Running>,
-    drawn: bool,
 }
 
 struct Running {
@@ -24,15 +22,13 @@ struct Running {
 impl Progress {
     /// Nothing under way.
     pub fn new() -> Progress {
-        // A dumb terminal cannot take a line away again.
-        let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-        Progress { terminal: io::stderr().is_terminal() && !dumb, running: Vec::new(), drawn: false }
+        Progress { live: Live::new(), running: Vec::new() }
     }
 
     /// A scenario has come to a step.
     pub fn step(&mut self, scenario: &str, step: &str) {
-        if !self.terminal {
-            write(&format!("{scenario}: {step}\n"));
+        if !self.live.is_seen() {
+            self.live.say(&format!("{scenario}: {step}\n"));
         }
         match self.running.iter_mut().find(|running| running.scenario == scenario) {
             Some(running) => step.clone_into(&mut running.step),
@@ -51,8 +47,7 @@ impl Progress {
 
     /// Says something above the line.
     pub fn say(&mut self, text: &str) {
-        self.clear();
-        write(text);
+        self.live.say(text);
     }
 
     /// Shows what has ended: among the messages where standard output is for JSON, else there.
@@ -67,40 +62,26 @@ impl Progress {
 
     /// Takes the line away.
     pub fn clear(&mut self) {
-        if self.drawn {
-            write("\r\x1b[K");
-            self.drawn = false;
-        }
+        self.live.clear();
     }
 
     /// Draws the line anew, on a terminal.
     pub fn draw(&mut self) {
-        if !self.terminal {
-            return;
-        }
-        self.clear();
         if self.running.is_empty() {
-            return;
+            self.live.clear();
+        } else {
+            self.live.draw(&line(&self.running, Instant::now()));
         }
-        let width =
-            terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| usize::from(width.0));
-        write(&line(&self.running, Instant::now(), width.saturating_sub(1)));
-        self.drawn = true;
     }
 }
 
-/// Each scenario with what it does and for how long it has been at work, in at most `width` columns.
-fn line(running: &[Running], now: Instant, width: usize) -> String {
+/// Each scenario with what it does and for how long it has been at work.
+fn line(running: &[Running], now: Instant) -> String {
     let words = running.iter().map(|running| {
         let seconds = now.saturating_duration_since(running.since).as_secs();
         format!("{} {seconds} s: {}", running.scenario, running.step)
     });
-    words.collect::<Vec<_>>().join("  |  ").chars().take(width).collect()
-}
-
-fn write(text: &str) {
-    // When nobody can be told any more, nobody is there to be told so.
-    let _ = io::stderr().write_all(text.as_bytes());
+    words.collect::<Vec<_>>().join("  |  ")
 }
 
 #[cfg(test)]
@@ -117,7 +98,6 @@ mod tests {
         };
         let both = [running("ports-exhausted", "filling"), running("conntrack-full", "looking")];
         let now = since + Duration::from_secs(4);
-        assert_eq!(line(&both, now, 200), "ports-exhausted 4 s: filling  |  conntrack-full 4 s: looking");
-        assert_eq!(line(&both, now, 20), "ports-exhausted 4 s:");
+        assert_eq!(line(&both, now), "ports-exhausted 4 s: filling  |  conntrack-full 4 s: looking");
     }
 }

@@ -1,7 +1,6 @@
 //! What is told of a run: a line that is drawn anew on a terminal, one every few seconds elsewhere, objects in JSON; and the
 //! summary.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use tidewait_model::reap::{Begin, Counters, End, Line, Progress, SCHEMA};
@@ -12,7 +11,7 @@ use super::floors::Known;
 use super::ledger::Ledger;
 use super::titles;
 use crate::cli::{Format, Reap};
-use crate::output;
+use crate::output::{self, Live};
 
 /// How often the line on a terminal is drawn anew; a line of JSON is written; a line of text is, elsewhere.
 const DRAWN: Duration = Duration::from_millis(200);
@@ -26,8 +25,7 @@ const TOP_JSON: usize = 100;
 pub struct Show {
     format: Format,
     dry_run: bool,
-    terminal: bool,
-    drawn: bool,
+    live: Live,
     last: Instant,
     /// When and how many sockets had been ended, a second ago or more.
     before: (Duration, u64),
@@ -36,13 +34,10 @@ pub struct Show {
 
 impl Show {
     pub fn new(options: &Reap) -> Show {
-        // A dumb terminal cannot take a line away again.
-        let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
         Show {
             format: options.format,
             dry_run: options.dry_run,
-            terminal: io::stderr().is_terminal() && !dumb,
-            drawn: false,
+            live: Live::new(),
             last: Instant::now(),
             before: (Duration::ZERO, 0),
             rate: 0.0,
@@ -50,7 +45,7 @@ impl Show {
     }
 
     fn interval(&self) -> Duration {
-        match (self.format.json, self.terminal) {
+        match (self.format.json, self.live.is_seen()) {
             (true, _) => TOLD,
             (false, true) => DRAWN,
             (false, false) => WRITTEN,
@@ -153,14 +148,10 @@ impl Show {
             return output::json(&Line::Progress(progress), true);
         }
         let line = text::reap_progress(&progress);
-        if self.terminal {
-            let width =
-                terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| usize::from(width.0));
-            let line: String = line.chars().take(width.saturating_sub(1)).collect();
-            write(&format!("\r\x1b[K{line}"));
-            self.drawn = true;
+        if self.live.is_seen() {
+            self.live.draw(&line);
         } else {
-            write(&format!("tidewait: {line}\n"));
+            self.live.say(&format!("tidewait: {line}\n"));
         }
         Ok(())
     }
@@ -173,9 +164,7 @@ impl Show {
         counters: &Counters,
         ledger: &Ledger,
     ) -> anyhow::Result<()> {
-        if std::mem::take(&mut self.drawn) {
-            write("\r\x1b[K");
-        }
+        self.live.clear();
         let top = if self.format.json { TOP_JSON } else { TOP_TEXT };
         let (destinations, others) = ledger.rows(top);
         let end = End {
@@ -190,13 +179,8 @@ impl Show {
             return output::json(&Line::End(end), true);
         }
         if reason == Reason::TargetGone {
-            write("tidewait: the network namespace has ended\n");
+            self.live.say("tidewait: the network namespace has ended\n");
         }
         output::text(&text::reap_end(&end, self.dry_run, &output::page(self.format, top)))
     }
-}
-
-fn write(text: &str) {
-    // When nobody can be told any more, nobody is there to be told so.
-    let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -1,6 +1,6 @@
 //! Steering that goes on until time is up, somebody ends it, or nobody is left to be steered.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +18,9 @@ use tidewait_surfaces::text;
 
 use crate::cli::{self, Choosing};
 use crate::exit::NotPermitted;
+use crate::interrupt;
 use crate::needs::Needs;
-use crate::{interrupt, output};
+use crate::output::{self, Live};
 
 use super::ports::{self, Claimed};
 use super::sources;
@@ -63,8 +64,15 @@ pub fn run(asked: &Asked<'_>) -> anyhow::Result<()> {
     stands_beside(wish.cgroup)?;
     let steering = Steering::start(&wish).map_err(refused)?;
     let begin = begin(asked, &target, claimed.as_ref(), reuse_after);
-    let mut session =
-        Session { asked, target, steering, begun: Instant::now(), last: Counts::default(), told: false };
+    let mut session = Session {
+        asked,
+        target,
+        steering,
+        begun: Instant::now(),
+        live: Live::new(),
+        last: Counts::default(),
+        told: false,
+    };
     session.begin(&begin)?;
     let reason = session.follow(&stop)?;
     session.end(reason, &begin)
@@ -130,6 +138,7 @@ struct Session<'a> {
     target: Target,
     steering: Steering,
     begun: Instant,
+    live: Live,
     /// As it was told last.
     last: Counts,
     /// That a source is gone was said.
@@ -177,37 +186,29 @@ impl Session<'_> {
 
     fn progress(&mut self) -> anyhow::Result<()> {
         let counts = self.steering.counts().map_err(refused)?;
-        let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
         if counts.sources_gone > 0 && !self.told {
             self.told = true;
-            anstream::eprintln!(
-                "{clear}tidewait: a source address is not there any more: others are taken in its place, and connect() goes on; `ip address` \
-                 shows which"
+            self.live.say(
+                "tidewait: a source address is not there any more: others are taken in its place, and connect() goes on; `ip address` \
+                 shows which\n",
             );
         }
         if self.asked.json {
             return output::json(&Line::Progress(Progress { at: output::now(), counts }), true);
         }
-        if io::stderr().is_terminal() {
-            let mut stderr = io::stderr().lock();
-            // The progress is for whoever looks; that nobody can is no reason to stop.
-            let _ = write!(stderr, "{clear}{}", text::steering_line(&counts, &self.last));
-            let _ = stderr.flush();
-        }
+        self.live.draw(&text::steering_line(&counts, &self.last));
         self.last = counts;
         Ok(())
     }
 
-    fn end(self, reason: Reason, begin: &Begin) -> anyhow::Result<()> {
+    fn end(mut self, reason: Reason, begin: &Begin) -> anyhow::Result<()> {
         let counts = self.steering.counts().map_err(refused)?;
         drop(self.steering);
         let end = End { at: output::now(), seconds: self.begun.elapsed().as_secs_f64(), reason, counts };
         if self.asked.json {
             return output::json(&Line::End(end), true);
         }
-        if io::stderr().is_terminal() {
-            anstream::eprint!("\r\x1b[K");
-        }
+        self.live.clear();
         if reason == Reason::TargetGone {
             anstream::eprintln!("tidewait: {} is gone", begin.target);
         }
