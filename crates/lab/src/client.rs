@@ -38,7 +38,7 @@ const LATEST: Duration = Duration::from_millis(100);
 const BACKLOG: i32 = 16;
 
 /// What a client does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Client {
     /// Where it connects to, in turn or one after the other.
     pub destinations: Vec<SocketAddr>,
@@ -47,7 +47,7 @@ pub struct Client {
     /// Connections to make at most; refused ones count as well, but not with `until_refused`.
     pub count: u64,
     /// Connections a second; as many as go if `None`.
-    pub rate: Option<u32>,
+    pub rate: Option<f64>,
     /// Ends after so long.
     pub time: Duration,
     /// With the first connection refused for want of a port, it goes on to the next destination, and ends after the last. Otherwise
@@ -272,7 +272,8 @@ impl Run<'_> {
 
     /// One connection after the other, until it is enough.
     fn pace(&mut self, begin: Instant, report: &mut ClientReport) {
-        let interval = self.client.rate.map(|rate| Duration::from_secs_f64(1.0 / f64::from(rate.max(1))));
+        // Slower than one in a thousand seconds is as good as never, and no rate at all is no interval.
+        let interval = self.client.rate.map(|rate| Duration::from_secs_f64(1.0 / rate.max(0.001)));
         let (mut next, mut place) = (begin, 0);
         loop {
             let refused = if self.client.until_refused { 0 } else { report.refused };
@@ -408,7 +409,7 @@ mod tests {
             on_command: false,
         };
         let special = Client {
-            rate: Some(7),
+            rate: Some(31.67),
             until_refused: true,
             bind: Some("10.77.0.1".parse().unwrap()),
             range: Some(PortRange { low: 1_024, high: 2_047 }),

@@ -127,6 +127,29 @@ fn the_seed_table_says_what_arithmetic_says() {
 }
 
 #[test]
+fn a_client_that_runs_out_of_ports_does_not_beside_reap() {
+    isolated("a_client_that_runs_out_of_ports_does_not_beside_reap", || {
+        let run = run("a_client_that_runs_out_of_ports_does_not_beside_reap", "reap-table");
+        let table = &run.tables[0];
+        let refused = |beside| number(table, &[beside], "refused");
+        let Some(without) = refused("nothing") else { panic!("a client alone needs no remedy") };
+        // 318 are asked for, of 200 ports; a machine at a tenth of the speed may make fewer.
+        if without == 0.0 {
+            return skip(
+                "a_client_that_runs_out_of_ports_does_not_beside_reap",
+                "too slow to run out of ports",
+            );
+        }
+        assert_eq!(number(table, &["nothing"], "most in TIME_WAIT"), Some(200.0));
+        for beside in ["reap --older-than 1s", "reap --keep-below 45%"] {
+            // A gap where this build cannot reap.
+            let Some(with) = refused(beside) else { continue };
+            assert!(with < without, "{beside}: {with} refused, {without} without");
+        }
+    });
+}
+
+#[test]
 fn early_ends_are_seen_by_the_peer_and_old_bytes_only_without_timestamps() {
     const NAME: &str = "early_ends_are_seen_by_the_peer_and_old_bytes_only_without_timestamps";
     isolated(NAME, || {
@@ -169,5 +192,5 @@ fn the_list_names_every_table_with_its_time() {
     assert!(list.tables.iter().all(|table| 0 < table.quick_seconds && table.quick_seconds <= table.seconds));
     let total =
         |of: fn(&tidewait_model::scenario::ListedTable) -> u32| list.tables.iter().map(of).sum::<u32>();
-    assert!(total(|table| table.seconds) <= 15 * 60 && total(|table| table.quick_seconds) <= 4 * 60);
+    assert!(total(|table| table.seconds) <= 14 * 60 && total(|table| table.quick_seconds) <= 4 * 60);
 }

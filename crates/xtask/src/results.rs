@@ -15,7 +15,7 @@ const PATH: &str = "docs/results.md";
 /// Options of `cargo xtask results`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Few ports: four minutes instead of a quarter of an hour
+    /// Few ports: four minutes instead of fourteen
     #[arg(long)]
     quick: bool,
     /// Run nothing: write the page from what `tidewait lab run tables --json` has printed into this file today

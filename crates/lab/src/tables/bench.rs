@@ -277,15 +277,23 @@ pub(super) fn range(ports: u32) -> PortRange {
     PortRange { low: FIRST_PORT, high: (u32::from(FIRST_PORT) + ports - 1) as u16 }
 }
 
-/// What a program said before it ended, in a line.
+/// What a program said last before it ended, in a line.
 fn complaint(child: &mut Child) -> String {
     let mut said = String::new();
     if let Some(stderr) = child.stderr.as_mut() {
         // What could be read counts.
         let _ = stderr.read_to_string(&mut said);
     }
-    let line = said.lines().map(str::trim).find(|line| !line.is_empty());
-    line.map_or("ended without a word".to_owned(), |line| line.trim_start_matches("error: ").to_owned())
+    last_word(&said)
+}
+
+/// Why a command of tidewait ended, of all that it said on standard error: notes and warnings come before.
+pub(super) fn last_word(said: &str) -> String {
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    // A command line that is not understood is followed by the usage.
+    let line = lines.clone().find(|line| line.starts_with("error: ")).or_else(|| lines.next_back());
+    let bare = |line: &str| line.trim_start_matches("tidewait: ").trim_start_matches("error: ").to_owned();
+    line.map_or("ended without a word".to_owned(), bare)
 }
 
 /// A figure, or why there is none; any other error ends the table.
@@ -294,5 +302,21 @@ pub(super) fn or_gap<T>(outcome: Result<T>) -> Result<std::result::Result<T, Cel
         Ok(value) => Ok(Ok(value)),
         Err(Error::Unavailable(why)) => Ok(Err(Cell::Missing(why))),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_gap_is_what_was_said_last() {
+        let said = "tidewait: safer where connect() chooses the ports: net.ipv4.tcp_tw_reuse=1\n\ntidewait: sockets cannot be ended: no\n\n";
+        assert_eq!(last_word(said), "sockets cannot be ended: no");
+        assert_eq!(
+            last_word("error: unrecognized subcommand 'reap'\n\nUsage: tidewait\n"),
+            "unrecognized subcommand 'reap'"
+        );
+        assert_eq!(last_word("\n"), "ended without a word");
     }
 }

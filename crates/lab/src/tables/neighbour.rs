@@ -73,7 +73,7 @@ fn pair(
     let bench = Bench::new(setup, 1, 2, ports)?;
     let work = |number: u8| Client {
         destinations: vec![bench.destination(number)],
-        rate: Some(rate),
+        rate: Some(rate.into()),
         count: u64::from(rate * seconds),
         // A busy machine may need longer than that for as many.
         time: Duration::from_secs(u64::from(seconds) * 3),

@@ -13,6 +13,7 @@ use tidewait_model::State;
 use tidewait_model::table::{Cell, Size, Table};
 
 use super::Setup;
+use super::bench::last_word;
 use crate::error::{Context, Error, Result};
 use crate::host::{Host, Lab};
 use crate::wire::Wire;
@@ -121,13 +122,8 @@ impl<'a> Pair<'a> {
         let mut command = self.client.command(&self.setup.program);
         let output = command.args(words).stdin(Stdio::null()).output().context("run", "tidewait reap")?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no word");
-            return Err(Error::Unavailable(format!(
-                "tidewait {}: {}",
-                words[..3].join(" "),
-                line.trim_start_matches("error: ")
-            )));
+            let why = last_word(&String::from_utf8_lossy(&output.stderr));
+            return Err(Error::Unavailable(format!("tidewait {}: {why}", words[..3].join(" "))));
         }
         Ok(())
     }

@@ -118,7 +118,7 @@ fn one(setup: &Setup, ports: u32, row: Row, part: f64) -> Result<ClientReport> {
     };
     let _reaping = bench.apply(&reap)?;
     let rate = f64::from(ports) / f64::from(row.time_wait) * part;
-    let client = Client { rate: Some(rate as u32), time: time(row.time_wait), ..bench.work() };
+    let client = Client { rate: Some(rate), time: time(row.time_wait), ..bench.work() };
     bench.run(&client, &steer)
 }
 
@@ -167,6 +167,9 @@ fn table(ports: u32, rows: Vec<Vec<Cell>>) -> Table {
              each connect() of the stock kernel looks at all ports of one parity in vain (fill-table). Steered, it does not."
                 .to_owned(),
             "Ended by reap: `tidewait reap --older-than` runs beside the client. Steered: `tidewait steer --range kernel` chooses its ports."
+                .to_owned(),
+            "Of 1 s, 5 % are 50 ms. A client that was kept waiting for longer makes up for it at once, and may be refused then though the \
+             arithmetic has room; so may one at 95 % while reap is kept waiting."
                 .to_owned(),
             "The mail (NANOG, December 2012) speaks of 32,000 ports.".to_owned(),
         ],

@@ -31,8 +31,12 @@ use hand::{Fate, Hand};
 use ledger::Ledger;
 use show::Show;
 
-/// Sockets that come due are ended together, so much later at most.
+/// Sockets that come due are ended together, so much later at most, and no more than this part of their age: a client that needs nearly
+/// all of its ports has no more to spare.
 const TOGETHER: Duration = Duration::from_millis(50);
+const TOGETHER_PART: u32 = 100;
+/// But no sooner than that.
+const SHORTEST: Duration = Duration::from_millis(5);
 /// How late a signal may be noticed.
 const NAP: Duration = Duration::from_millis(100);
 /// Sockets that are ended in one go before the clock is looked at again.
@@ -78,6 +82,8 @@ struct Reaper<'a> {
     looked: Instant,
     /// How long the next one has to be waited for, because the last one took its time.
     pause: Duration,
+    /// How long sockets that come due wait for each other.
+    together: Duration,
     /// The kernel's count of sockets then, and by how much it may grow before it is looked again.
     counted: Option<(u64, u64)>,
     /// When it was last seen that the namespace is there.
@@ -117,6 +123,10 @@ impl<'a> Reaper<'a> {
             schedule: Schedule::default(),
             looked: now,
             pause: Duration::ZERO,
+            together: options
+                .older_than
+                .map_or(TOGETHER, |age| TOGETHER.min(age / TOGETHER_PART))
+                .max(SHORTEST),
             counted: None,
             kept: now,
             allowance: options.rate.map(|rate| Allowance::new(rate, 0)),
@@ -207,13 +217,13 @@ impl<'a> Reaper<'a> {
                 break;
             }
             if let Some(allowance) = &self.allowance {
-                return Ok(Duration::from_millis(allowance.wait_ms()).max(TOGETHER));
+                return Ok(Duration::from_millis(allowance.wait_ms()).max(self.together));
             }
         }
         let now_ms = self.now_ms();
         let look = self.schedule.look_ms.saturating_sub(now_ms);
         let next = self.schedule.next_ms().map_or(look, |next| next.saturating_sub(now_ms).min(look));
-        Ok(Duration::from_millis(next).max(TOGETHER))
+        Ok(Duration::from_millis(next).max(self.together))
     }
 
     fn end(&mut self, batch: &[Due<Handle>]) -> anyhow::Result<()> {
@@ -278,7 +288,7 @@ impl<'a> Reaper<'a> {
         // Where a destination grows, waiting for longer would cost it connections.
         let grows = self.schedule.look_ms < now_ms + LONGEST_MS;
         let pauses = if self.schedule.room.is_some() && !grows { GUESS_PAUSES } else { DUE_PAUSES };
-        self.pause = (Duration::try_from(spent).unwrap_or_default() * pauses).max(TOGETHER);
+        self.pause = (Duration::try_from(spent).unwrap_or_default() * pauses).max(self.together);
         self.counted =
             self.schedule.room.and_then(|room| self.watcher.count().map(|count| (count, room / 2)));
         Ok(groups)

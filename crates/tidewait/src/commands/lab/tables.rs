@@ -56,12 +56,16 @@ pub fn run(options: &Options) -> Result<()> {
     let (page, begin) = (output::page(options.format, usize::MAX), Instant::now());
     let setup = Setup { program, size };
     let mut made = Vec::new();
-    let work = |_: usize, headline: Headline, tell: &mpsc::Sender<Event>| {
+    let work = |index: usize, headline: Headline, tell: &mpsc::Sender<Event>| {
+        let begun = Instant::now();
+        let later: u32 = chosen.iter().skip(index + 1).map(|headline| seconds(headline, size)).sum();
         let step = |step: &str| {
+            let left = later + seconds(&headline, size).saturating_sub(begun.elapsed().as_secs() as u32);
+            let step = format!("{step} ({} of {}, {})", index + 1, chosen.len(), time_left(left));
             // Nobody hears when the run has been given up.
-            let _ = tell.send(Event::Step(headline.name, step.to_owned()));
+            let _ = tell.send(Event::Step(headline.name, step));
         };
-        step(&format!("takes about {} s", seconds(&headline, size)));
+        step(headline.about);
         match headline.run(&setup, &step) {
             Ok(tables) => Event::Ended(headline.name, tables),
             Err(error) => Event::Failed(headline.name, error),
@@ -98,6 +102,15 @@ pub fn run(options: &Options) -> Result<()> {
         output::json(&run, false)?;
     }
     Ok(())
+}
+
+/// By the times that headlines take on two idle processors.
+fn time_left(seconds: u32) -> String {
+    match seconds {
+        0..10 => "nearly done".to_owned(),
+        10..100 => format!("about {seconds} s left"),
+        _ => format!("about {} min left", seconds.div_ceil(60)),
+    }
 }
 
 fn seconds(headline: &Headline, size: Size) -> u32 {
@@ -146,6 +159,14 @@ mod tests {
         };
         assert_eq!(chosen(&["fill-table", "seed-table", "fill-table"]), ["seed-table", "fill-table"]);
         assert_eq!(chosen(&["tables", "seed-table"]).len(), tables::all().len());
+    }
+
+    #[test]
+    fn what_is_left_is_told_as_people_say_it() {
+        assert_eq!(
+            [3, 45, 100, 835].map(time_left),
+            ["nearly done", "about 45 s left", "about 2 min left", "about 14 min left"]
+        );
     }
 
     #[test]
