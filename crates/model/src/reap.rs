@@ -159,7 +159,7 @@ pub struct Begin {
     pub keep_below: Option<f64>,
     /// Seconds that every socket is left, whatever happens.
     pub floor_seconds: f64,
-    /// Destinations whose sockets are left for longer, and why.
+    /// Destinations whose sockets are left for longer than was asked, and why; only those that the selection can meet.
     pub floors: Vec<Floor>,
     /// The states that are ended.
     pub states: Vec<State>,

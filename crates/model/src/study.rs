@@ -12,7 +12,7 @@ use crate::observation::Limit;
 use crate::report::Host;
 use crate::trace::Direction;
 
-pub use memory::{MEMORY_SCHEMA, Memory, Place, Remembered, Sighting};
+pub use memory::{DAYS, MEMORY_SCHEMA, Memory, Place, Remembered, Sighting};
 
 /// The value of [`Study::schema`].
 pub const SCHEMA: &str = "tidewait.study/1";

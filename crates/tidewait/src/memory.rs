@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, OFlags, flock, fsync};
 use rustix::io::retry_on_intr;
-use tidewait_model::study::{MEMORY_SCHEMA, Memory, Study};
+use tidewait_model::study::{DAYS, MEMORY_SCHEMA, Memory, Place, Study};
+use tidewait_observe::{places, procfs};
 
 /// The file in the state directory.
 const FILE: &str = "study.json";
@@ -19,12 +20,28 @@ const NEW: &str = ".study.json.new";
 /// A file as long as this was not written here.
 const LONGEST: u64 = 16 << 20;
 
+/// The file in a state directory.
+pub fn file(directory: &Path) -> PathBuf {
+    directory.join(FILE)
+}
+
+/// Since when things count that were seen, RFC 3339 in UTC.
+pub fn since() -> String {
+    let span = jiff::SignedDuration::from_hours(24 * i64::from(DAYS));
+    jiff::Timestamp::now().checked_sub(span).map_or_else(|_| String::new(), |since| format!("{since:.6}"))
+}
+
+/// A namespace as it is remembered.
+pub fn place(place: &places::Place) -> Place {
+    Place { name: place.name.clone(), inode: place.inode, boot: procfs::boot_id(Path::new("/")) }
+}
+
 /// What studies saw until now; nothing where there was none.
 ///
 /// # Errors
 /// Where there is a file that cannot be read, was written by somebody else, or is no memory.
 pub fn read(directory: &Path) -> anyhow::Result<Memory> {
-    let path = directory.join(FILE);
+    let path = file(directory);
     let name = path.display();
     let file = match open(&path, OpenOptions::new().read(true)) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -61,7 +78,7 @@ pub fn read(directory: &Path) -> anyhow::Result<Memory> {
 /// # Errors
 /// As [`read`]; and where it cannot be written.
 pub fn learn(directory: &Path, study: &Study, now: &str) -> anyhow::Result<PathBuf> {
-    let path = directory.join(FILE);
+    let path = file(directory);
     let cannot = || {
         let name = path.display();
         format!(
@@ -74,7 +91,7 @@ pub fn learn(directory: &Path, study: &Study, now: &str) -> anyhow::Result<PathB
         .with_context(cannot)?;
     retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive)).with_context(cannot)?;
     let mut memory = read(directory)?;
-    memory.learn(study, now);
+    memory.learn(study, now, &since());
     let mut text = serde_json::to_vec_pretty(&memory)?;
     text.push(b'\n');
     let new = directory.join(NEW);
@@ -110,7 +127,7 @@ mod tests {
     use super::*;
 
     fn study(age_seconds: f64) -> Study {
-        let sighting = Sighting { age_seconds, kind: Kind::Fin, at: "2026-01-01T00:00:00Z".to_owned() };
+        let sighting = Sighting { age_seconds, kind: Kind::Fin, at: crate::output::now() };
         let seen = Seen { sockets: 3, needed: 1, latest_needed: Some(sighting), ..Seen::default() };
         let destination = Destination {
             direction: Direction::Outgoing,
@@ -119,10 +136,10 @@ mod tests {
         };
         Study {
             schema: tidewait_model::study::SCHEMA.to_owned(),
-            begun_at: "2026-01-01T00:00:00Z".to_owned(),
+            begun_at: crate::output::now(),
             seconds: 1.0,
             host: tidewait_model::report::Host { hostname: "a".to_owned(), kernel: "6.1".to_owned() },
-            namespace: Place { name: "host".to_owned(), inode: 7 },
+            namespace: Place { name: "host".to_owned(), inode: 7, boot: String::new() },
             method: tidewait_model::study::Method::Tc,
             sample: 1,
             time_wait_seconds: 60.0,
@@ -145,13 +162,16 @@ mod tests {
         fs::create_dir_all(&state).unwrap();
         fs::write(state.join(NEW), "half").unwrap();
         for age in [0.25, 0.5, 0.125] {
-            learn(&state, &study(age), "2026-01-02T00:00:00Z").unwrap();
+            learn(&state, &study(age), &crate::output::now()).unwrap();
         }
         let memory = read(&state).unwrap();
-        let place = Place { name: "host".to_owned(), inode: 7 };
+        let place = Place { name: "host".to_owned(), inode: 7, boot: String::new() };
         let address = std::net::IpAddr::from([10, 0, 0, 1]).into();
         let end = Endpoint { address, port: 80 };
-        assert_eq!(memory.latest(&place, Direction::Outgoing, end).map(|seen| seen.age_seconds), Some(0.5));
+        assert_eq!(
+            memory.latest(&place, Direction::Outgoing, end, &since()).map(|seen| seen.age_seconds),
+            Some(0.5)
+        );
         assert_eq!(memory.studied(&place, Direction::Outgoing, end), 9);
     }
 

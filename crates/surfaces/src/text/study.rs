@@ -284,7 +284,7 @@ pub(crate) mod tests {
             begun_at: "2026-11-26T19:50:00.000Z".to_owned(),
             seconds: 600.0,
             host: Host { hostname: "proxy1".to_owned(), kernel: "6.12".to_owned() },
-            namespace: Place { name: "host".to_owned(), inode: 4_026_531_840 },
+            namespace: Place { name: "host".to_owned(), inode: 4_026_531_840, boot: String::new() },
             method: Method::Tc,
             sample: 4,
             time_wait_seconds: 60.0,

@@ -1,5 +1,6 @@
 //! What can be typed after `tidewait reap`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
@@ -60,6 +61,9 @@ pub struct Reap {
     /// Leave every socket for so many seconds, whatever else was asked for; default 1
     #[arg(long, value_name = "SECONDS", value_parser = floor, allow_negative_numbers = true)]
     pub floor: Option<f64>,
+    /// Where studies were kept that ran with `--state DIR`; default: what TIDEWAIT_STATE says, else /var/lib/tidewait
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Reap {

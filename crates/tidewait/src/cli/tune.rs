@@ -101,7 +101,7 @@ pub enum TuneErrand {
 #[derive(Clone, Debug, Args)]
 pub struct StateDir {
     /// Where the journal is kept, and what studies saw; default: what TIDEWAIT_STATE says, else /var/lib/tidewait
-    #[arg(long = "state", value_name = "DIR")]
+    #[arg(long = "state", visible_alias = "state-dir", value_name = "DIR")]
     pub directory: Option<PathBuf>,
 }
 

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use rustix::thread::CapabilitySet;
 use tidewait_model::Limit;
-use tidewait_model::study::{self, BAND_BEGINS_MS, Method, SCHEMA};
+use tidewait_model::study::{self, BAND_BEGINS_MS, DAYS, Method, SCHEMA};
 use tidewait_observe::places::Place;
 use tidewait_observe::procfs;
 use tidewait_observe::study::{Picture, Watch, Wish};
 use tidewait_surfaces::text;
 
-use crate::cli::Study;
+use crate::cli::{StateDir, Study};
 use crate::needs::Needs;
 use crate::output::{self, Live};
 use crate::{interrupt, memory, place};
@@ -60,7 +60,16 @@ pub fn run(options: &Study) -> anyhow::Result<()> {
         destinations: DESTINATIONS,
     };
     let begun_at = output::now();
-    let watch = Watch::start(wish).map_err(|refusal| NEEDS.unmet(&refusal))?;
+    let watch = Watch::start(wish).map_err(|refusal| {
+        if place.is_kept() {
+            return NEEDS.unmet(&refusal);
+        }
+        // Whatever failed then, failed for that.
+        anyhow!(
+            "network namespace '{}' has ended before its segments could be watched: nothing was seen",
+            place.name
+        )
+    })?;
     let begun = Instant::now();
     let method = watch.method();
     let picture = follow(options, &place, watch, begun, &stop)?;
@@ -69,7 +78,7 @@ pub fn run(options: &Study) -> anyhow::Result<()> {
         begun_at,
         seconds: begun.elapsed().as_secs_f64(),
         host: procfs::host(),
-        namespace: study::Place { name: place.name.clone(), inode: place.inode },
+        namespace: memory::place(&place),
         method,
         sample: options.sample,
         time_wait_seconds: f64::from(time_wait),
@@ -152,5 +161,18 @@ fn tell(options: &Study, mut study: study::Study) -> anyhow::Result<()> {
     } else {
         output::text(&text::study(&study, &output::page(options.format, top)))?;
     }
-    kept.map(|_| ())
+    if let Some(file) = kept? {
+        let usual = StateDir { directory: None }.path();
+        let directory = options.state.path();
+        let how = if directory == usual {
+            String::new()
+        } else {
+            format!(" with --state-dir {}", directory.display())
+        };
+        anstream::eprintln!(
+            "tidewait: kept for {DAYS} days in {}; `tidewait reap`{how} stays above it",
+            file.display()
+        );
+    }
+    Ok(())
 }

@@ -501,22 +501,27 @@ fn what_a_study_saw_is_a_floor() {
             return;
         }
         let directory = tempfile::tempdir().unwrap();
+        let now = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
+        let now = String::from_utf8(now.stdout).unwrap().trim().to_owned();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         let memory = serde_json::json!({
             "schema": "tidewait.study-memory/1",
             "destinations": [{
-                "namespace": {"name": "studied", "inode": client.inode()},
+                "namespace": {"name": "studied", "inode": client.inode(), "boot": boot.trim()},
                 "direction": "outgoing",
                 "end": FIRST,
                 "sockets": 12_000,
                 "needed": 3,
-                "latest": {"age_seconds": 6.5, "kind": "fin", "at": "2026-01-01T00:00:00Z"},
-                "last_studied": "2026-01-01T00:00:00Z",
+                "latest": {"age_seconds": 6.5, "kind": "fin", "at": now},
+                "last_studied": now,
             }],
         });
-        std::fs::write(directory.path().join("study.json"), memory.to_string()).unwrap();
+        let file = directory.path().join("study.json");
+        std::fs::write(&file, memory.to_string()).unwrap();
         let reap = |args: &[&str]| {
             let mut command = client.command(TIDEWAIT);
-            command.env("TIDEWAIT_STATE", directory.path()).arg("reap").args(args);
+            command.env("TIDEWAIT_STATE", "/nonexistent").arg("reap").args(args);
+            command.arg("--state-dir").arg(directory.path());
             command
         };
         let path = |to: &str| Path::between(client, server).to(address(to));
@@ -525,17 +530,31 @@ fn what_a_study_saw_is_a_floor() {
         sleep(Duration::from_millis(2_100));
         let words = failure(reap(&["--older-than", "2s", "--to", FIRST, "--once"]), 2);
         assert!(words.contains("retransmitted FIN came 6.5 s into TIME_WAIT"), "{words}");
-        assert!(words.contains("give 7.5 s or more"), "{words}");
+        assert!(words.contains("give 7.5 s or more") && words.contains(file.to_str().unwrap()), "{words}");
+        // What the selection cannot meet is not told of, and what is asked for anyway is no news.
+        for args in [["--older-than", "2s", "--to", SECOND], ["--older-than", "8s", "--to", "10.77.0.2"]] {
+            let output = reap(&args).args(["--dry-run", "--json"]).output().unwrap();
+            assert_eq!(lines(&output)[0]["floors"].as_array().map(Vec::len), Some(0), "{args:?}");
+        }
         let output = reap(&["--older-than", "2s", "--once", "--json"]).output().unwrap();
-        let lines = lines(&output);
-        assert_eq!(lines[0]["floors"][0]["destination"], FIRST);
-        assert_eq!(lines.last().unwrap()["killed"], 30);
-        let rows = lines.last().unwrap()["destinations"].as_array().unwrap().clone();
+        let told = lines(&output);
+        assert_eq!(told[0]["floors"][0]["destination"], FIRST);
+        assert_eq!(told.last().unwrap()["killed"], 30);
+        let rows = told.last().unwrap()["destinations"].as_array().unwrap().clone();
         let held: BTreeMap<String, u64> = rows
             .iter()
             .map(|row| (row["destination"].as_str().unwrap().to_owned(), row["held"].as_u64().unwrap()))
             .collect();
         assert_eq!(held[&format!("10.77.0.1 -> {FIRST}")], 20, "{rows:?}");
+        // Another boot, or too long ago.
+        let other_boot = memory.to_string().replace(boot.trim(), "another");
+        for old in [other_boot, memory.to_string().replace(&now, "2026-01-01T00:00:00Z")] {
+            std::fs::write(&file, old).unwrap();
+            let output =
+                reap(&["--older-than", "2s", "--to", FIRST, "--dry-run", "--json"]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            assert_eq!(lines(&output)[0]["floors"].as_array().map(Vec::len), Some(0));
+        }
     });
 }
 

@@ -1,11 +1,14 @@
 //! `tidewait study` on a namespace of its own: one object at the end, a memory beside it, nothing left when it is killed.
 
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tidewait_lab::{NetNs, isolated, skip};
+use tidewait_lab::{Lab, NetNs, Path, isolated, skip};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -172,6 +175,130 @@ fn an_interface_with_the_number_of_one_that_is_gone_is_watched() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(watched.is_some());
+    });
+}
+
+#[test]
+fn a_namespace_that_ends_at_its_start_is_told_of_as_such() {
+    let name = "study::a_namespace_that_ends_at_its_start_is_told_of_as_such";
+    isolated(name, || {
+        let mut met = 0;
+        // Later and later, until it comes to watch: somewhere between it ends while things are set up.
+        for step in 0..13 {
+            let called = format!("tidewait-study-{}-{step}", std::process::id());
+            let netns = NetNs::named(&called).unwrap();
+            let mut child = Command::new(env!("CARGO_BIN_EXE_tidewait"))
+                .args(["study", "--json", "--no-memory", "--for", "1", "--netns", &called])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            sleep(Duration::from_millis((1 << step) - 1));
+            let at_work = !links_of(child.id()).is_empty();
+            drop(netns);
+            if at_work {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break;
+            }
+            let out = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            if out.status.code() == Some(77) || said.contains("built without") {
+                return skip(name, said);
+            }
+            // It may have come to watch all the same.
+            let words = ["no network namespace is called", "is gone", "has ended before"];
+            assert!(
+                out.status.success() || words.iter().any(|words| said.contains(words)),
+                "after {} ms: {}: {said}",
+                (1 << step) - 1,
+                out.status
+            );
+            met += u32::from(!out.status.success());
+        }
+        assert!(met > 0, "it is set up within no time");
+    });
+}
+
+/// Interrupts a study; what it has printed.
+fn ended(child: std::process::Child) -> Value {
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+#[test]
+fn of_a_sample_a_part_of_the_connections_is_watched() {
+    let name = "study::of_a_sample_a_part_of_the_connections_is_watched";
+    isolated(name, || {
+        let (client, server) = Lab::new().steady_pair().unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let start = |sample: &str| {
+            let mut child = study(&client, state.path(), &["--json", "--no-memory", "--sample", sample]);
+            let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            at_work(&mut child, usize::from(sample == "1")).map(|()| child)
+        };
+        let (Some(all), Some(some)) = (start("1"), start("4")) else {
+            return skip(name, "nothing can be watched here");
+        };
+        let to: SocketAddr = "10.77.0.2:443".parse().unwrap();
+        Path::between(&client, &server).to(to).fill_time_wait(400).unwrap();
+        let (all, some) = (ended(all), ended(some));
+        assert_eq!((&all["sample"], &some["sample"]), (&1.into(), &4.into()));
+        assert_eq!(all["total"]["sockets"], 400);
+        // A hundred are expected, and the spread of such a choice is nine.
+        let watched = some["total"]["sockets"].as_u64().unwrap();
+        assert!((40..=160).contains(&watched), "{watched}");
+        let out = study(&client, state.path(), &["--for", "0.1", "--sample", "4"]).output().unwrap();
+        assert!(String::from_utf8_lossy(&out.stdout).contains("one connection in 4"), "{out:?}");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(said.contains(&format!("reap` with --state-dir {}", state.path().display())), "{said}");
+    });
+}
+
+#[test]
+fn somebody_elses_program_at_the_same_interface_stays_and_runs() {
+    let name = "study::somebody_elses_program_at_the_same_interface_stays_and_runs";
+    isolated(name, || {
+        let (client, server) = Lab::new().pair().unwrap();
+        let tc = |words: &str| server.command("tc").args(words.split(' ')).output();
+        // Drops what goes to port 9 by TCP over IPv4, and passes on all else.
+        let program = "4,40 0 0 36,21 0 1 9,6 0 0 2,6 0 0 4294967295";
+        let added = tc("qdisc add dev eth0 clsact").and_then(|_| {
+            let words = "filter add dev eth0 ingress bpf da bytecode";
+            server.command("tc").args(words.split(' ')).arg(program).output()
+        });
+        if !added.as_ref().is_ok_and(|output| output.status.success()) {
+            return skip(name, format!("no `tc` that attaches a program: {added:?}"));
+        }
+        let meets = |port: u16| {
+            let to = SocketAddr::from(([10, 77, 0, 2], port));
+            let connect = || TcpStream::connect_timeout(&to, Duration::from_millis(500)).map(drop);
+            client.run(connect).unwrap().map_err(|error| error.kind())
+        };
+        let as_before = |when: &str| {
+            assert_eq!(meets(9), Err(ErrorKind::TimedOut), "{when}: it is dropped");
+            assert_eq!(meets(10), Err(ErrorKind::ConnectionRefused), "{when}: it is passed on");
+        };
+        as_before("before");
+        let state = tempfile::tempdir().unwrap();
+        let mut child = study(&server, state.path(), &["--json", "--no-memory", "--method", "tc"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        if at_work(&mut child, 1).is_none() {
+            let out = child.wait_with_output().unwrap();
+            return skip(name, String::from_utf8_lossy(&out.stderr));
+        }
+        as_before("meanwhile");
+        let told = ended(child);
+        assert!(told["segments_looked_at"].as_u64().unwrap() >= 2, "{told:#}");
+        as_before("afterwards");
+        let left = String::from_utf8(tc("filter show dev eth0 ingress").unwrap().stdout).unwrap();
+        assert!(left.contains(program), "{left}");
     });
 }
 

@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use tidewait_diagnose::reap::Floors;
-use tidewait_model::Endpoint;
 use tidewait_model::address::Address;
 use tidewait_model::reap::{Floor, Group};
-use tidewait_model::study::{self, Memory, Sighting};
+use tidewait_model::study::{self, DAYS, Memory, Sighting};
 use tidewait_model::trace::Direction;
+use tidewait_model::{AddressFilter, Endpoint};
 use tidewait_observe::places::Place;
 
 use crate::cli::{Reap, StateDir};
@@ -29,6 +30,8 @@ pub struct Known {
     unnamed: HashMap<Direction, (u32, Floor)>,
     /// Of one.
     named: HashMap<(Direction, Endpoint), (u32, Floor)>,
+    /// Where that was read.
+    file: PathBuf,
 }
 
 impl Known {
@@ -55,21 +58,23 @@ impl Known {
                  reset; a late segment meets whatever connection has the port by then"
             );
         }
-        let memory = memory::read(&StateDir { directory: None }.path())?;
-        let known = Known::from(&memory, place, least);
+        let directory = StateDir { directory: options.state_dir.clone() }.path();
+        let memory = memory::read(&directory)?;
+        let here = memory::place(place);
+        let known = Known::from(&memory, &here, &memory::since(), least, memory::file(&directory));
         known.refuse_below(options)?;
         Ok(known)
     }
 
-    fn from(memory: &Memory, place: &Place, least: f64) -> Known {
-        let here = study::Place { name: place.name.clone(), inode: place.inode };
+    fn from(memory: &Memory, here: &study::Place, since: &str, least: f64, file: PathBuf) -> Known {
         let mut known = Known {
             least_ms: (least * 1_000.0).ceil() as u32,
             unnamed: HashMap::new(),
             named: HashMap::new(),
+            file,
         };
-        for seen in memory.destinations.iter().filter(|seen| seen.namespace.may_be(&here)) {
-            let Some(latest) = &seen.latest else { continue };
+        for seen in memory.destinations.iter().filter(|seen| seen.namespace.may_be(here)) {
+            let Some(latest) = seen.latest_since(since) else { continue };
             let ms = ((latest.age_seconds + MARGIN) * 1_000.0).ceil() as u32;
             let floor = |destination: String| Floor {
                 destination,
@@ -102,10 +107,12 @@ impl Known {
             return Ok(());
         }
         Err(Usage(format!(
-            "--older-than {} s is too short for {peer}: {}; give {} s or more",
+            "--older-than {} s is too short for {peer}: {}; give {} s or more. What studies saw counts for {DAYS} days and is kept in {}: \
+             without that file it is forgotten",
             wanted.as_secs_f64(),
             floor.evidence,
-            floor.seconds
+            floor.seconds,
+            self.file.display()
         ))
         .into())
     }
@@ -115,11 +122,27 @@ impl Known {
         f64::from(self.least_ms) / 1_000.0
     }
 
-    /// The floors above it, the highest first.
-    pub fn higher(&self) -> Vec<Floor> {
-        let all = self.unnamed.values().chain(self.named.values());
+    /// The floors above it that sockets which are asked for may have, the highest first.
+    pub fn higher(&self, options: &Reap) -> Vec<Floor> {
+        let wanted =
+            options.older_than.map_or(self.least_ms, |age| self.least_ms.max(age.as_millis() as u32));
+        let meets = |direction: Direction, end: Option<Endpoint>| {
+            let filter = match direction {
+                Direction::Outgoing => options.which.to,
+                Direction::Incoming if options.incoming => options.which.from,
+                Direction::Incoming | Direction::Bind => return false,
+            };
+            filter.zip(end).is_none_or(|(filter, end)| is_of(filter, end))
+        };
+        let unnamed =
+            self.unnamed.iter().filter(|(direction, _)| meets(**direction, None)).map(|(_, floor)| floor);
+        let named = self
+            .named
+            .iter()
+            .filter(|((direction, end), _)| meets(*direction, Some(*end)))
+            .map(|(_, floor)| floor);
         let mut floors: Vec<Floor> =
-            all.filter(|(ms, _)| *ms > self.least_ms).map(|(_, floor)| floor.clone()).collect();
+            unnamed.chain(named).filter(|(ms, _)| *ms > wanted).map(|(_, floor)| floor.clone()).collect();
         floors
             .sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then_with(|| a.destination.cmp(&b.destination)));
         floors
@@ -133,6 +156,10 @@ impl Floors for Known {
         let unnamed = self.unnamed.get(&direction).map_or(0, |(ms, _)| *ms);
         self.least_ms.max(named).max(unnamed)
     }
+}
+
+fn is_of(filter: AddressFilter, end: Endpoint) -> bool {
+    end.address.ip == filter.ip && filter.port.is_none_or(|port| port == end.port)
 }
 
 type Entry<'a, K> = std::collections::hash_map::Entry<'a, K, (u32, Floor)>;

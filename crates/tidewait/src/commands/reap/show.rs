@@ -17,7 +17,7 @@ use crate::output::{self, Live};
 const DRAWN: Duration = Duration::from_millis(200);
 const TOLD: Duration = Duration::from_secs(1);
 const WRITTEN: Duration = Duration::from_secs(5);
-/// Destinations in the summary.
+/// Destinations in the summary, and those that are left for longer.
 const TOP_TEXT: usize = 10;
 const TOP_JSON: usize = 100;
 
@@ -78,7 +78,7 @@ impl Show {
                 older_than_seconds: options.older_than.map(|time| time.as_secs_f64()),
                 keep_below: options.keep_below,
                 floor_seconds: floors.least_seconds(),
-                floors: floors.higher(),
+                floors: floors.higher(options),
                 states: states.iter().map(|state| state.state()).collect(),
                 incoming: options.incoming,
                 rate: options.rate,
@@ -90,12 +90,20 @@ impl Show {
         for note in notes {
             anstream::eprintln!("tidewait: {note}");
         }
-        for floor in floors.higher() {
+        let higher = floors.higher(options);
+        let (named, others) = higher.split_at(TOP_TEXT.min(higher.len()));
+        for floor in named {
             anstream::eprintln!(
                 "tidewait: sockets of {} are left for {} s: {}",
                 floor.destination,
                 floor.seconds,
                 floor.evidence
+            );
+        }
+        if !others.is_empty() {
+            anstream::eprintln!(
+                "tidewait: and those of {} more for longer than was asked; --json lists them",
+                others.len()
             );
         }
         if !options.dry_run && !options.once {
