@@ -177,7 +177,7 @@ mod tests {
         };
         assert_valid(&change(), &applied);
         let mut memory = Memory::default();
-        memory.learn(&crate::text::study_sample(), "2026-11-26T20:00:00Z");
+        memory.learn(&crate::text::study_sample(), "2026-11-26T20:00:00Z", "2026-10-27T20:00:00Z");
         assert_eq!(memory.destinations.len(), 3);
         assert_valid(&study(), &crate::text::study_sample());
         assert_valid(&study_memory(), &memory);
