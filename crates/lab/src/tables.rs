@@ -51,7 +51,7 @@ const HEADLINES: &[Headline] = &[
     Headline {
         name: "seed-table",
         about: "the rate that never runs out of ports, by how long TIME_WAIT is made to last",
-        seconds: (330, 85),
+        seconds: (330, 80),
         run: seed::run,
     },
     Headline {
@@ -63,7 +63,7 @@ const HEADLINES: &[Headline] = &[
     Headline {
         name: "fill-table",
         about: "rate and latency of connect(), by how much of the range is in use",
-        seconds: (150, 45),
+        seconds: (150, 40),
         run: fill::run,
     },
     Headline {
@@ -87,7 +87,7 @@ const HEADLINES: &[Headline] = &[
     Headline {
         name: "safety-table",
         about: "delayed duplicates and lost last ACKs after TIME_WAIT was cut short: what peer and applications see",
-        seconds: (45, 45),
+        seconds: (45, 40),
         run: safety::run,
     },
 ];
