@@ -36,6 +36,9 @@ pub struct Wish {
     pub every_port: bool,
 }
 
+/// Who is offered sockets during a look: the group and the socket; `true` for one that was taken.
+pub type Take<'a> = dyn FnMut(&Group, &Waiting<Handle>) -> bool + 'a;
+
 /// Looks at the network namespace that the thread was in when it was opened; to be used there.
 #[derive(Debug)]
 pub struct Watcher {
@@ -81,26 +84,30 @@ impl Watcher {
 
     /// Looks at the sockets.
     ///
+    /// Each one that certainly is of its group is offered to `take` while the kernel still has it in its cache; what that takes is
+    /// not in the look, though its port is. The kernel is ahead of what is offered by a whole message, so that a socket which ends
+    /// meanwhile does not shift what the dump has yet to tell.
+    ///
     /// # Errors
-    /// If they cannot be dumped; lost messages are tried again.
-    pub fn look(&mut self) -> Result<Look<Handle>, DumpError> {
+    /// If they cannot be dumped; lost messages are tried again, without what was taken.
+    pub fn look(&mut self, take: &mut Take<'_>) -> Result<Look<Handle>, DumpError> {
         let mut attempt = 1;
         loop {
-            match self.look_once() {
+            match self.look_once(take) {
                 Err(DumpError::Overrun) if attempt < ATTEMPTS => attempt += 1,
                 other => return other,
             }
         }
     }
 
-    fn look_once(&mut self) -> Result<Look<Handle>, DumpError> {
+    fn look_once(&mut self, take: &mut Take<'_>) -> Result<Look<Handle>, DumpError> {
         let stale = self.fresh_until.is_none_or(|until| until <= Instant::now());
         if stale {
             self.settings = procfs::settings(&self.wish.root).0;
             self.ports = Ports::in_this_namespace(&self.wish.root, &self.settings);
         }
         let tell_ports = self.wish.every_port || self.fresh_until.is_none();
-        let mut fold = Fold::new(&self.wish, &self.settings, &self.ports, tell_ports);
+        let mut fold = Fold::new(&self.wish, &self.settings, &self.ports, tell_ports, take);
         let netlink = &mut self.netlink;
         // Listeners first and without the filter: they say which connections came in. The walk over bound sockets passes
         // every socket in TIME_WAIT, so it is taken more rarely.
@@ -158,6 +165,7 @@ struct Fold<'a> {
     lengths: Lengths,
     /// Whether ports are told.
     tell_ports: bool,
+    take: &'a mut Take<'a>,
     listeners: Listeners,
     bound: PortSet,
     places: HashMap<Group, u32>,
@@ -181,12 +189,19 @@ struct Grouped {
 const NO_CLIENT: u32 = 64;
 
 impl Fold<'_> {
-    fn new<'a>(wish: &'a Wish, settings: &Settings, ports: &'a Ports, tell_ports: bool) -> Fold<'a> {
+    fn new<'a>(
+        wish: &'a Wish,
+        settings: &Settings,
+        ports: &'a Ports,
+        tell_ports: bool,
+        take: &'a mut Take<'a>,
+    ) -> Fold<'a> {
         Fold {
             wish,
             ports,
             lengths: Lengths::of(settings),
             tell_ports,
+            take,
             listeners: Listeners::default(),
             bound: PortSet::bitmap(),
             places: HashMap::new(),
@@ -223,15 +238,21 @@ impl Fold<'_> {
             // The kernel has less than 4 billion sockets.
             (groups.len() - 1) as u32
         });
+        // What `leave_closed_services` never leaves.
+        let mut settled = self.wish.incoming;
         if let Some(grouped) = self.groups.get_mut(place as usize) {
             grouped.several |= grouped.port != local.port;
+            settled |= grouped.several;
             if self.tell_ports {
                 grouped.ports.push(local.port);
             }
         }
         if let Some(reapable) = self.wish.states.iter().find(|wanted| wanted.state() == state) {
             let age_ms = self.lengths.age_ms(*reapable, row);
-            self.waiting.push(Waiting { group: place, port: local.port, age_ms, key: row.handle() });
+            let socket = Waiting { group: place, port: local.port, age_ms, key: row.handle() };
+            if !(settled && (self.take)(&group, &socket)) {
+                self.waiting.push(socket);
+            }
         }
     }
 
@@ -315,11 +336,20 @@ mod tests {
     }
 
     fn folded_where(wish: &Wish, steered: PortSet, sockets: &[Socket]) -> Look<Handle> {
+        folded_with(wish, steered, sockets, &mut |_, _| false)
+    }
+
+    fn folded_with<'a>(
+        wish: &'a Wish,
+        steered: PortSet,
+        sockets: &[Socket],
+        take: &'a mut Take<'a>,
+    ) -> Look<Handle> {
         let mut settings = Settings::default();
         settings.0.insert("net.ipv4.ip_local_port_range".to_owned(), "32768 60999".to_owned());
         settings.0.insert("net.ipv4.tcp_fin_timeout".to_owned(), "30".to_owned());
         let ports = Ports { range: settings.port_range(), steered };
-        let mut fold = Fold::new(wish, &settings, &ports, true);
+        let mut fold = Fold::new(wish, &settings, &ports, true, take);
         for socket in sockets {
             let payload = socket.payload();
             let row = Row::read(&payload).unwrap();
@@ -418,6 +448,36 @@ mod tests {
         assert_eq!(look.waiting.len(), 300);
         let wanted = Wish { incoming: true, ..wish(&[Reapable::TimeWait]) };
         assert_eq!(folded(&wanted, &sockets).waiting.len(), 300 + services);
+    }
+
+    #[test]
+    fn what_is_taken_is_not_in_the_look_and_what_may_be_a_closed_listeners_is_not_offered() {
+        let mut sockets: Vec<Socket> = (0..200)
+            .map(|peer| Socket::time_wait("10.0.0.1:40000", &format!("10.0.0.2:{}", 50_000 + peer), 1_000))
+            .collect();
+        sockets.extend(
+            (0..300)
+                .map(|port| Socket::time_wait(&format!("10.0.0.1:{}", 41_000 + port), "10.1.0.2:80", 1_000)),
+        );
+        let mut offered = 0;
+        let wish = wish(&[Reapable::TimeWait]);
+        let mut take = |group: &Group, socket: &Waiting<Handle>| {
+            assert_eq!(group.to_string(), "10.0.0.1 -> 10.1.0.2:80");
+            offered += 1;
+            socket.port.is_multiple_of(2)
+        };
+        let look = folded_with(&wish, PortSet::default(), &sockets, &mut take);
+        // Of the first of a group it is not known yet.
+        assert_eq!((offered, look.waiting.len()), (299, 151));
+        assert_eq!(look.groups.iter().map(|found| found.ports.len()).max(), Some(300));
+        let mut all = 0;
+        let wanted = Wish { incoming: true, ..wish };
+        let mut take = |_: &Group, _: &Waiting<Handle>| {
+            all += 1;
+            true
+        };
+        assert!(folded_with(&wanted, PortSet::default(), &sockets, &mut take).waiting.is_empty());
+        assert_eq!(all, 500);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `tidewait reap`: ends sockets in TIME_WAIT before their time, by age or where a destination runs out of ports.
 
 mod ask;
+mod early;
 mod floors;
 mod hand;
 mod ledger;
@@ -26,8 +27,9 @@ use tidewait_observe::waiting::{Watcher, Wish};
 use crate::cli::Reap;
 use crate::{interrupt, place};
 
+use early::Early;
 use floors::Known;
-use hand::{Fate, Hand};
+use hand::{Fates, Hand};
 use ledger::Ledger;
 use show::Show;
 
@@ -228,24 +230,12 @@ impl<'a> Reaper<'a> {
 
     fn end(&mut self, batch: &[Due<Handle>]) -> anyhow::Result<()> {
         let (counters, ledger) = (&mut self.counters, &mut self.ledger);
-        let mut refused = None;
-        self.hand.end(batch, &mut |place, fate| {
-            let Some(due) = batch.get(place) else { return };
-            ledger.count(due.group, fate);
-            match fate {
-                Fate::Ended => counters.killed += 1,
-                Fate::Gone => counters.gone += 1,
-                Fate::Unclear => counters.unclear += 1,
-                Fate::Refused(errno) => {
-                    counters.refused += 1;
-                    refused = Some(errno);
-                }
-            }
-        })?;
-        match refused {
-            Some(errno) => Err(hand::refusal(errno)),
-            None => Ok(()),
-        }
+        self.hand.end(batch, &mut |due, fate| {
+            let mut fates = Fates::default();
+            fates.count(fate);
+            count(counters, fates);
+            ledger.count(due.group as usize, fates);
+        })
     }
 
     /// Whether it is time to look again.
@@ -272,9 +262,21 @@ impl<'a> Reaper<'a> {
     fn look(&mut self) -> anyhow::Result<Vec<Found>> {
         let begun = clock_gettime(ClockId::ThreadCPUTime);
         let now_ms = self.now_ms();
-        let look = self.watcher.look().context("the sockets cannot be looked at")?;
+        // With a limit a second the oldest come first, and with a share to keep below all have to be seen before any is due.
+        let mut early = match self.options.older_than {
+            Some(age) if self.allowance.is_none() => {
+                Some(Early::new(age.as_millis() as u32, &self.floors, &mut self.hand, self.stop))
+            }
+            _ => None,
+        };
+        let look = self
+            .watcher
+            .look(&mut |group, socket| early.as_mut().is_some_and(|early| early.take(group, socket)))
+            .context("the sockets cannot be looked at")?;
+        let taken = early.map_or_else(|| Ok(Vec::new()), Early::finish)?;
         self.counters.looks += 1;
-        let mut waiting = vec![0_u64; look.groups.len()];
+        let mut waiting: Vec<u64> = taken.iter().map(|fates| fates.ended + fates.not_ended()).collect();
+        waiting.resize(look.groups.len(), 0);
         for socket in &look.waiting {
             if let Some(count) = waiting.get_mut(socket.group as usize) {
                 *count += 1;
@@ -283,6 +285,10 @@ impl<'a> Reaper<'a> {
         let groups = look.groups.clone();
         self.schedule = self.settle(look, now_ms)?;
         self.ledger.turn(&groups, &waiting, &self.schedule);
+        for (place, fates) in taken.into_iter().enumerate() {
+            count(&mut self.counters, fates);
+            self.ledger.count(place, fates);
+        }
         self.looked = Instant::now();
         let spent = clock_gettime(ClockId::ThreadCPUTime) - begun;
         // Where a destination grows, waiting for longer would cost it connections.
@@ -315,6 +321,13 @@ impl<'a> Reaper<'a> {
         let spent = clock_gettime(ClockId::ProcessCPUTime);
         self.counters.cpu_seconds = spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9;
     }
+}
+
+fn count(counters: &mut Counters, fates: Fates) {
+    counters.killed += fates.ended;
+    counters.gone += fates.gone;
+    counters.refused += fates.refused;
+    counters.unclear += fates.unclear;
 }
 
 /// The states in a sentence: `TIME_WAIT and CLOSE_WAIT`.

@@ -1,5 +1,6 @@
 //! What ends the sockets: the kernel by order; or nothing, where they are only counted.
 
+#[cfg(feature = "act")]
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 #[cfg(feature = "act")]
@@ -29,9 +30,39 @@ pub enum Fate {
     /// It was gone already.
     Gone,
     /// The kernel refused.
-    Refused(Errno),
+    Refused,
     /// The kernel's answer was lost.
     Unclear,
+}
+
+/// What became of sockets, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// Those that are gone by order, or would be.
+    pub ended: u64,
+    /// Those that were gone already.
+    pub gone: u64,
+    /// Those that the kernel refused to end.
+    pub refused: u64,
+    /// Those of which its answer was lost.
+    pub unclear: u64,
+}
+
+impl Fates {
+    /// One more.
+    pub fn count(&mut self, fate: Fate) {
+        match fate {
+            Fate::Ended => self.ended += 1,
+            Fate::Gone => self.gone += 1,
+            Fate::Refused => self.refused += 1,
+            Fate::Unclear => self.unclear += 1,
+        }
+    }
+
+    /// Those that are not gone by this order.
+    pub fn not_ended(self) -> u64 {
+        self.gone + self.refused + self.unclear
+    }
 }
 
 /// See the module.
@@ -52,27 +83,40 @@ impl Hand {
         open(states)
     }
 
-    /// Ends the sockets, and tells of each by its place what became of it.
-    pub fn end(&mut self, batch: &[Due<Handle>], each: &mut dyn FnMut(usize, Fate)) -> anyhow::Result<()> {
+    /// Ends the sockets, and tells of each what became of it.
+    ///
+    /// # Errors
+    /// If the kernel takes no orders, or refused one: it would refuse the next one too.
+    pub fn end(
+        &mut self,
+        batch: &[Due<Handle>],
+        each: &mut dyn FnMut(&Due<Handle>, Fate),
+    ) -> anyhow::Result<()> {
         match self {
-            Hand::Counts => (0..batch.len()).for_each(|place| each(place, Fate::Ended)),
+            Hand::Counts => batch.iter().for_each(|due| each(due, Fate::Ended)),
             #[cfg(feature = "act")]
             Hand::Ends { destroyer, warrant, victims } => {
                 victims.clear();
                 let warrant = *warrant;
                 // All pass: only states that are named were looked for.
                 victims.extend(batch.iter().filter_map(|due| warrant.victim(due.key)));
+                let mut refused = None;
                 destroyer.end(victims, &mut |place, fate| {
-                    each(
-                        place,
-                        match fate {
-                            Act::Ended => Fate::Ended,
-                            Act::Gone => Fate::Gone,
-                            Act::Unclear => Fate::Unclear,
-                            Act::Refused(errno) => Fate::Refused(errno),
-                        },
-                    );
+                    let Some(due) = batch.get(place) else { return };
+                    let fate = match fate {
+                        Act::Ended => Fate::Ended,
+                        Act::Gone => Fate::Gone,
+                        Act::Unclear => Fate::Unclear,
+                        Act::Refused(errno) => {
+                            refused = Some(errno);
+                            Fate::Refused
+                        }
+                    };
+                    each(due, fate);
                 })?;
+                if let Some(errno) = refused {
+                    return Err(refusal(errno));
+                }
             }
         }
         Ok(())
@@ -101,7 +145,8 @@ fn open(_: &[Reapable]) -> anyhow::Result<Hand> {
 }
 
 /// The error for sockets that the kernel refused to end.
-pub fn refusal(errno: Errno) -> anyhow::Error {
+#[cfg(feature = "act")]
+fn refusal(errno: Errno) -> anyhow::Error {
     match errno {
         Errno::OPNOTSUPP => anyhow::anyhow!(
             "this kernel does not end sockets in TIME_WAIT, which Linux 6.0 and later do (`tidewait doctor`, destroy-time-wait); \

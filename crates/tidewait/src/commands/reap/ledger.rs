@@ -6,7 +6,7 @@ use tidewait_diagnose::accounting::Account;
 use tidewait_diagnose::reap::Schedule;
 use tidewait_model::reap::{Busiest, Found, Group, Row};
 
-use super::hand::Fate;
+use super::hand::Fates;
 
 /// Destinations kept one by one.
 const MOST: usize = 65_536;
@@ -71,14 +71,12 @@ impl Ledger {
         });
     }
 
-    /// What became of a socket of the present look.
-    pub fn count(&mut self, group: u32, fate: Fate) {
-        let Some(present) = self.present.get_mut(group as usize) else { return };
-        present.waiting = present.waiting.saturating_sub(1);
-        match fate {
-            Fate::Ended => present.counts.killed += 1,
-            Fate::Gone | Fate::Refused(_) | Fate::Unclear => present.counts.not_killed += 1,
-        }
+    /// What became of sockets of the present look.
+    pub fn count(&mut self, group: usize, fates: Fates) {
+        let Some(present) = self.present.get_mut(group) else { return };
+        let counts = Counts { killed: fates.ended, not_killed: fates.not_ended() };
+        present.waiting = present.waiting.saturating_sub(counts.killed + counts.not_killed);
+        present.counts.add(counts);
     }
 
     /// Sockets that waited at the last look, and those of them that a floor alone keeps.
