@@ -2,6 +2,7 @@
 
 #[cfg(feature = "act")]
 use rustix::io::Errno;
+#[cfg(feature = "act")]
 use rustix::thread::CapabilitySet;
 #[cfg(feature = "act")]
 use tidewait_act::reap::{Destroyer, Fate as Act, Refusal, Victim, Warrant};
@@ -12,8 +13,10 @@ use tidewait_observe::probe::Privileges;
 use tidewait_observe::sock_diag::Handle;
 
 use crate::cli::Reap;
+#[cfg(feature = "act")]
 use crate::needs::Needs;
 
+#[cfg(feature = "act")]
 const NEEDS: Needs = Needs {
     else_not: "sockets cannot be ended",
     capabilities: CapabilitySet::NET_ADMIN,
@@ -158,6 +161,7 @@ fn refusal(errno: Errno) -> anyhow::Error {
 }
 
 /// The capability is there, and not where it is needed.
+#[cfg(feature = "act")]
 fn elsewhere() -> anyhow::Error {
     let why = "CAP_NET_ADMIN counts only in the user namespace that the network namespace belongs to, and here it does not (a rootless \
                container, or a namespace that was entered from one)";
