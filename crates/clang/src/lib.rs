@@ -4,6 +4,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+/// The headers that the programs share.
+const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/include");
+
 const HELP: &str = "The BPF half of tidewait is compiled by clang (14 or later) with the kernel's user headers. On Debian and \
                     Ubuntu: apt-get install clang libelf-dev zlib1g-dev linux-libc-dev pkg-config. CLANG names another \
                     clang. To build without: --no-default-features.";
@@ -11,7 +14,8 @@ const HELP: &str = "The BPF half of tidewait is compiled by clang (14 or later) 
 /// A program to compile.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// Its source, from the directory of the crate. What else is in the source's directory is taken for its headers.
+    /// Its source, from the directory of the crate. What else is in the source's directory is taken for its headers, and what all
+    /// programs share is in `include` of this crate.
     pub source: &'static str,
     /// The name that its object gets in OUT_DIR.
     pub object: &'static str,
@@ -40,6 +44,7 @@ pub fn run(programs: &[Program]) -> ExitCode {
 fn compile(programs: &[Program]) -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=CLANG");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={SHARED}");
     for program in programs {
         if let Some(directory) = Path::new(program.source).parent() {
             println!("cargo::rerun-if-changed={}", directory.display());
@@ -61,7 +66,7 @@ fn compile(programs: &[Program]) -> Result<(), String> {
     let libbpf = env::var("DEP_BPF_INCLUDE").map_err(|error| format!("DEP_BPF_INCLUDE: {error}"))?;
     for Program { source, object, instructions } in programs {
         let output = Command::new(&clang)
-            .args(["-target", "bpf", "-O2", "-g", "-Wall", "-Werror", "-I", &libbpf, "-idirafter", &headers])
+            .args(["-target", "bpf", "-O2", "-g", "-Wall", "-Werror", "-I", SHARED, "-I", &libbpf, "-idirafter", &headers])
             .arg(format!("-mcpu={instructions}"))
             .arg(format!("-D__TARGET_ARCH_{registers}"))
             .args(["-c", source, "-o"])

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The few kernel types the probes look into, found at run time by CO-RE: only names matter, not offsets. */
+/* The few kernel types the probes look into beside sockets, found at run time by CO-RE: only names matter, not offsets. */
 #ifndef TIDEWAIT_PROBE_CORE_H
 #define TIDEWAIT_PROBE_CORE_H
 
@@ -7,29 +7,9 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
+#include "sockets.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct ns_common {
-	unsigned int inum;
-};
-
-struct net {
-	struct ns_common ns;
-};
-
-typedef struct {
-	struct net *net;
-} possible_net_t;
-
-struct sock_common {
-	unsigned char skc_state;
-	possible_net_t skc_net;
-};
-
-struct sock {
-	struct sock_common __sk_common;
-};
 
 struct nsproxy {
 	struct net *net_ns;
@@ -37,12 +17,6 @@ struct nsproxy {
 
 struct task_struct {
 	struct nsproxy *nsproxy;
-};
-
-struct seq_file;
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
 };
 
 struct bpf_iter__tcp {

@@ -17,7 +17,7 @@
 #include "segment.h"
 #include "judge.h"
 
-char LICENSE[] SEC("license") = "GPL";
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 SEC("fentry/tcp_timewait_state_process")
 int BPF_PROG(answered, struct inet_timewait_sock *tw, struct sk_buff *skb, const void *header)
