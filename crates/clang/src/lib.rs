@@ -66,7 +66,20 @@ fn compile(programs: &[Program]) -> Result<(), String> {
     let libbpf = env::var("DEP_BPF_INCLUDE").map_err(|error| format!("DEP_BPF_INCLUDE: {error}"))?;
     for Program { source, object, instructions } in programs {
         let output = Command::new(&clang)
-            .args(["-target", "bpf", "-O2", "-g", "-Wall", "-Werror", "-I", SHARED, "-I", &libbpf, "-idirafter", &headers])
+            .args([
+                "-target",
+                "bpf",
+                "-O2",
+                "-g",
+                "-Wall",
+                "-Werror",
+                "-I",
+                SHARED,
+                "-I",
+                &libbpf,
+                "-idirafter",
+                &headers,
+            ])
             .arg(format!("-mcpu={instructions}"))
             .arg(format!("-D__TARGET_ARCH_{registers}"))
             .args(["-c", source, "-o"])

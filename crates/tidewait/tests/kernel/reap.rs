@@ -1,132 +1,23 @@
 //! `tidewait reap` on the running kernel: what goes, what stays, and what is said of it.
+mod stage;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tidewait_lab::{ChurnOptions, Lab, NetNs, Path, Policy, Server, Side, isolated, scaled, skip};
 
-use crate::common::{TIDEWAIT, failure, is_root, run};
-
-const FIRST: &str = "10.77.0.2:3306";
-const SECOND: &str = "10.77.0.2:3307";
-
-fn address(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
-/// The lines that a successful run printed, each valid by the committed schema.
-fn lines(output: &Output) -> Vec<Value> {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).lines().map(valid).collect()
-}
-
-fn valid(line: &str) -> Value {
-    let line: Value = serde_json::from_str(line).unwrap();
-    let schema: Value =
-        serde_json::from_str(include_str!("../../../../docs/schema/tidewait.reap-1.json")).unwrap();
-    let errors: Vec<String> = jsonschema::validator_for(&schema)
-        .unwrap()
-        .iter_errors(&line)
-        .map(|error| format!("{error} at {}", error.instance_path()))
-        .collect();
-    assert_eq!(errors, Vec::<String>::new(), "{line}");
-    line
-}
-
-/// The last line of a run with `--json`.
-fn end(netns: &NetNs, args: &[&str]) -> Value {
-    let lines = lines(&run(netns, &[&["reap", "--json"], args].concat()));
-    assert_eq!(lines[0]["schema"], "tidewait.reap/1");
-    let end = lines.last().unwrap().clone();
-    assert_eq!(end["event"], "end");
-    end
-}
-
-/// Whether this kernel ends sockets in TIME_WAIT at all; a skip where it says that it does not.
-fn ends_time_wait(test: &str, client: &NetNs, server: &NetNs) -> bool {
-    Path::between(client, server).to(address("10.77.0.2:9")).fill_time_wait(1).unwrap();
-    // Old enough for what follows.
-    sleep(Duration::from_millis(50));
-    let output =
-        run(client, &["reap", "--older-than", "10ms", "--floor", "0", "--to", "10.77.0.2:9", "--once"]);
-    if output.status.success() {
-        return true;
-    }
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(words.contains("Linux 6.0 and later") || words.contains("built without"), "{words}");
-    skip(test, words);
-    false
-}
-
-fn waiting(netns: &NetNs) -> u64 {
-    netns.sockstat().unwrap().time_wait
-}
-
-/// Waits until `done`, and says what it waited for if it takes too long.
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "waiting for {what}");
-        sleep(Duration::from_millis(20));
-    }
-}
-
-/// A reap that runs until it is ended; killed with the test.
-struct Running {
-    child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-impl Running {
-    fn start(netns: &NetNs, args: &[&str]) -> Running {
-        let mut command = netns.command(TIDEWAIT);
-        command.args(["reap", "--json"]).args(args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Running { child, lines }
-    }
-
-    /// The next line.
-    fn next(&mut self) -> Value {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        valid(&line)
-    }
-
-    /// Ends it by a signal; its last line.
-    fn stop(mut self, signal: Signal) -> Value {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-        let mut last = Value::Null;
-        for line in (&mut self.lines).lines() {
-            last = valid(&line.unwrap());
-        }
-        assert!(self.child.wait().unwrap().success());
-        assert_eq!(last["event"], "end");
-        last
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::common::{TIDEWAIT, failure, is_root};
+use stage::{FIRST, Running, SECOND, address, end, ends_time_wait, joined, lines, until, valid, waiting};
 
 #[test]
 fn only_what_was_selected_and_old_enough_goes() {
-    const TEST: &str = "only_what_was_selected_and_old_enough_goes";
-    isolated(TEST, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
-        let (client, server) = (client.netns(), server.netns());
-        if !ends_time_wait(TEST, client, server) {
-            return;
-        }
+    joined("reap::only_what_was_selected_and_old_enough_goes", |client, server| {
         let path = |to: &str| Path::between(client, server).to(address(to));
         path(FIRST).fill_time_wait(200).unwrap();
         path(SECOND).fill_time_wait(100).unwrap();
@@ -157,13 +48,7 @@ fn only_what_was_selected_and_old_enough_goes() {
 
 #[test]
 fn what_is_not_in_time_wait_stays_unless_it_is_named() {
-    const TEST: &str = "what_is_not_in_time_wait_stays_unless_it_is_named";
-    isolated(TEST, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
-        let (client, server) = (client.netns(), server.netns());
-        if !ends_time_wait(TEST, client, server) {
-            return;
-        }
+    joined("reap::what_is_not_in_time_wait_stays_unless_it_is_named", |client, server| {
         let path = |to: &str| Path::between(client, server).to(address(to));
         let open = path("10.77.0.2:1").hold_established(5).unwrap();
         let orphans = path("10.77.0.2:2").orphan_fin_wait2(6).unwrap();
@@ -199,7 +84,7 @@ fn what_is_not_in_time_wait_stays_unless_it_is_named() {
 
 #[test]
 fn a_connection_that_is_used_again_before_it_is_due_stays() {
-    const TEST: &str = "a_connection_that_is_used_again_before_it_is_due_stays";
+    const TEST: &str = "reap::a_connection_that_is_used_again_before_it_is_due_stays";
     if !cfg!(feature = "act") {
         return skip(TEST, "built without the feature `act`");
     }
@@ -231,7 +116,7 @@ fn a_connection_that_is_used_again_before_it_is_due_stays() {
 
 #[test]
 fn an_interrupt_is_an_answer_to_the_question() {
-    const TEST: &str = "an_interrupt_is_an_answer_to_the_question";
+    const TEST: &str = "reap::an_interrupt_is_an_answer_to_the_question";
     let has_script = Command::new("script").arg("--version").output().is_ok();
     if !has_script || !is_root() || !cfg!(feature = "act") {
         return skip(TEST, "it takes root, script of util-linux for a terminal, and the feature `act`");
@@ -269,38 +154,35 @@ fn an_interrupt_is_an_answer_to_the_question() {
 
 #[test]
 fn what_came_in_stays_unless_it_is_wanted_and_other_namespaces_are_not_touched() {
-    const TEST: &str = "what_came_in_stays_unless_it_is_wanted_and_other_namespaces_are_not_touched";
-    isolated(TEST, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
-        let (client, server) = (client.netns(), server.netns());
-        if !ends_time_wait(TEST, client, server) {
-            return;
-        }
-        // A server that closes first keeps the TIME_WAIT, on a port of the automatic range at that.
-        let service = address("10.77.0.2:40000");
-        let _server = Server::start(server, &[service], Policy::CloseFirst).unwrap();
-        let options = ChurnOptions {
-            rate: None,
-            count: Some(40),
-            closer: tidewait_lab::Closer::Server,
-            ..ChurnOptions::default()
-        };
-        let made = Path::between(client, server).to(service).churn(options).unwrap().wait();
-        assert_eq!(made.made, 40);
-        until("the server's TIME_WAIT", || waiting(server) == 40);
-        Path::between(client, server).to(address(FIRST)).fill_time_wait(5).unwrap();
-        sleep(Duration::from_millis(1_100));
-        assert_eq!(end(server, &["--older-than", "1s", "--once"])["killed"], 0);
-        let told = end(server, &["--older-than", "1s", "--incoming", "--once"]);
-        assert_eq!(told["killed"], 40);
-        assert_eq!(told["destinations"][0]["destination"], format!("incoming to {service}"));
-        assert_eq!((waiting(server), waiting(client)), (0, 5));
-    });
+    joined(
+        "reap::what_came_in_stays_unless_it_is_wanted_and_other_namespaces_are_not_touched",
+        |client, server| {
+            // A server that closes first keeps the TIME_WAIT, on a port of the automatic range at that.
+            let service = address("10.77.0.2:40000");
+            let _server = Server::start(server, &[service], Policy::CloseFirst).unwrap();
+            let options = ChurnOptions {
+                rate: None,
+                count: Some(40),
+                closer: tidewait_lab::Closer::Server,
+                ..ChurnOptions::default()
+            };
+            let made = Path::between(client, server).to(service).churn(options).unwrap().wait();
+            assert_eq!(made.made, 40);
+            until("the server's TIME_WAIT", || waiting(server) == 40);
+            Path::between(client, server).to(address(FIRST)).fill_time_wait(5).unwrap();
+            sleep(Duration::from_millis(1_100));
+            assert_eq!(end(server, &["--older-than", "1s", "--once"])["killed"], 0);
+            let told = end(server, &["--older-than", "1s", "--incoming", "--once"]);
+            assert_eq!(told["killed"], 40);
+            assert_eq!(told["destinations"][0]["destination"], format!("incoming to {service}"));
+            assert_eq!((waiting(server), waiting(client)), (0, 5));
+        },
+    );
 }
 
 #[test]
 fn both_families_and_the_mix_of_them_go() {
-    const TEST: &str = "both_families_and_the_mix_of_them_go";
+    const TEST: &str = "reap::both_families_and_the_mix_of_them_go";
     isolated(TEST, || {
         let (client, server) = Lab::new().steady_pair().unwrap();
         if !ends_time_wait(TEST, client.netns(), server.netns()) {
@@ -325,13 +207,7 @@ fn both_families_and_the_mix_of_them_go() {
 
 #[test]
 fn a_run_follows_the_timers_and_stops_cleanly() {
-    const TEST: &str = "a_run_follows_the_timers_and_stops_cleanly";
-    isolated(TEST, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
-        let (client, server) = (client.netns(), server.netns());
-        if !ends_time_wait(TEST, client, server) {
-            return;
-        }
+    joined("reap::a_run_follows_the_timers_and_stops_cleanly", |client, server| {
         let path = Path::between(client, server).to(address(FIRST));
         path.fill_time_wait(50).unwrap();
         let running = Running::start(client, &["--older-than", "2s"]);
@@ -357,13 +233,7 @@ fn a_run_follows_the_timers_and_stops_cleanly() {
 
 #[test]
 fn two_at_once_are_harmless() {
-    const TEST: &str = "two_at_once_are_harmless";
-    isolated(TEST, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
-        let (client, server) = (client.netns(), server.netns());
-        if !ends_time_wait(TEST, client, server) {
-            return;
-        }
+    joined("reap::two_at_once_are_harmless", |client, server| {
         let count = scaled(5_000);
         Path::between(client, server).to(address(FIRST)).fill_time_wait(count).unwrap();
         let both = [
@@ -382,13 +252,7 @@ fn two_at_once_are_harmless() {
 
 #[test]
 fn a_port_that_was_taken_anew_is_left_to_its_new_connection() {
-    const TEST: &str = "a_port_that_was_taken_anew_is_left_to_its_new_connection";
-    isolated(TEST, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
-        let (client, server) = (client.netns(), server.netns());
-        if !ends_time_wait(TEST, client, server) {
-            return;
-        }
+    joined("reap::a_port_that_was_taken_anew_is_left_to_its_new_connection", |client, server| {
         // One port, so that the new connection has the same four numbers; tcp_tw_reuse lets it take the old one's place.
         client.set("net.ipv4.ip_local_port_range", "40000 40000").unwrap();
         client.set("net.ipv4.tcp_tw_reuse", "1").unwrap();
@@ -413,13 +277,7 @@ fn a_port_that_was_taken_anew_is_left_to_its_new_connection() {
 
 #[test]
 fn pressure_keeps_a_destination_below_its_share_and_lets_the_young_live() {
-    const TEST: &str = "pressure_keeps_a_destination_below_its_share_and_lets_the_young_live";
-    isolated(TEST, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
-        let (client, server) = (client.netns(), server.netns());
-        if !ends_time_wait(TEST, client, server) {
-            return;
-        }
+    joined("reap::pressure_keeps_a_destination_below_its_share_and_lets_the_young_live", |client, server| {
         client.set("net.ipv4.ip_local_port_range", "40000 40999").unwrap();
         let path = |to: &str| Path::between(client, server).to(address(to));
         path(FIRST).fill_time_wait(300).unwrap();
@@ -461,13 +319,7 @@ fn pressure_keeps_a_destination_below_its_share_and_lets_the_young_live() {
 
 #[test]
 fn a_rate_is_not_exceeded_and_a_floor_not_passed() {
-    const TEST: &str = "a_rate_is_not_exceeded_and_a_floor_not_passed";
-    isolated(TEST, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
-        let (client, server) = (client.netns(), server.netns());
-        if !ends_time_wait(TEST, client, server) {
-            return;
-        }
+    joined("reap::a_rate_is_not_exceeded_and_a_floor_not_passed", |client, server| {
         Path::between(client, server).to(address(FIRST)).fill_time_wait(400).unwrap();
         sleep(Duration::from_millis(1_100));
         let told = end(client, &["--older-than", "1s", "--rate", "200", "--once"]);
@@ -493,13 +345,7 @@ fn a_rate_is_not_exceeded_and_a_floor_not_passed() {
 
 #[test]
 fn what_a_study_saw_is_a_floor() {
-    const TEST: &str = "what_a_study_saw_is_a_floor";
-    isolated(TEST, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
-        let (client, server) = (client.netns(), server.netns());
-        if !ends_time_wait(TEST, client, server) {
-            return;
-        }
+    joined("reap::what_a_study_saw_is_a_floor", |client, server| {
         let directory = tempfile::tempdir().unwrap();
         let now = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
         let now = String::from_utf8(now.stdout).unwrap().trim().to_owned();
@@ -560,7 +406,7 @@ fn what_a_study_saw_is_a_floor() {
 
 #[test]
 fn a_namespace_that_ends_ends_the_run() {
-    const TEST: &str = "a_namespace_that_ends_ends_the_run";
+    const TEST: &str = "reap::a_namespace_that_ends_ends_the_run";
     if !is_root() {
         return skip(TEST, "only root enters namespaces of others");
     }
@@ -588,7 +434,7 @@ fn a_namespace_that_ends_ends_the_run() {
 
 #[test]
 fn who_may_not_is_told_what_goes_without() {
-    const TEST: &str = "who_may_not_is_told_what_goes_without";
+    const TEST: &str = "reap::who_may_not_is_told_what_goes_without";
     if !is_root() {
         return skip(TEST, "only root can give up a privilege");
     }
