@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
@@ -16,6 +16,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -24,6 +25,9 @@ use crate::error::{Context, Error, Result};
 
 /// A link-layer address that no device has: frames to it arrive and are thrown away without a word.
 const NOBODY: [u8; 6] = [0x02, 0, 0, 0, 0, 0xfe];
+
+/// `TCA_OPTIONS` (include/uapi/linux/rtnetlink.h).
+const TCA_OPTIONS: u16 = 2;
 
 /// A rtnetlink socket of the namespace that the calling thread is in.
 pub(crate) struct Route(Socket);
@@ -73,6 +77,16 @@ impl Route {
             }
         }
         answer.context("make the veth pair", format!("{here} - {there}"))
+    }
+
+    /// Has netem send what goes out of a device, with these options.
+    pub(crate) fn add_netem(&self, device: &str, options: &[u8]) -> Result<()> {
+        let mut message = TcMessage::with_index(self.index(device)?.cast_signed());
+        message.header.parent = TcHandle::ROOT;
+        message.attributes.push(TcAttribute::Kind("netem".to_owned()));
+        message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, options.to_vec())));
+        self.ask(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_REPLACE)
+            .context("put netem before", device)
     }
 
     /// Gives a device an address. IPv6 ones are usable at once: duplicate detection would take a second.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidewait_lab::wire::{Counts, Deed, Direction, Rules, Segment, Wire};
-use tidewait_lab::{Error, Host, Lab, isolated, skip};
+use tidewait_lab::{Error, Host, Lab, Netem, isolated, skip};
 use tidewait_model::State;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -155,5 +155,43 @@ fn a_held_duplicate_arrives_and_what_was_recorded_can_be_sent_again() {
         assert!(answers.wait(1, PATIENCE));
         assert_eq!(answers.caught()[0].acknowledgement, old.end().wrapping_add(1), "up to the FIN");
         assert_eq!(all(wire).injected, 1);
+    });
+}
+
+#[test]
+fn netem_delays_and_loses_where_the_kernel_has_it() {
+    const NAME: &str = "netem_delays_and_loses_where_the_kernel_has_it";
+    isolated(NAME, || {
+        let delay = Duration::from_millis(150);
+        let (client, server) = match Lab::new().netem_pair(Netem { delay, ..Netem::default() }) {
+            Ok(pair) => pair,
+            Err(Error::Unavailable(why)) => return skip(NAME, why),
+            Err(error) => panic!("{error}"),
+        };
+        let address = SocketAddr::from(([10, 77, 0, 2], 443));
+        let listener = server.run(|| TcpListener::bind(address)).unwrap().unwrap();
+        let begin = Instant::now();
+        let mut near = client.run(|| TcpStream::connect(address)).unwrap().unwrap();
+        assert!(begin.elapsed() >= delay * 2, "a round trip: {:?}", begin.elapsed());
+        let (mut far, _) = listener.accept().unwrap();
+        near.write_all(&[7; 100]).unwrap();
+        far.read_exact(&mut [0; 100]).unwrap();
+        // All is lost: nobody answers.
+        let (client, server) = Lab::new().netem_pair(Netem { loss: 1.0, ..Netem::default() }).unwrap();
+        let _listener = server.run(|| TcpListener::bind(address)).unwrap().unwrap();
+        let connected = client.run(|| TcpStream::connect_timeout(&address, delay)).unwrap();
+        assert_eq!(connected.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        // Much is lost, sent twice and overtaken, and all of it arrives in the end.
+        let spoilt = Netem { delay: Duration::from_millis(2), loss: 0.05, duplicate: 0.2, reorder: 0.2 };
+        let (client, server) = Lab::new().netem_pair(spoilt).unwrap();
+        let listener = server.run(|| TcpListener::bind(address)).unwrap().unwrap();
+        let mut near = client.run(|| TcpStream::connect(address)).unwrap().unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        for round in 0..20_u8 {
+            near.write_all(&[round; 3_000]).unwrap();
+            let mut read = [0; 3_000];
+            far.read_exact(&mut read).unwrap();
+            assert!(read.iter().all(|byte| *byte == round));
+        }
     });
 }

@@ -1,7 +1,9 @@
 //! How late segments come for TIME_WAIT on a wire with delay, loss, duplication and reordering: the table of
-//! docs/time-wait-study.md. Needs root and TUN.
+//! docs/time-wait-study.md. By netem where the kernel has it, else by the lab's wire, which needs TUN; with the argument `wire` by
+//! that in any case. Needs root.
 //!
-//! `cargo run -p tidewait-observe --features bpf --example late`
+//! `cargo run -p tidewait-observe --features bpf --example late`, and for another kernel
+//! `cargo xtask vm 6.12 --timeout 900 --binary target/debug/examples/late:late -- late`
 
 #[cfg(not(feature = "bpf"))]
 fn main() {}
@@ -21,8 +23,8 @@ mod late {
     use std::thread::{scope, sleep};
     use std::time::Duration;
 
-    use tidewait_lab::Lab;
-    use tidewait_lab::wire::{Direction, Rules};
+    use tidewait_lab::wire::{Direction, Rules, Wire};
+    use tidewait_lab::{Host, Lab, Netem};
     use tidewait_model::study::{BANDS, Kind, Seen};
     use tidewait_observe::places::{Scope, find};
     use tidewait_observe::sock_diag::Filter;
@@ -47,6 +49,13 @@ mod late {
     /// Measures and prints each row.
     #[expect(clippy::print_stdout, reason = "a table for a page")]
     pub fn table() -> Outcome<()> {
+        let by_netem = std::env::args().nth(1).is_none_or(|word| word != "wire")
+            && Lab::new().netem_pair(Netem::default()).is_ok();
+        println!(
+            "On Linux {}, by {}:\n",
+            tidewait_observe::procfs::kernel_release(),
+            if by_netem { "netem" } else { "the lab's wire" }
+        );
         println!(
             "| round trip | lost | twice | overtaken | TIME_WAIT | ended by RST | FIN again | old data | latest | by 0.2 s | by 1 s | by 3 s |"
         );
@@ -66,7 +75,7 @@ mod late {
             Row { duplicate: 0.05, reorder: 0.05, ..row(100, 0.01) },
         ];
         for row in rows {
-            let seen = measured(row)?;
+            let seen = measured(row, by_netem)?;
             let of = |kind| seen.kinds.iter().find(|row| row.kind == kind).map_or(0, |row| row.segments);
             let latest = seen
                 .latest_needed
@@ -99,7 +108,14 @@ mod late {
         Ok(())
     }
 
-    fn measured(row: Row) -> Outcome<Seen> {
+    /// A pair with what the row says between them. The wire, if it is one, has to stay.
+    fn pair(row: Row, by_netem: bool) -> Outcome<(Host, Host, Option<Wire>)> {
+        if by_netem {
+            let Row { round_trip_ms, loss, duplicate, reorder } = row;
+            let netem = Netem { delay: Duration::from_millis(round_trip_ms) / 2, loss, duplicate, reorder };
+            let (client, server) = Lab::new().netem_pair(netem)?;
+            return Ok((client, server, None));
+        }
         let (client, server, wire) = Lab::new().wired_pair()?;
         for (direction, seed) in [(Direction::Forth, 1), (Direction::Back, 2)] {
             let delay = Duration::from_millis(row.round_trip_ms) / 2;
@@ -115,6 +131,11 @@ mod late {
             };
             wire.rule(direction, rules);
         }
+        Ok((client, server, Some(wire)))
+    }
+
+    fn measured(row: Row, by_netem: bool) -> Outcome<Seen> {
+        let (client, server, _wire) = pair(row, by_netem)?;
         let address = SocketAddr::from(([10, 77, 0, 2], 443));
         let listener = server.run(|| TcpListener::bind(address))??;
         server.spawn(move || {

@@ -1,9 +1,13 @@
 //! A program that knows nothing of tidewait: this test binary, started by itself, does what an environment variable says.
 
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, listen, socket_with};
 use tidewait_lab::c_library::{bind, local};
 
@@ -24,6 +28,9 @@ fn errand() {
         ["plain", count, peer] => plain(count.parse().unwrap(), peer.parse().unwrap()),
         ["asks", source] => asks(source.parse().unwrap()),
         ["twice", source] => twice(source.parse().unwrap()),
+        ["full", peer, live, tries] => {
+            full(peer.parse().unwrap(), live.parse().unwrap(), tries.parse().unwrap())
+        }
         ["datagram", source] => datagram(source.parse().unwrap()),
         _ => panic!("{errand}?"),
     };
@@ -71,6 +78,52 @@ fn plain(count: u32, peer: SocketAddr) -> String {
     let addresses: BTreeSet<String> = from.iter().map(|from| from.ip().to_string()).collect();
     let addresses: Vec<String> = addresses.into_iter().collect();
     format!("{} {} {}", ports().min().unwrap(), ports().max().unwrap(), addresses.join(","))
+}
+
+/// Holds `live` connections and says so; at a line on standard input makes `tries` others, one after the other, and sends bytes to and fro on
+/// all that it holds meanwhile. How many others came about, how many of those on the ports beside the held ones', and how often all were
+/// gone through; waits for the end of its input.
+fn full(peer: SocketAddr, live: usize, tries: u64) -> String {
+    let mut held: Vec<TcpStream> = (0..live).map(|_| TcpStream::connect(peer).unwrap()).collect();
+    let port = |stream: &TcpStream| stream.local_addr().unwrap().port();
+    let ports: BTreeSet<u16> = held.iter().map(port).collect();
+    assert_eq!(ports.len(), live);
+    assert!(ports.iter().all(|port| (20_000..20_200).contains(port)));
+    println!("{ANSWER}held");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let over = AtomicBool::new(false);
+    let (made, beside, rounds) = std::thread::scope(|scope| {
+        let echoes = scope.spawn(|| {
+            let mut rounds = 0_u64;
+            loop {
+                for (place, stream) in held.iter_mut().enumerate() {
+                    let sent: Vec<u8> =
+                        (0..64).map(|byte| (place as u64 + rounds * 7 + byte) as u8).collect();
+                    let mut read = [0; 64];
+                    stream.write_all(&sent).and_then(|()| stream.read_exact(&mut read)).unwrap();
+                    assert_eq!(read[..], sent, "connection {place}, round {rounds}");
+                }
+                rounds += 1;
+                if over.load(Ordering::Relaxed) {
+                    return rounds;
+                }
+            }
+        });
+        let (mut made, mut beside) = (0_u64, 0_u64);
+        for _ in 0..tries {
+            let Ok(stream) = TcpStream::connect(peer) else { continue };
+            made += 1;
+            let port = port(&stream);
+            beside += u64::from((20_000..20_200).contains(&port) && !ports.contains(&port));
+            // Reset, so that its port is free again.
+            set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        (made, beside, echoes.join().unwrap())
+    });
+    println!("{ANSWER}{made} {beside} {rounds}");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    "let go".to_owned()
 }
 
 /// Asks for its port after bind(), as test servers and proxies of the active FTP mode do, and gives it to others.

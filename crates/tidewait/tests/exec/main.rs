@@ -3,6 +3,7 @@
 
 mod bench;
 mod client;
+mod full;
 mod no_port;
 mod refused;
 mod seen;

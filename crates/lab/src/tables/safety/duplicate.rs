@@ -85,6 +85,7 @@ pub(super) fn table(setup: &Setup, fates: &[Fate], tell: &dyn Fn(&str)) -> Resul
                  from those of the new connection by their value, and every byte that the client's program reads is looked at.",
                 NUMBERS / 1e6
             ),
+            "By the lab's own wire, in user space: it takes hold of the one segment that matters, where netem only goes by chance.".to_owned(),
             "Slow: the old connection carries one block, as most do. Its numbers are behind those of the new one.".to_owned(),
             "tcp_tw_reuse begins the new connection above every number of the client's side of the old one: there no acknowledgement fits, \
              and the segment is chosen by its place alone."

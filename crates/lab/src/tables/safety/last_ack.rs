@@ -62,6 +62,7 @@ pub(super) fn table(setup: &Setup, fates: &[Fate], tell: &dyn Fn(&str)) -> Resul
             "The client has closed first; the peer shuts down and keeps its socket, so that an error can be seen. All its data had been \
              read: TIME_WAIT says so. A peer's program that has closed sees nothing in any of the cases."
                 .to_owned(),
+            "By the lab's own wire, as above.".to_owned(),
             "Reaped: a TIME_WAIT that has answered a FIN is as young again as that. One whose peer is still in LAST_ACK stays."
                 .to_owned(),
             "All ACKs lost: the same tuple is opened again while the peer is still in LAST_ACK. It answers the SYN with a challenge ACK, the \
