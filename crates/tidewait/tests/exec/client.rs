@@ -83,6 +83,7 @@ fn plain(count: u32, peer: SocketAddr) -> String {
 /// Holds `live` connections and says so; at a line on standard input makes `tries` others, one after the other, and sends bytes to and fro on
 /// all that it holds meanwhile. How many others came about, how many of those on the ports beside the held ones', and how often all were
 /// gone through; waits for the end of its input.
+#[expect(clippy::print_stdout, reason = "the test waits for these lines")]
 fn full(peer: SocketAddr, live: usize, tries: u64) -> String {
     let mut held: Vec<TcpStream> = (0..live).map(|_| TcpStream::connect(peer).unwrap()).collect();
     let port = |stream: &TcpStream| stream.local_addr().unwrap().port();
