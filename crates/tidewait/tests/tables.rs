@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use tidewait_lab::{isolated, skip, tables};
+use tidewait_lab::{isolated, scaled, skip, tables};
 use tidewait_model::table::{Basis, Cell, SCHEMA, Size, Table, TableRun};
 
 /// What the command prints; `None` if this machine may not make namespaces, which is said.
@@ -133,14 +133,17 @@ fn a_client_that_runs_out_of_ports_does_not_beside_reap() {
         let table = &run.tables[0];
         let refused = |beside| number(table, &[beside], "refused");
         let Some(without) = refused("nothing") else { panic!("a client alone needs no remedy") };
-        // 318 are asked for, of 200 ports; a machine at a tenth of the speed may make fewer.
-        if without == 0.0 {
+        // 318 are asked for, of 200 ports.
+        if without > 0.0 {
+            assert_eq!(number(table, &["nothing"], "most in TIME_WAIT"), Some(200.0));
+        }
+        // At a tenth of the speed the client has ended before reap has looked twice.
+        if without == 0.0 || scaled(100) < 100 {
             return skip(
                 "a_client_that_runs_out_of_ports_does_not_beside_reap",
-                "too slow to run out of ports",
+                "in part: too slow for a run of 3 s",
             );
         }
-        assert_eq!(number(table, &["nothing"], "most in TIME_WAIT"), Some(200.0));
         for beside in ["reap --older-than 1s", "reap --keep-below 45%"] {
             // A gap where this build cannot reap.
             let Some(with) = refused(beside) else { continue };
