@@ -37,10 +37,18 @@ pub struct Wish<'a> {
     pub netns: u64,
     /// Only this process, by its number in the first process namespace.
     pub process: Option<u32>,
-    /// The ports that may be given; none: the kernel chooses the port.
-    pub ports: PortSet,
+    /// What may be given. Whether it has ports, or sources, holds for good: of what it does not begin with [`Steering::offer`] gives
+    /// nothing.
+    pub offer: Offer,
     /// How old a TIME_WAIT must be for its port to be taken, in whole seconds, rounded up; `None`: never.
     pub reuse_after: Option<Duration>,
+}
+
+/// What may be given at present.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// The ports; none: the kernel chooses the port.
+    pub ports: PortSet,
     /// Source addresses to take in turn, at most [`SOURCES`] of a family; none: routing chooses.
     pub sources: Vec<IpAddr>,
     /// Every address of the network namespace. A tuple is free only if none of those that may be its source has it; which one

@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod census;
 pub mod containers;
 pub mod doctor;
+pub mod exec;
 pub mod experiment;
 pub mod explain;
 pub mod kernel;

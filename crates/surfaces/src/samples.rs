@@ -406,9 +406,16 @@ pub fn checkup() -> Checkup {
 
 /// The lines of a session of steering.
 pub fn steer() -> Vec<tidewait_model::steer::Line> {
-    use tidewait_model::steer::{Begin, Counts, End, Line, Progress, SCHEMA};
+    use tidewait_model::steer::{Away, Begin, Counts, End, Line, Progress, SCHEMA};
     use tidewait_model::stream::{Opening, Reason};
-    let counts = Counts { steered: 12_345, learning: 3, reused: 12, candidates: 20_000, ..Counts::default() };
+    let counts = Counts {
+        connects: 12_345,
+        steered: 12_345,
+        learning: 3,
+        reused: 12,
+        candidates: 20_000,
+        ..Counts::default()
+    };
     let at = "2026-01-01T00:00:09.000000Z".to_owned();
     vec![
         Line::Begin(Begin {
@@ -425,7 +432,48 @@ pub fn steer() -> Vec<tidewait_model::steer::Line> {
             sources: vec!["10.0.0.5".to_owned()],
             warnings: Vec::new(),
         }),
-        Line::Progress(Progress { at: at.clone(), counts }),
+        Line::Progress(Progress {
+            at: at.clone(),
+            ports: 12_268,
+            sources_missing: vec!["10.0.0.5".to_owned()],
+            counts,
+        }),
+        Line::Away(Away { at: at.clone(), target: "nginx.service".to_owned() }),
         Line::End(End { at, seconds: 9.0, reason: Reason::Time, counts }),
     ]
+}
+
+/// What became of a command, and of its connections.
+pub fn exec() -> tidewait_model::exec::Report {
+    use tidewait_model::exec::{Chosen, Report, SCHEMA};
+    use tidewait_model::steer::Counts;
+    use tidewait_model::stream::Opening;
+    Report {
+        opening: Opening {
+            schema: SCHEMA.to_owned(),
+            at: "2026-01-01T00:00:09.000000Z".to_owned(),
+            host: Host { hostname: "web1".to_owned(), kernel: "6.12.0".to_owned() },
+        },
+        command: vec!["./client".to_owned(), "10.0.2.9:3306".to_owned()],
+        seconds: 9.0,
+        exit_code: Some(0),
+        signal: None,
+        no_port: true,
+        steer: Some(Chosen {
+            ports: 12_268,
+            ranges: vec!["22268-29999".to_owned(), "61000-65535".to_owned()],
+            reuse_after_seconds: None,
+            sources: Vec::new(),
+            sources_missing: Vec::new(),
+            counts: Counts {
+                connects: 12_345,
+                steered: 12_340,
+                fell_back: 5,
+                candidates: 20_000,
+                ..Counts::default()
+            },
+        }),
+        reap: Some(tidewait_model::reap::Counters { killed: 4_000, looks: 80, ..Default::default() }),
+        reap_trouble: None,
+    }
 }

@@ -78,6 +78,11 @@ pub fn steer() -> String {
     pretty::<tidewait_model::steer::Line>()
 }
 
+/// The schema of what `tidewait exec --report` writes.
+pub fn exec() -> String {
+    pretty::<tidewait_model::exec::Report>()
+}
+
 /// The schema of `tidewait tune plan --json`.
 pub fn plan() -> String {
     pretty::<Plan>()
@@ -119,6 +124,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("tidewait.study-1.json", study()),
         ("tidewait.study-memory-1.json", study_memory()),
         ("tidewait.steer-1.json", steer()),
+        ("tidewait.exec-1.json", exec()),
         ("tidewait.plan-1.json", plan()),
         ("tidewait.change-1.json", change()),
         ("tidewait.tune-1.json", tune()),
@@ -168,6 +174,7 @@ mod tests {
         for line in samples::steer() {
             assert_valid(&steer(), &line);
         }
+        assert_valid(&exec(), &samples::exec());
         let applied = Applied {
             schema: CHANGE_SCHEMA.to_owned(),
             plan: samples::tune::plan(),

@@ -47,9 +47,10 @@ use tidewait_model::table::{Cell, Table, Unit};
 use tidewait_model::trace::line::{Counted, Line as TraceLine};
 use tidewait_model::tune::{Entry, KeptReport, Plan, Status};
 
+pub use number::count;
 pub use page::Page;
 use page::Paper;
-pub use steer::{line as steering_line, steered, steering};
+pub use steer::{chosen, line as steering_line, steered, steering};
 pub use trace::Columns;
 
 /// The page of `tidewait report`: verdict, namespaces, processes, findings, what was not seen.

@@ -1,6 +1,6 @@
 //! Steering where no BPF loader was built in: it never starts, and says so.
 
-use super::{Counts, SteerError, Wish};
+use super::{Counts, Offer, SteerError, Wish};
 
 /// Never made: [`Steering::start`] always says why.
 #[derive(Debug)]
@@ -15,6 +15,14 @@ impl Steering {
         Err(SteerError::Unsupported(
             "this tidewait was built without BPF: build with the feature bpf".to_owned(),
         ))
+    }
+
+    /// Nothing.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn offer(&mut self, _: &Offer) -> Result<(), SteerError> {
+        match self.0 {}
     }
 
     /// Nothing.

@@ -1,15 +1,17 @@
 //! The programs in the kernel, and what they counted.
 
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use libbpf_rs::{Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject};
+use libbpf_rs::libbpf_sys::bpf_map_create_opts;
+use libbpf_rs::{Link, Map, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tidewait_kernel::bpf::{self, Cause, Trouble};
-use zerocopy::{FromBytes, IntoBytes};
+use tidewait_model::PortSet;
+use zerocopy::{FromBytes, FromZeros as _, IntoBytes};
 
-use super::layout::{Address, Counted, Settings};
-use super::{Counts, LOCALS, SOURCES, SteerError, Wish};
+use super::layout::{Address, Counted, Offered, Settings};
+use super::{Counts, LOCALS, Offer, SOURCES, SteerError, Wish};
 
 /// `steer.bpf.c`, compiled.
 static PROGRAMS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
@@ -26,6 +28,8 @@ pub struct Steering {
     // Dropped first, so that nothing runs any more when the maps go.
     _links: Vec<Link>,
     object: Object,
+    /// The ports that have been given so far, in the order that was drawn by lot.
+    order: Vec<u16>,
 }
 
 impl Steering {
@@ -35,18 +39,11 @@ impl Steering {
     /// In words that name what is missing: a capability, something of the kernel, an address or port that makes sense.
     pub fn start(wish: &Wish<'_>) -> Result<Steering, SteerError> {
         let settings = settings(wish)?;
-        let ports = shuffled(wish.ports.iter().collect())?;
         bpf::listen();
-        let object = load(&settings, ports.len()).map_err(|trouble| refused(&trouble))?;
-        let map = object
-            .maps()
-            .find(|map| map.name() == "ports")
-            .ok_or_else(|| SteerError::Failed("the object has no map of ports".to_owned()))?;
-        for (place, port) in (0_u32..).zip(&ports) {
-            map.update(place.as_bytes(), port.as_bytes(), MapFlags::ANY)
-                .map_err(|error| refused(&bpf::trouble("ports", &error)))?;
-        }
-        let mut programs: Vec<_> = object.progs_mut().collect();
+        let object = load(&settings).map_err(|trouble| refused(&trouble))?;
+        let mut steering = Steering { _links: Vec::new(), object, order: Vec::new() };
+        steering.offer(&wish.offer)?;
+        let mut programs: Vec<_> = steering.object.progs_mut().collect();
         programs.sort_by_key(|program| program.name() != LEARNS);
         let mut links = Vec::new();
         for program in programs {
@@ -55,7 +52,42 @@ impl Steering {
                 .map_err(|error| refused(&bpf::trouble("attach", &error)))?;
             links.push(link);
         }
-        Ok(Steering { _links: links, object })
+        steering._links = links;
+        Ok(steering)
+    }
+
+    /// From now on this is what may be given, all at once: a connect() sees either what was offered before or this. Whose port
+    /// or address is not in it any more keeps it.
+    ///
+    /// # Errors
+    /// Where it cannot be; what was offered before stays.
+    pub fn offer(&mut self, offer: &Offer) -> Result<(), SteerError> {
+        let known: PortSet = self.order.iter().copied().collect();
+        let new = offer.ports.iter().filter(|port| !known.contains(*port)).collect();
+        self.order.extend(shuffled(new)?);
+        let value = offered(offer, &self.order)?;
+        let failed = |error: libbpf_rs::Error| refused(&bpf::trouble("offer", &error));
+        let options = bpf_map_create_opts {
+            sz: size_of::<bpf_map_create_opts>() as u64,
+            ..bpf_map_create_opts::default()
+        };
+        let inner = MapHandle::create(
+            MapType::Array,
+            Some("offer"),
+            size_of::<u32>() as u32,
+            size_of::<Offered>() as u32,
+            1,
+            &options,
+        )
+        .map_err(failed)?;
+        inner.update(0_u32.as_bytes(), value.as_bytes(), MapFlags::ANY).map_err(failed)?;
+        let number = inner.as_fd().as_raw_fd();
+        self.map("offers")?.update(0_u32.as_bytes(), number.as_bytes(), MapFlags::ANY).map_err(failed)
+    }
+
+    fn map(&self, name: &str) -> Result<Map<'_>, SteerError> {
+        let map = self.object.maps().find(|map| map.name() == name);
+        map.ok_or_else(|| SteerError::Failed(format!("the object has no map {name}")))
     }
 
     /// What was counted until now.
@@ -64,47 +96,49 @@ impl Steering {
     /// If the kernel does not let it be read any more.
     pub fn counts(&self) -> Result<Counts, SteerError> {
         let unread = |why: &str| SteerError::Failed(format!("the counts cannot be read: {why}"));
-        let map = self.object.maps().find(|map| map.name() == "counted").ok_or_else(|| unread("no map"))?;
-        let all = map
+        let all = self
+            .map("counted")?
             .lookup_percpu(0_u32.as_bytes(), MapFlags::ANY)
             .map_err(|error| unread(&format!("{error:#}")))?
             .ok_or_else(|| unread("the map is empty"))?;
         let mut counts = Counts::default();
         for one in &all {
             let one = Counted::read_from_bytes(one).map_err(|_| unread("they have another size"))?;
-            add(&mut counts, &one);
+            counts += Counts::from(one);
         }
         Ok(counts)
     }
 }
 
-fn add(counts: &mut Counts, one: &Counted) {
-    counts.steered += one.steered;
-    counts.learning += one.learning;
-    counts.reused += one.reused;
-    counts.spread += one.spread;
-    counts.fell_back += one.fell_back;
-    counts.unknown_source += one.unknown;
-    counts.left_with_port += one.bound;
-    counts.left_with_source += one.sourced;
-    counts.left_apart += one.apart;
-    counts.candidates += one.tries;
-    counts.refused_by_bind += one.taken;
-    counts.sources_gone += one.gone;
+impl From<Counted> for Counts {
+    fn from(one: Counted) -> Counts {
+        Counts {
+            connects: one.connects,
+            steered: one.steered,
+            learning: one.learning,
+            reused: one.reused,
+            spread: one.spread,
+            fell_back: one.fell_back,
+            unknown_source: one.unknown,
+            left_with_port: one.bound,
+            left_with_source: one.sourced,
+            left_to_routing: one.routed,
+            left_apart: one.apart,
+            candidates: one.tries,
+            refused_by_bind: one.taken,
+            sources_gone: one.gone,
+        }
+    }
 }
 
-fn load(settings: &Settings, ports: usize) -> Result<Object, Trouble> {
+fn load(settings: &Settings) -> Result<Object, Trouble> {
     let failed = |step: &str, error: &libbpf_rs::Error| bpf::trouble(step, error);
     let mut open: OpenObject =
         ObjectBuilder::default().open_memory(PROGRAMS).map_err(|error| failed("open", &error))?;
     for mut map in open.maps_mut() {
-        let name = map.name().to_string_lossy().into_owned();
-        let outcome = match name.as_str() {
-            "ports" => map.set_max_entries(u32::try_from(ports.max(1)).unwrap_or(u32::MAX)),
-            ".rodata.settings" => map.set_initial_value(settings.as_bytes()),
-            _ => Ok(()),
-        };
-        outcome.map_err(|error| failed(&name, &error))?;
+        if map.name() == ".rodata.settings" {
+            map.set_initial_value(settings.as_bytes()).map_err(|error| failed("settings", &error))?;
+        }
     }
     let object = open.load().map_err(|error| failed("load", &error))?;
     // What was said of a load that went well in the end explains no later trouble.
@@ -119,16 +153,28 @@ fn settings(wish: &Wish<'_>) -> Result<Settings, SteerError> {
     settings.netns = u32::try_from(wish.netns)
         .map_err(|_| SteerError::Impossible(format!("net:[{}] is no network namespace", wish.netns)))?;
     settings.tgid = wish.process.unwrap_or(0);
-    settings.ports = wish.ports.len();
+    settings.ports = u32::from(!wish.offer.ports.is_empty());
+    settings.sources = u32::from(!wish.offer.sources.is_empty());
     settings.tries = TRIES;
     settings.reuse_after = wish.reuse_after.map_or(0, |age| {
         let seconds = age.as_secs() + u64::from(age.subsec_nanos() > 0);
         u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
     });
-    for source in &wish.sources {
+    Ok(settings)
+}
+
+/// The offer in the words of the programs; `order`: all its ports and others.
+fn offered(offer: &Offer, order: &[u16]) -> Result<Box<Offered>, SteerError> {
+    let mut value = Offered::new_box_zeroed()
+        .map_err(|_| SteerError::Failed("there is no memory for what may be given".to_owned()))?;
+    for (place, port) in value.port.iter_mut().zip(order.iter().filter(|port| offer.ports.contains(**port))) {
+        *place = *port;
+        value.ports += 1;
+    }
+    for source in &offer.sources {
         let (list, count) = match source.to_canonical() {
-            IpAddr::V4(_) => (&mut settings.source4, &mut settings.sources4),
-            IpAddr::V6(_) => (&mut settings.source6, &mut settings.sources6),
+            IpAddr::V4(_) => (&mut value.source4, &mut value.sources4),
+            IpAddr::V6(_) => (&mut value.source6, &mut value.sources6),
         };
         let Some(place) = list.get_mut(*count as usize) else {
             return Err(SteerError::Impossible(format!(
@@ -138,20 +184,20 @@ fn settings(wish: &Wish<'_>) -> Result<Settings, SteerError> {
         *place = bytes(*source);
         *count += 1;
         if source.is_loopback() {
-            settings.loopback |= if source.is_ipv4() { 1 } else { 2 };
+            value.loopback |= if source.is_ipv4() { 1 } else { 2 };
         }
     }
-    (settings.locals4, settings.local4) = locals(wish, IpAddr::is_ipv4);
-    (settings.locals6, settings.local6) = locals(wish, IpAddr::is_ipv6);
-    Ok(settings)
+    (value.locals4, value.local4) = locals(offer, IpAddr::is_ipv4);
+    (value.locals6, value.local6) = locals(offer, IpAddr::is_ipv6);
+    Ok(value)
 }
 
 /// The local addresses of a family that routing may choose for what is steered; none where there are too many.
-fn locals(wish: &Wish<'_>, family: fn(&IpAddr) -> bool) -> (u32, [Address; LOCALS]) {
+fn locals(offer: &Offer, family: fn(&IpAddr) -> bool) -> (u32, [Address; LOCALS]) {
     let mut list = [[0; 16]; LOCALS];
     let mut count: u32 = 0;
     let link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    for local in wish.locals.iter().filter(|local| family(local) && !link_local(local)) {
+    for local in offer.locals.iter().filter(|local| family(local) && !link_local(local)) {
         let Some(place) = list.get_mut(count as usize) else { return (0, [[0; 16]; LOCALS]) };
         *place = bytes(*local);
         count += 1;

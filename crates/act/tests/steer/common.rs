@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client;
-use tidewait_act::steer::{SteerError, Steering, Wish};
+use tidewait_act::steer::{Counts, Offer, SteerError, Steering, Wish};
 use tidewait_lab::NetNs;
 use tidewait_model::PortSet;
 
@@ -95,11 +95,13 @@ impl Scene {
             cgroup: self.group.file.as_fd(),
             netns: self.net.inode(),
             process: None,
-            ports,
+            offer: self.offer(ports),
             reuse_after: None,
-            sources: Vec::new(),
-            locals: self.locals.clone(),
         }
+    }
+
+    pub fn offer(&self, ports: PortSet) -> Offer {
+        Offer { ports, sources: Vec::new(), locals: self.locals.clone() }
     }
 
     pub fn steer(&self, name: &str, wish: &Wish<'_>) -> Option<Steering> {
@@ -113,6 +115,21 @@ impl Scene {
     pub fn client(&self, steered: bool) -> Client {
         Client::new(&self.net, steered.then_some(self.group.path.as_path()))
     }
+}
+
+/// What was counted; each connect() once by its port, where `ports` are given, and once by its source, where `sources` are.
+pub fn counted(steering: &Steering, ports: bool, sources: bool) -> Counts {
+    let counts = steering.counts().unwrap();
+    let alone = counts.left_with_port + counts.left_apart;
+    if ports {
+        let by_port = counts.steered + counts.fell_back + counts.unknown_source;
+        assert_eq!(counts.connects, by_port + alone, "{counts:?}");
+    }
+    if sources {
+        let by_source = counts.spread + counts.left_with_source + counts.left_to_routing;
+        assert_eq!(counts.connects, by_source + alone, "{counts:?}");
+    }
+    counts
 }
 
 /// Starts, or says why the test is skipped. That the kernel refuses the programs is no reason.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidewait_act::steer::{Claim, ClaimError, Wish};
 use tidewait_model::{PortRange, PortSet, Version};
 
-use crate::common::{Client, Group, Scene};
+use crate::common::{Client, Group, Scene, counted};
 
 pub fn range(low: u16, high: u16) -> PortSet {
     (low..=high).collect()
@@ -42,7 +42,7 @@ fn connect_gets_ports_of_the_range_and_shares_them_between_destinations() {
         assert_eq!(distinct.len(), 36, "{host}");
         assert_eq!(client.ask(&format!("echoes {host}")), "all", "{host}");
     }
-    let counts = steering.counts().unwrap();
+    let counts = counted(&steering, true, false);
     assert_eq!((counts.steered, counts.fell_back), (5 * 36, 0), "{counts:?}");
     assert_eq!(counts.learning, 5, "{counts:?}");
 }
@@ -77,7 +77,7 @@ fn live_connections_keep_their_tuples_and_their_bytes_while_the_range_runs_full(
     assert_eq!(client.numbers("keep last 10.99.0.1 80 10").len(), 10);
     let beyond = client.numbers("keep beyond 10.99.0.1 80 5");
     assert!(!beyond.iter().any(|port| (20_000..=20_099).contains(port)), "{beyond:?}");
-    let counts = steering.counts().unwrap();
+    let counts = counted(&steering, true, false);
     assert!(counts.fell_back >= 5 && counts.steered + counts.fell_back == 305, "{counts:?}");
     assert!(live(&scene).is_superset(&before));
     for name in ["long", "last", "beyond"] {
@@ -95,7 +95,7 @@ fn who_chose_for_himself_is_left_alone() {
     let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_099))) else { return };
     assert_eq!(client.numbers("keep bound 10.99.0.1 80 1 port 30123"), [30_123]);
     assert_eq!(client.numbers("keep bound fd99::1 80 1 port 30124"), [30_124]);
-    assert_eq!(steering.counts().unwrap().left_with_port, 2);
+    assert_eq!(counted(&steering, true, false).left_with_port, 2);
     // Nobody outside of the group, no UDP.
     let ports = other.numbers("keep free 10.99.0.1 80 5");
     assert!(!ports.iter().any(|port| (20_000..=20_099).contains(port)), "{ports:?}");
@@ -113,6 +113,48 @@ fn who_chose_for_himself_is_left_alone() {
     let ports = client.numbers("nonblocking later 10.99.0.1 80 5");
     assert!(all_in(&ports, 20_000, 20_099), "{ports:?}");
     assert_eq!(client.ask("echoes later"), "all");
+}
+
+#[test]
+fn ports_that_are_no_longer_offered_are_given_no_more_and_come_back() {
+    const NAME: &str = "ports::ports_that_are_no_longer_offered_are_given_no_more_and_come_back";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let _server = server(&scene, &["10.99.0.1"], 80);
+    let mut client = scene.client(true);
+    let Some(mut steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_099))) else { return };
+    assert!(all_in(&client.numbers("keep a 10.99.0.1 80 20"), 20_000, 20_099));
+    steering.offer(&scene.offer(range(20_090, 20_149))).unwrap();
+    let ports = client.numbers("keep b 10.99.0.1 80 40");
+    assert!(all_in(&ports, 20_090, 20_149), "{ports:?}");
+    // None is left: the kernel chooses, and connect() goes on.
+    steering.offer(&scene.offer(PortSet::default())).unwrap();
+    let ports = client.numbers("keep c 10.99.0.1 80 5");
+    assert!(!ports.iter().any(|port| (20_000..=20_149).contains(port)), "{ports:?}");
+    let counts = counted(&steering, true, false);
+    assert_eq!((counts.steered, counts.fell_back), (60, 5), "{counts:?}");
+    steering.offer(&scene.offer(range(20_000, 20_089))).unwrap();
+    assert!(all_in(&client.numbers("keep d 10.99.0.1 80 20"), 20_000, 20_089));
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(client.ask(&format!("echoes {name}")), "all", "{name}");
+    }
+}
+
+#[test]
+fn a_first_search_among_many_addresses_is_as_short_as_any() {
+    const NAME: &str = "ports::a_first_search_among_many_addresses_is_as_short_as_any";
+    let Some(scene) = Scene::new(NAME) else { return };
+    // All its ports are listened on, so that a search finds none.
+    let mut holder = server(&scene, &["10.99.0.1"], 80);
+    for port in 20_000..20_010 {
+        holder.ask(&format!("serve 0.0.0.0 {port}"));
+    }
+    let mut client = scene.client(true);
+    let mut wish = scene.wish(range(20_000, 20_009));
+    wish.offer.locals = (1..=16).map(|last| std::net::Ipv4Addr::new(10, 99, 1, last).into()).collect();
+    let Some(steering) = scene.steer(NAME, &wish) else { return };
+    client.ask("keep a 10.99.0.1 80 1");
+    let counts = counted(&steering, true, false);
+    assert_eq!((counts.fell_back, counts.candidates), (1, 1_000 / 16), "{counts:?}");
 }
 
 #[test]
@@ -142,7 +184,7 @@ fn threads_that_race_never_get_the_same_tuple() {
         let sums = client.numbers(&format!("race {host} 80 8 {each}"));
         assert_eq!(sums, [8 * each, 0, 0], "{host}: {:?}", steering.counts());
     }
-    let counts = steering.counts().unwrap();
+    let counts = counted(&steering, true, false);
     assert!(counts.steered > counts.fell_back, "{counts:?}");
 }
 
@@ -170,12 +212,12 @@ fn a_time_wait_is_taken_only_when_old_enough_and_protected_by_timestamps() {
     let Some(steering) = scene.steer(NAME, &soon) else { return };
     let ports = client.numbers("keep c 10.99.0.1 80 8");
     assert!(all_in(&ports, 20_000, 20_009), "{ports:?}");
-    assert_eq!(steering.counts().unwrap().reused, 8);
+    assert_eq!(counted(&steering, true, false).reused, 8);
     assert_eq!(client.ask("echoes c"), "all");
     drop(steering);
     // Without timestamps none is protected.
     scene.net.set("net.ipv4.tcp_timestamps", "0").unwrap();
-    let other = Wish { ports: range(21_000, 21_009), ..soon };
+    let other = Wish { offer: scene.offer(range(21_000, 21_009)), ..soon };
     let Some(_steering) = scene.steer(NAME, &other) else { return };
     assert!(all_in(&client.numbers("churn 10.99.0.1 80 10"), 21_000, 21_009));
     std::thread::sleep(Duration::from_millis(2_100));
@@ -222,7 +264,7 @@ fn a_listener_may_come_later_and_is_not_taken_for_a_free_port() {
     // Now every port of the range is listened on.
     let ports = client.numbers("keep b 10.99.0.1 80 3");
     assert!(!ports.iter().any(|port| (20_000..=20_009).contains(port)), "{ports:?} {used:?}");
-    assert!(steering.counts().unwrap().fell_back >= 3);
+    assert!(counted(&steering, true, false).fell_back >= 3);
     // What it shows of itself: the option is set on sockets that got their port here.
     assert_eq!(client.ask("reuseaddr a"), "1 1 1 1 1");
     assert_eq!(client.ask("reuseaddr b"), "0 0 0");
@@ -240,8 +282,8 @@ fn the_inner_of_two_groups_comes_first_and_the_outer_leaves_its_choice_alone() {
     let wish = Wish { cgroup: inner.file.as_fd(), ..scene.wish(range(21_000, 21_099)) };
     let Some(inside) = scene.steer(NAME, &wish) else { return };
     assert!(all_in(&client.numbers("keep b 10.99.0.1 80 5"), 21_000, 21_099));
-    assert_eq!(inside.counts().unwrap().steered, 5);
-    let counts = outside.counts().unwrap();
+    assert_eq!(counted(&inside, true, false).steered, 5);
+    let counts = counted(&outside, true, false);
     assert_eq!((counts.steered, counts.left_with_port), (5, 5));
     drop(inside);
     assert!(all_in(&client.numbers("keep c 10.99.0.1 80 5"), 20_000, 20_099));

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
-use tidewait_act::steer::Wish;
+use tidewait_act::steer::{Offer, Wish};
 use tidewait_lab::{Host, Lab};
 use tidewait_model::PortSet;
 
-use crate::common::{Client, Group, started};
+use crate::common::{Client, Group, counted, started};
 use crate::ports::range;
 
 /// A client with three addresses of each family, a server, and a group.
@@ -55,10 +55,8 @@ impl Pair {
             cgroup: self.group.file.as_fd(),
             netns: self.client.inode(),
             process: None,
-            ports,
+            offer: Offer { ports, sources: parse(sources), locals },
             reuse_after: None,
-            sources: parse(sources),
-            locals,
         }
     }
 
@@ -107,7 +105,7 @@ fn sources_take_turns_for_each_destination() {
     // A program that chose its source keeps it.
     client.ask("keep own 10.98.0.2 80 3 address 10.98.0.4");
     assert_eq!(tally(&mut client, "own"), even(&["10.98.0.4"], 3));
-    let counts = steering.counts().unwrap();
+    let counts = counted(&steering, false, true);
     assert_eq!((counts.spread, counts.left_with_source, counts.steered), (27, 3, 0), "{counts:?}");
     drop(steering);
     client.ask("keep after 10.98.0.2 80 3");
@@ -124,7 +122,7 @@ fn each_source_has_all_the_ports() {
     let ports = client.numbers("keep a 10.98.0.2 80 144");
     assert!(ports.iter().all(|port| (20_000..=20_049).contains(port)), "{ports:?}");
     assert_eq!(tally(&mut client, "a"), even(&SOURCES, 48));
-    let counts = steering.counts().unwrap();
+    let counts = counted(&steering, true, true);
     assert_eq!((counts.spread, counts.steered, counts.fell_back), (144, 144, 0), "{counts:?}");
 }
 
@@ -141,8 +139,33 @@ fn an_address_that_vanishes_is_passed_over_and_counted() {
     let tally = tally(&mut client, "a");
     assert_eq!(tally.values().sum::<u32>(), 12, "{tally:?}");
     assert!(!tally.contains_key("10.98.0.4"), "{tally:?}");
-    let counts = steering.counts().unwrap();
+    let counts = counted(&steering, false, true);
     assert!(counts.sources_gone >= 3 && counts.spread == 12, "{counts:?}");
+}
+
+#[test]
+fn what_is_offered_is_followed_at_once() {
+    const NAME: &str = "sources::what_is_offered_is_followed_at_once";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let _server = pair.serve();
+    let mut client = pair.steered();
+    let wish = pair.wish(PortSet::default(), &SOURCES);
+    let Some(mut steering) = started(NAME, &wish) else { return };
+    let offer = |sources: &[&str]| Offer {
+        sources: sources.iter().map(|ip| ip.parse().unwrap()).collect(),
+        ..wish.offer.clone()
+    };
+    for (name, sources) in [("two", &SOURCES[1..]), ("one", &SOURCES[..1]), ("all", &SOURCES)] {
+        steering.offer(&offer(sources)).unwrap();
+        client.ask(&format!("keep {name} 10.98.0.2 80 6"));
+        assert_eq!(tally(&mut client, name), even(sources, 6 / sources.len() as u32), "{name}");
+    }
+    // None at all: routing chooses, and connect() goes on.
+    steering.offer(&offer(&[])).unwrap();
+    client.ask("keep none 10.98.0.2 80 3");
+    assert_eq!(tally(&mut client, "none"), even(&["10.98.0.1"], 3));
+    let counts = counted(&steering, false, true);
+    assert_eq!((counts.spread, counts.left_to_routing, counts.sources_gone), (18, 3, 0), "{counts:?}");
 }
 
 #[test]
@@ -158,7 +181,17 @@ fn loopback_and_the_own_addresses_are_no_place_to_spread_to() {
         assert_eq!(tally(&mut client, "lo"), even(&["127.0.0.1"], 3));
         client.ask("keep own 10.98.0.3 80 3");
         assert_eq!(tally(&mut client, "own").len(), 1);
-        assert_eq!(steering.counts().unwrap().left_apart, 6);
+        let counts = counted(&steering, false, true);
+        assert_eq!((counts.left_to_routing, counts.left_apart), (6, 0), "{counts:?}");
+    }
+    {
+        // With ports each is counted once more, as steered.
+        let Some(steering) = started(NAME, &pair.wish(range(20_000, 20_099), &SOURCES)) else { return };
+        client.ask("keep both 10.98.0.3 80 3");
+        let _server = pair.serve();
+        client.ask("keep far 10.98.0.2 80 3");
+        let counts = counted(&steering, true, true);
+        assert_eq!((counts.steered, counts.left_to_routing, counts.spread), (6, 3, 3), "{counts:?}");
     }
     // Loopback sources are for the machine itself.
     let inside = ["127.0.0.2", "127.0.0.3"];

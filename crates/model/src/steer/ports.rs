@@ -65,32 +65,48 @@ impl Choice {
     /// # Errors
     /// [`TooFew`].
     pub fn ports(&self, around: &Surroundings) -> Result<Chosen, TooFew> {
-        let usable = |port: &u16| {
-            *port >= around.unprivileged.max(1)
-                && !around.reserved.contains(*port)
-                && !around.listening.contains(*port)
-        };
         let ranges = match self {
-            Choice::Own => return own(around, usable),
+            Choice::Own => own(around)?,
             Choice::Kernel => vec![around.kernel],
             Choice::Ranges(ranges) => merged(ranges),
         };
-        let ports: PortSet =
-            ranges.iter().flat_map(|range| range.low..=range.high).filter(|port| usable(port)).collect();
+        let ports = self.given(&ranges, around);
         if ports.is_empty() {
             return Err(TooFew::Named);
         }
         let shared = ports.count_in(around.kernel);
         Ok(Chosen { ports, ranges, shared })
     }
+
+    /// Of `ranges`, which were claimed for this choice, the ports that may be given while it is as `around` says: other ports may
+    /// have been reserved since, or the kernel's range moved.
+    pub fn given(&self, ranges: &[PortRange], around: &Surroundings) -> PortSet {
+        let wanted = |port: u16| match self {
+            Choice::Own => around.is_beside(port),
+            Choice::Kernel => around.kernel.contains(port),
+            Choice::Ranges(_) => true,
+        };
+        let all = ranges.iter().flat_map(|range| range.low..=range.high);
+        all.filter(|port| around.is_usable(*port) && wanted(*port)).collect()
+    }
 }
 
-fn own(around: &Surroundings, usable: impl Fn(&u16) -> bool) -> Result<Chosen, TooFew> {
+impl Surroundings {
+    fn is_usable(&self, port: u16) -> bool {
+        port >= self.unprivileged.max(1) && !self.reserved.contains(port) && !self.listening.contains(port)
+    }
+
+    /// Whether it costs nobody anything.
+    fn is_beside(&self, port: u16) -> bool {
+        !self.kernel.contains(port) && !NODE_PORTS.contains(port)
+    }
+}
+
+fn own(around: &Surroundings) -> Result<Vec<PortRange>, TooFew> {
     let beside: Vec<u16> = (LOWEST..=u16::MAX)
         .rev()
-        .filter(|port| !around.kernel.contains(*port) && !NODE_PORTS.contains(*port))
-        .filter(|port| !around.steered.contains(*port))
-        .filter(usable)
+        .filter(|port| around.is_beside(*port) && !around.steered.contains(*port))
+        .filter(|port| around.is_usable(*port))
         .collect();
     let half = beside.len().div_ceil(2);
     if half < FEWEST as usize {
@@ -99,9 +115,7 @@ fn own(around: &Surroundings, usable: impl Fn(&u16) -> bool) -> Result<Chosen, T
     let ports: PortSet = beside.iter().take(half).copied().collect();
     // One claim spans what is only reserved or listened on, and no port of somebody else's.
     let foreign = |low: u16, high: u16| {
-        (low + 1..high).any(|port| {
-            around.kernel.contains(port) || NODE_PORTS.contains(port) || around.steered.contains(port)
-        })
+        (low + 1..high).any(|port| !around.is_beside(port) || around.steered.contains(port))
     };
     let mut ranges: Vec<PortRange> = Vec::new();
     for port in ports.iter() {
@@ -110,7 +124,7 @@ fn own(around: &Surroundings, usable: impl Fn(&u16) -> bool) -> Result<Chosen, T
             _ => ranges.push(PortRange { low: port, high: port }),
         }
     }
-    Ok(Chosen { ports, ranges, shared: 0 })
+    Ok(ranges)
 }
 
 /// The ranges in order, those that touch made one.
@@ -164,6 +178,25 @@ mod tests {
         let chosen = Choice::Own.ports(&around).unwrap();
         assert!(!chosen.ports.contains(65_000) && !chosen.ports.contains(61_500));
         assert_eq!(text(&chosen), "21767-29999 62000-65535");
+    }
+
+    #[test]
+    fn what_is_given_follows_what_is_reserved_and_the_kernels_range() {
+        let mut around = stock();
+        around.reserved = PortSet::parse_list("61000-61999").0;
+        let own = Choice::Own.ports(&around).unwrap();
+        assert_eq!(Choice::Own.given(&own.ranges, &around), own.ports);
+        let lost = |low: u16, high: u16| own.ports.count_in(PortRange { low, high });
+        around.reserved = PortSet::parse_list("61000-61999,62000-62099").0;
+        around.listening = PortSet::parse_list("65000").0;
+        assert_eq!(Choice::Own.given(&own.ranges, &around).len(), own.ports.len() - lost(62_000, 62_099) - 1);
+        // Neighbours draw from these now.
+        around = Surroundings { kernel: PortRange { low: 25_000, high: 60_999 }, ..stock() };
+        assert_eq!(Choice::Own.given(&own.ranges, &around).len(), own.ports.len() - lost(25_000, 29_999));
+        let kernel = Choice::Kernel.ports(&stock()).unwrap();
+        assert_eq!(Choice::Kernel.given(&kernel.ranges, &around), kernel.ports);
+        around.kernel.high = 40_000;
+        assert_eq!(Choice::Kernel.given(&kernel.ranges, &around).len(), 40_001 - 32_768);
     }
 
     #[test]

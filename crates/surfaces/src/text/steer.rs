@@ -1,5 +1,6 @@
 //! Steering: what is done, what was done.
 
+use tidewait_model::exec::Chosen;
 use tidewait_model::steer::{Begin, Counts, End};
 
 use super::number;
@@ -42,7 +43,7 @@ pub fn line(counts: &Counts, before: &Counts) -> String {
     let rest = [
         (counts.reused, "of TIME_WAIT"),
         (counts.fell_back + counts.unknown_source, "left to the kernel"),
-        (counts.left_with_port + counts.left_with_source + counts.left_apart, "left alone"),
+        (counts.left_with_port + counts.left_apart, "left alone"),
     ];
     parts.extend(rest.iter().map(|(count, what)| format!("{} {what}", number::count(*count))));
     parts.join(", ")
@@ -51,6 +52,7 @@ pub fn line(counts: &Counts, before: &Counts) -> String {
 /// What was done in all.
 pub fn steered(end: &End, begin: &Begin) -> String {
     let Counts {
+        connects,
         steered,
         learning,
         reused,
@@ -59,6 +61,7 @@ pub fn steered(end: &End, begin: &Begin) -> String {
         unknown_source,
         left_with_port,
         left_with_source,
+        left_to_routing,
         left_apart,
         candidates,
         refused_by_bind,
@@ -71,18 +74,24 @@ pub fn steered(end: &End, begin: &Begin) -> String {
         }
     };
     let ports = begin.ports > 0;
-    row(ports, steered, "connections got their port here");
+    row(true, connects, "connections were tried");
+    row(ports, steered, "got their port here");
     row(false, reused, "of those that of a TIME_WAIT");
     row(false, learning, "of those before it was known which source address routing chooses");
-    row(!begin.sources.is_empty(), spread, "connections got their source address here");
+    row(!begin.sources.is_empty(), spread, "got their source address here");
     row(ports, fell_back, "found no free port and were left to the kernel");
     row(false, unknown_source, "were left to the kernel: their source address was not known yet");
     row(false, left_with_port, "were left alone: the program had bound a port");
     row(false, left_with_source, "kept the source address that the program had bound");
     row(
         false,
+        left_to_routing,
+        "have the source address that routing chose: to this machine, or none was there to be given",
+    );
+    row(
+        false,
         left_apart,
-        "were left alone: bound to a device, with a port range of their own, or to where the source matters",
+        "were left alone: bound to a device, with a port range of their own, or to a link-local address",
     );
     row(false, refused_by_bind, "ports were refused by bind(): somebody else has bound them or listens");
     row(false, sources_gone, "times a source address was not there any more");
@@ -91,6 +100,45 @@ pub fn steered(end: &End, begin: &Begin) -> String {
         text += &format!("  {each:>13.2}  ports looked at for each\n");
     }
     text
+}
+
+/// What became of the connections of a command that has ended, in sentences; `all`: also what went well.
+pub fn chosen(chosen: &Chosen, all: bool) -> Vec<String> {
+    let Counts { connects, steered, reused, spread, fell_back, .. } = chosen.counts;
+    let (ports, sources) = (!chosen.ranges.is_empty(), !chosen.sources.is_empty());
+    let mut words = Vec::new();
+    if all {
+        let mut what = vec![format!("{} tried", number::of(connects, "connection was", "connections were"))];
+        if ports {
+            what.push(format!("{} got their port here", number::count(steered)));
+        }
+        if reused > 0 {
+            what.push(format!("{} of those that of a TIME_WAIT", number::count(reused)));
+        }
+        if sources {
+            what.push(format!("{} their source address", number::count(spread)));
+        }
+        let left = chosen.counts.left_with_port + chosen.counts.left_apart;
+        what.push(format!("{} were left alone", number::count(left)));
+        words.push(what.join(", "));
+    }
+    if fell_back > 0 {
+        words.push(format!(
+            "{} of {} found no free port among {} for their destination and were left to the kernel: name more by --range, give those of \
+             TIME_WAIT again by --reuse-after, or more source addresses by --spread",
+            number::count(fell_back),
+            number::of(connects, "connection", "connections"),
+            number::count(chosen.ports.into())
+        ));
+    }
+    if chosen.counts.unknown_source > 0 {
+        words.push(format!(
+            "{} were left to the kernel because there are too many local addresses to try them all, one for each destination: those after it \
+             are not",
+            number::of(chosen.counts.unknown_source, "connection", "connections")
+        ));
+    }
+    words
 }
 
 #[cfg(test)]
@@ -136,7 +184,7 @@ mod tests {
         );
         let end = End { at: "2026-01-01T00:00:09Z".to_owned(), seconds: 9.0, reason: Reason::Time, counts };
         let text = steered(&end, &begin());
-        assert!(text.contains("1,200  connections got their port here"), "{text}");
+        assert!(text.contains("1,200  got their port here"), "{text}");
         assert!(text.contains("1.25  ports looked at for each"), "{text}");
         assert!(!text.contains("device"), "{text}");
     }

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-#[cfg(feature = "act")]
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +16,8 @@ pub const EXAMPLES: &str = "Examples:\n  \
   tidewait exec --steer -- ./client                    a port at once, however full the range is\n  \
   tidewait exec --spread 10.0.0.5,10.0.0.6 -- nginx    source addresses in turn\n  \
   tidewait exec --steer --reap 10s -- ./client         no TIME_WAIT longer than 10 s, in this network namespace\n  \
-  tidewait exec --no-port -- squid -N                  ports left to connect() though squid binds its source address\n\n\
+  tidewait exec --no-port -- squid -N                  ports left to connect() though squid binds its source address\n  \
+  tidewait exec --steer --report /tmp/run.json -- ./client    what became of it, as JSON\n\n\
 Exit code: that of the command; 127 if it is not found, 126 if it cannot be executed. 2 wrong usage, 77 not permitted: \
 then nothing was started.";
 
@@ -47,7 +47,11 @@ pub struct Exec {
     /// library that is loaded before it (LD_PRELOAD). Needs no privilege
     #[arg(long, group = "how")]
     pub no_port: bool,
-    /// Say on standard error what is done, and what was done in the end
+    /// When the command has ended, write to this file what became of it and of its connections, as JSON; /dev/fd/3 for a
+    /// descriptor. Standard output is the command's
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Say on standard error what was done in the end, and not only what went wrong
     #[arg(short, long)]
     pub verbose: bool,
     /// The command and its arguments

@@ -5,6 +5,7 @@ mod library;
 mod program;
 mod reaper;
 mod steering;
+mod summary;
 mod supervise;
 
 use std::ffi::OsString;
@@ -16,14 +17,16 @@ use std::process::{Command, ExitCode, ExitStatus};
 use anyhow::{Context as _, Result};
 use tidewait_act::cgroup::{Cgroup, CgroupError};
 use tidewait_diagnose::programs;
+use tidewait_model::exec::Chosen;
 
 use self::keeper::Keeper;
 use self::library::Library;
 use self::program::Missing;
 use self::reaper::Reaper;
-use self::steering::Plan;
+use self::summary::Summary;
 use self::supervise::Signals;
 use crate::cli::Exec;
+use crate::commands::steer::steered::{EVERY, Plan};
 use crate::exit::{self, NotPermitted, Usage};
 
 /// Exit codes of env(1), nohup(1), timeout(1) and of shells, for what could not be started.
@@ -86,10 +89,17 @@ fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
 /// Starts the command, and how it ended; nothing is left then.
 fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
     if !options.goes_on() {
+        if options.report.is_some() {
+            return Err(Usage(
+                "--report needs --steer, --spread or --reap: with --no-port alone tidewait becomes the command, and counts nothing".to_owned(),
+            )
+            .into());
+        }
         return Err(become_it(options, command));
     }
     // What is wrong with it shows here, before anything is started.
-    let plan = Plan::make(options)?;
+    let plan = steering::plan(options)?;
+    let summary = Summary::open(options)?;
     let reaper = options.reap.map(Reaper::start).transpose()?;
     if let (Some(age), Some(reaper)) = (options.reap, &reaper) {
         anstream::eprintln!(
@@ -109,15 +119,10 @@ fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
     if let Some(library) = library {
         library.remove();
     }
-    match reaper.map(Reaper::end) {
-        Some(Ok(ended)) if options.verbose => {
-            anstream::eprintln!("tidewait: {ended} sockets in TIME_WAIT were ended");
-        }
-        // From then on the command had its TIME_WAIT as ever, so that this is told in any case.
-        Some(Err(why)) => anstream::eprintln!("tidewait: {why}"),
-        Some(Ok(_)) | None => {}
-    }
-    outcome
+    let reaped = reaper.map(Reaper::end);
+    let (status, chosen) = outcome?;
+    summary.tell(status, chosen, reaped);
+    Ok(status)
 }
 
 /// Runs the command inside the cgroup, which is gone afterwards.
@@ -128,7 +133,7 @@ fn supervised(
     plan: Option<Plan>,
     library: Option<&Library>,
     signals: &mut Signals,
-) -> Result<ExitStatus> {
+) -> Result<(ExitStatus, Option<Chosen>)> {
     let keeper = match Keeper::start(Some(cgroup), library) {
         Ok(keeper) => keeper,
         Err(error) => {
@@ -140,9 +145,9 @@ fn supervised(
     // Where something went wrong there may be somebody in it.
     let removed = cgroup.kill().and_then(|()| cgroup.remove());
     keeper.dismiss();
-    let status = outcome?;
+    let ended = outcome?;
     removed?;
-    Ok(status)
+    Ok(ended)
 }
 
 fn steered(
@@ -151,15 +156,17 @@ fn steered(
     cgroup: &Cgroup,
     plan: Option<Plan>,
     signals: &mut Signals,
-) -> Result<ExitStatus> {
-    let steered = plan.map(|plan| plan.begin(cgroup)).transpose()?;
-    let status = supervise::run(command, cgroup, signals)?;
-    if let Some(steered) = steered
-        && options.verbose
-    {
-        anstream::eprintln!("tidewait: {}", steered.told());
-    }
-    Ok(status)
+) -> Result<(ExitStatus, Option<Chosen>)> {
+    let mut steered = plan.map(|plan| steering::begin(plan, cgroup)).transpose()?;
+    let status = supervise::run(command, cgroup, signals, || {
+        let steered = steered.as_mut()?;
+        for words in steered.keep_up() {
+            anstream::eprintln!("tidewait: {words}");
+        }
+        Some(EVERY)
+    })?;
+    let chosen = steered.map(|steered| steering::chosen(options, &steered)).transpose()?;
+    Ok((status, chosen))
 }
 
 /// Becomes the command: its number, its signals and its exit code are its own. Returns why it could not.

@@ -7,6 +7,8 @@ pub mod session;
 #[cfg(feature = "act")]
 pub mod sources;
 #[cfg(feature = "act")]
+pub mod steered;
+#[cfg(feature = "act")]
 pub mod target;
 #[cfg(feature = "act")]
 pub mod warnings;

@@ -12,6 +12,7 @@
 
 #define SOURCES 64 /* addresses to spread over, of each family: a power of two */
 #define LOCALS 16  /* local addresses that are tried where the source is not known yet, of each family */
+#define PORTS 65536 /* ports that there are */
 #define KNOWN 4	   /* sources that are remembered for one destination: a power of two */
 #define CLAIMS 16384 /* a power of two */
 
@@ -23,10 +24,16 @@ struct address {
 struct settings {
 	__u32 netns;	   /* inode of the network namespace; sockets of others are left alone */
 	__u32 tgid;	   /* only this process, 0: all */
-	__u32 ports;	   /* how many there are in the map of that name; 0: ports are left to the kernel */
+	__u32 ports;	   /* whether ports are given; 0: they are left to the kernel */
+	__u32 sources;	   /* whether sources are given; 0: they are left to the kernel */
 	__u32 tries;	   /* candidates that are looked at for one connect() at most */
 	__u32 reuse_after; /* seconds from which on a TIME_WAIT may be taken, 0: never */
-	__u32 sources4;	   /* how many there are of `source4`; 0: the source is left to the kernel */
+};
+
+/* What may be given at present. Where it changes the loader puts another one in its place, all at once. */
+struct offer {
+	__u32 ports;	/* how many there are of `port` */
+	__u32 sources4; /* how many there are of `source4` */
 	__u32 sources6;
 	__u32 locals4;
 	__u32 locals6;
@@ -35,10 +42,16 @@ struct settings {
 	struct address source6[SOURCES];
 	struct address local4[LOCALS];
 	struct address local6[LOCALS];
+	__u16 port[PORTS]; /* in an order that the loader has drawn by lot */
 };
 
-/* What became of connect(), on one processor. */
+/*
+ * What became of connect(), on one processor. Each is counted once as far as its port goes, where ports are given:
+ * connects = steered + fell_back + unknown + bound + apart; and once as far as its source goes, where sources are given:
+ * connects = spread + sourced + routed + bound + apart.
+ */
 struct counts {
+	__u64 connects;	 /* all of them */
 	__u64 steered;	 /* got a port here */
 	__u64 learning;	 /* of those: the source was not known yet, so that every local address was looked at */
 	__u64 reused;	 /* of those: the port of a TIME_WAIT that was old enough */
@@ -47,7 +60,8 @@ struct counts {
 	__u64 unknown;	 /* the source was not known and there are too many local addresses: the kernel chose the port */
 	__u64 bound;	 /* left alone: the program had bound a port */
 	__u64 sourced;	 /* not spread: the program had bound a source */
-	__u64 apart;	 /* left alone: bound to a device, with a port range of its own, or to where a source must not be changed */
+	__u64 routed;	 /* not spread: to where a source must not be changed, or there is none to give */
+	__u64 apart;	 /* left alone: bound to a device, with a port range of its own, or to a link-local address */
 	__u64 tries;	 /* candidates that were looked at */
 	__u64 taken;	 /* of those: free by all that was seen, but bind() was refused */
 	__u64 gone;	 /* a source was refused by bind(): the address is not there any more */
@@ -61,6 +75,7 @@ struct destination_key {
 
 /* What is kept of a destination. */
 struct destination {
+	struct destination_key key; /* whose it is: the map gives it to another one where it runs full */
 	__u32 cursor; /* the next candidate */
 	__u32 turn;   /* the next source */
 	__u32 known;  /* how many of `sources` are filled */

@@ -13,13 +13,19 @@ struct {
 	__type(value, struct counts);
 } counted SEC(".maps");
 
-/* The ports that may be given, in an order that the loader has drawn by lot; it sets the size. */
+/* What may be given: the one map inside is replaced, and who has begun with it ends with it. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, u16);
-} ports SEC(".maps");
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_ARRAY);
+		__uint(max_entries, 1);
+		/* By their sizes: of a type that is named here alone clang writes no members. */
+		__uint(key_size, sizeof(u32));
+		__uint(value_size, sizeof(struct offer));
+	});
+} offers SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

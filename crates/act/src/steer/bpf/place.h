@@ -6,6 +6,7 @@
 struct attempt {
 	struct bpf_sock_addr *ctx;
 	struct destination *at;
+	const struct offer *offer;
 	struct destination_key key;
 	struct address source; /* where it is fixed */
 	u32 hash;
@@ -22,6 +23,19 @@ static __always_inline int is_link_local(const struct destination_key *key)
 	return key->family == AF_INET6 && (key->remote.words[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
 }
 
+static __always_inline const struct offer *offered(void)
+{
+	void *offer = bpf_map_lookup_elem(&offers, &zero);
+
+	return offer ? bpf_map_lookup_elem(offer, &zero) : 0;
+}
+
+/* Whether it is still that of `key`. */
+static __always_inline int belongs(const struct destination *at, const struct destination_key *key)
+{
+	return at->key.port == key->port && at->key.family == key->family && same(&at->key.remote, &key->remote);
+}
+
 static __always_inline struct destination *destination(const struct destination_key *key)
 {
 	struct destination *at = bpf_map_lookup_elem(&destinations, key);
@@ -29,6 +43,7 @@ static __always_inline struct destination *destination(const struct destination_
 	if (at)
 		return at;
 	struct destination new = {
+		.key = *key,
 		.cursor = bpf_get_prandom_u32(),
 		.turn = bpf_get_prandom_u32(),
 	};

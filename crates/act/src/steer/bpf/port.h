@@ -5,7 +5,7 @@
 
 static __always_inline u32 locals_of(const struct attempt *attempt)
 {
-	return attempt->key.family == AF_INET ? settings.locals4 : settings.locals6;
+	return attempt->key.family == AF_INET ? attempt->offer->locals4 : attempt->offer->locals6;
 }
 
 /* A port that is held against every local address. */
@@ -25,12 +25,12 @@ static long against_local(u32 index, struct against *against)
 		return 1;
 	index &= LOCALS - 1;
 	if (attempt->key.family == AF_INET) {
-		source.words[0] = settings.local4[index].words[0];
+		source.words[0] = attempt->offer->local4[index].words[0];
 	} else {
-		source.words[0] = settings.local6[index].words[0];
-		source.words[1] = settings.local6[index].words[1];
-		source.words[2] = settings.local6[index].words[2];
-		source.words[3] = settings.local6[index].words[3];
+		source.words[0] = attempt->offer->local6[index].words[0];
+		source.words[1] = attempt->offer->local6[index].words[1];
+		source.words[2] = attempt->offer->local6[index].words[2];
+		source.words[3] = attempt->offer->local6[index].words[3];
 	}
 	verdict = look(attempt, &source, against->port);
 	if (verdict != FREE)
@@ -77,31 +77,38 @@ static __always_inline enum verdict look_all(struct attempt *attempt, u16 port)
  */
 static long candidate(u32 index, struct attempt *attempt)
 {
-	u32 place = (index < IN_ORDER ? __sync_fetch_and_add(&attempt->at->cursor, 1) : bpf_get_prandom_u32()) % settings.ports;
-	u16 *port = bpf_map_lookup_elem(&ports, &place);
+	u32 place = index < IN_ORDER ? __sync_fetch_and_add(&attempt->at->cursor, 1) : bpf_get_prandom_u32();
 	enum verdict verdict;
 	int yes = 1;
+	u16 port;
 
-	if (!port)
-		return 1;
+	place %= attempt->offer->ports;
+	port = attempt->offer->port[place & (PORTS - 1)];
 	count(tries);
 	/* Claimed first: whoever comes later than that finds either the claim or the socket. */
-	if (!claim(attempt->hash, *port))
+	if (!claim(attempt->hash, port))
 		return 0;
-	verdict = look_all(attempt, *port);
+	verdict = look_all(attempt, port);
 	if (verdict == TAKEN) {
-		release(attempt->hash, *port);
+		release(attempt->hash, port);
 		return 0;
+	}
+	/* What it was held against may have been another destination's sources. */
+	if (!belongs(attempt->at, &attempt->key)) {
+		release(attempt->hash, port);
+		return 1;
 	}
 	if (!attempt->shares) {
-		if (bpf_setsockopt(attempt->ctx, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)))
+		if (bpf_setsockopt(attempt->ctx, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes))) {
+			release(attempt->hash, port);
 			return 1;
+		}
 		attempt->shares = 1;
 	}
-	if (bind(attempt, &attempt->source, *port)) {
+	if (bind(attempt, &attempt->source, port)) {
 		/* Somebody else has bound it, without SO_REUSEADDR or to listen. */
 		count(taken);
-		release(attempt->hash, *port);
+		release(attempt->hash, port);
 		return 0;
 	}
 	if (index >= IN_ORDER)
@@ -113,25 +120,28 @@ static long candidate(u32 index, struct attempt *attempt)
 
 static __always_inline void port(struct attempt *attempt)
 {
-	u32 tries = settings.tries, tick;
+	u32 tries = settings.tries, tick, locals;
 	int learning = !attempt->fixed && !attempt->at->known;
 
-	/* The interface that connect() will bind the socket to is not known to a lookup yet. */
-	if (is_link_local(&attempt->key)) {
-		count(apart);
-		return;
-	}
-	if (learning && !locals_of(attempt)) {
-		count(unknown);
-		return;
+	if (learning) {
+		locals = locals_of(attempt);
+		if (!locals) {
+			count(unknown);
+			return;
+		}
+		/* Each candidate is held against all of them: it is to take no longer for that. */
+		tries /= locals;
 	}
 	attempt->hash = hash_of(&attempt->key);
 	tick = bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
 	if (attempt->at->full && tick - attempt->at->full < RESTS)
 		tries = tries < SHORT ? tries : SHORT;
-	bpf_loop(tries, candidate, attempt, 0);
+	if (attempt->offer->ports)
+		bpf_loop(tries, candidate, attempt, 0);
 	if (!attempt->done) {
-		attempt->at->full = tick;
+		/* What took so long was the want of a source, which is known from now on. */
+		if (!learning)
+			attempt->at->full = tick;
 		count(fell_back);
 		return;
 	}

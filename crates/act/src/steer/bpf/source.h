@@ -7,19 +7,19 @@
 
 static __always_inline u32 sources_of(const struct attempt *attempt)
 {
-	return attempt->key.family == AF_INET ? settings.sources4 : settings.sources6;
+	return attempt->key.family == AF_INET ? attempt->offer->sources4 : attempt->offer->sources6;
 }
 
 static __always_inline void source_at(struct attempt *attempt, u32 place)
 {
 	place &= SOURCES - 1;
 	if (attempt->key.family == AF_INET) {
-		attempt->source.words[0] = settings.source4[place].words[0];
+		attempt->source.words[0] = attempt->offer->source4[place].words[0];
 		return;
 	}
 	UNROLL
 	for (int i = 0; i < 4; i++)
-		attempt->source.words[i] = settings.source6[place].words[i];
+		attempt->source.words[i] = attempt->offer->source6[place].words[i];
 }
 
 /* Whether the destination is this machine itself, as far as its addresses are known. */
@@ -32,7 +32,7 @@ static __always_inline int is_here(const struct attempt *attempt)
 			return 1;
 		UNROLL
 		for (int i = 0; i < LOCALS; i++)
-			if (i < settings.locals4 && settings.local4[i].words[0] == to[0])
+			if (i < attempt->offer->locals4 && attempt->offer->local4[i].words[0] == to[0])
 				return 1;
 		return 0;
 	}
@@ -40,8 +40,8 @@ static __always_inline int is_here(const struct attempt *attempt)
 		return 1;
 	UNROLL
 	for (int i = 0; i < LOCALS; i++)
-		if (i < settings.locals6 && settings.local6[i].words[0] == to[0] && settings.local6[i].words[1] == to[1] &&
-		    settings.local6[i].words[2] == to[2] && settings.local6[i].words[3] == to[3])
+		if (i < attempt->offer->locals6 && attempt->offer->local6[i].words[0] == to[0] && attempt->offer->local6[i].words[1] == to[1] &&
+		    attempt->offer->local6[i].words[2] == to[2] && attempt->offer->local6[i].words[3] == to[3])
 			return 1;
 	return 0;
 }
@@ -50,41 +50,35 @@ static __always_inline int is_here(const struct attempt *attempt)
  * Whether the sources reach the destination. Loopback addresses reach this machine alone, and others are no source for it: a
  * service there tells its own machine by 127.0.0.1. What is on the link has its source from the link.
  */
-static __always_inline int spreads(struct attempt *attempt)
+static __always_inline int reaches(const struct attempt *attempt)
 {
 	const u32 *to = attempt->key.remote.words;
-	int inside, link;
+	int inside, nowhere;
 
-	if (!sources_of(attempt))
-		return 0;
 	if (attempt->key.family == AF_INET) {
-		inside = settings.loopback & 1;
-		link = (bpf_ntohl(to[0]) >> 16) == 0xa9fe || !to[0];
+		inside = attempt->offer->loopback & 1;
+		nowhere = (bpf_ntohl(to[0]) >> 16) == 0xa9fe || !to[0];
 	} else {
-		inside = settings.loopback >> 1 & 1;
-		link = is_link_local(&attempt->key) || !(to[0] | to[1] | to[2] | to[3]);
+		inside = attempt->offer->loopback >> 1 & 1;
+		nowhere = !(to[0] | to[1] | to[2] | to[3]);
 	}
-	if (!link && is_here(attempt) == inside)
-		return 1;
-	count(apart);
-	return 0;
+	return !nowhere && is_here(attempt) == inside;
 }
 
-/* Chooses a source; whether that was all, because the port is left to the kernel. */
+/* Chooses a source; whether there is one. */
 static __always_inline int spread(struct attempt *attempt)
 {
 	u32 sources = sources_of(attempt);
 
-	if (!sources)
+	if (!sources || !reaches(attempt))
 		return 0;
 	UNROLL
 	for (int i = 0; i < TURNS; i++) {
 		source_at(attempt, __sync_fetch_and_add(&attempt->at->turn, 1) % sources);
 		/* With port 0 the kernel chooses it in connect(), for this destination alone (IP_BIND_ADDRESS_NO_PORT). */
 		if (!bind(attempt, &attempt->source, 0)) {
-			count(spread);
 			attempt->fixed = 1;
-			return !settings.ports;
+			return 1;
 		}
 		count(gone);
 	}

@@ -35,6 +35,7 @@ static __always_inline int concerns(struct bpf_sock_addr *ctx)
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp || tcp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->ns.inum != settings.netns)
 		return 0;
+	count(connects);
 	if (sk->src_port) {
 		count(bound);
 		return 0;
@@ -54,18 +55,29 @@ static __always_inline int concerns(struct bpf_sock_addr *ctx)
 
 static __always_inline int choose(struct attempt *attempt, const struct address *own)
 {
-	struct destination *at = destination(&attempt->key);
-
-	if (!at)
+	/* The interface that connect() will bind the socket to is not known to a lookup yet, and the source goes with it. */
+	if (is_link_local(&attempt->key)) {
+		count(apart);
 		return 1;
-	attempt->at = at;
+	}
+	attempt->at = destination(&attempt->key);
+	attempt->offer = offered();
+	if (!attempt->at || !attempt->offer) {
+		if (settings.ports)
+			count(fell_back);
+		if (settings.sources)
+			count(routed);
+		return 1;
+	}
 	attempt->source = *own;
 	attempt->fixed = !is_any(own);
-	if (spreads(attempt)) {
+	if (settings.sources) {
 		if (attempt->fixed)
 			count(sourced);
 		else if (spread(attempt))
-			return 1;
+			count(spread);
+		else
+			count(routed);
 	}
 	if (settings.ports)
 		port(attempt);
@@ -159,6 +171,7 @@ int connecting(struct bpf_sock_ops *ctx)
 	if (!tcp || tcp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->ns.inum != settings.netns)
 		return 1;
 	release(hash_of(&key), ctx->local_port);
-	learn(at, &local);
+	if (belongs(at, &key))
+		learn(at, &local);
 	return 1;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tidewait_model::reap::{Begin, Line};
+use tidewait_model::reap::{Begin, Counters, Line};
 
 use crate::exit::{NotPermitted, Usage};
 
@@ -79,15 +79,15 @@ impl Reaper {
         &self.notes
     }
 
-    /// Ends it; how many sockets it ended.
+    /// Ends it; what it did.
     ///
     /// # Errors
     /// Where it did not go on to the end, and why, in words.
-    pub fn end(mut self) -> Result<u64, String> {
+    pub fn end(mut self) -> Result<Counters, String> {
         self.stop();
         let last = self.told.take().and_then(|told| told.join().ok()).unwrap_or_default();
         match serde_json::from_str(&last) {
-            Ok(Line::End(end)) => Ok(end.counters.killed),
+            Ok(Line::End(end)) => Ok(end.counters),
             Ok(_) => Err("the reaper ended early, without a word".to_owned()),
             Err(_) => {
                 Err(format!("the reaper ended early: {}", last.trim().trim_start_matches("tidewait: ")))

@@ -4,9 +4,10 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, pidfd_send_signal, setrlimit,
@@ -48,13 +49,23 @@ impl Signals {
 
 /// Runs `command` inside the cgroup, and waits until nobody is in there any more: a service that goes into the background is what
 /// it is all for. How the command itself ended.
-pub fn run(command: &mut Command, cgroup: &Cgroup, signals: &mut Signals) -> Result<ExitStatus> {
+///
+/// `meanwhile` is done before each wait, and says how long that may take.
+pub fn run(
+    command: &mut Command,
+    cgroup: &Cgroup,
+    signals: &mut Signals,
+    mut meanwhile: impl FnMut() -> Option<Duration>,
+) -> Result<ExitStatus> {
     let mut child = cgroup
         .within(|| command.spawn())?
         .map_err(|source| CannotStart { program: command.get_program().display().to_string(), source })?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process without a number")?;
     let process = pidfd_open(pid, PidfdFlags::empty()).context("cannot watch the command")?;
-    while !wait_for(&[(process.as_fd(), PollFlags::IN), (signals.0.get_read().as_fd(), PollFlags::IN)])? {
+    while !wait_for(
+        &[(process.as_fd(), PollFlags::IN), (signals.0.get_read().as_fd(), PollFlags::IN)],
+        meanwhile(),
+    )? {
         for signal in signals.passed_on() {
             // It may just have ended.
             let _ = pidfd_send_signal(&process, signal);
@@ -77,18 +88,22 @@ pub fn run(command: &mut Command, cgroup: &Cgroup, signals: &mut Signals) -> Res
             );
             told = true;
         }
-        wait_for(&[(events.as_fd(), PollFlags::PRI), (signals.0.get_read().as_fd(), PollFlags::IN)])?;
+        wait_for(
+            &[(events.as_fd(), PollFlags::PRI), (signals.0.get_read().as_fd(), PollFlags::IN)],
+            meanwhile(),
+        )?;
         for signal in signals.passed_on() {
             cgroup.signal(signal)?;
         }
     }
 }
 
-/// Waits until something happens to one of them; whether it did to the first.
-fn wait_for(what: &[(BorrowedFd<'_>, PollFlags)]) -> Result<bool> {
+/// Waits until something happens to one of them, or for so long; whether it did to the first.
+fn wait_for(what: &[(BorrowedFd<'_>, PollFlags)], patience: Option<Duration>) -> Result<bool> {
+    let patience = patience.map(Timespec::try_from).transpose().context("cannot wait for so long")?;
     let mut fds: Vec<PollFd<'_>> =
         what.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-    match poll(&mut fds, None) {
+    match poll(&mut fds, patience.as_ref()) {
         Ok(_) => Ok(fds.first().is_some_and(|first| !first.revents().is_empty())),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error).context("cannot wait"),

@@ -21,6 +21,8 @@ pub struct Claimed {
     pub chosen: Chosen,
     /// The kernel's own range.
     pub kernel: PortRange,
+    /// What they were chosen by.
+    choice: Choice,
     /// What keeps others from giving them.
     _claim: Claim,
 }
@@ -36,7 +38,10 @@ pub fn claim(place: &Place, choice: &Choice) -> anyhow::Result<Claimed> {
             let around = surroundings()?;
             let chosen = choice.ports(&around).map_err(|why| too_few(why, &around))?;
             match Claim::take(&chosen.ranges) {
-                Ok(claim) => return Ok(Claimed { chosen, kernel: around.kernel, _claim: claim }),
+                Ok(claim) => {
+                    let choice = choice.clone();
+                    return Ok(Claimed { chosen, kernel: around.kernel, choice, _claim: claim });
+                }
                 Err(error @ ClaimError::Held(_)) if *choice == Choice::Own => held = Some(error),
                 Err(error @ ClaimError::Held(_)) => return Err(Usage(error.to_string()).into()),
                 Err(error) => return Err(error.into()),
@@ -44,6 +49,16 @@ pub fn claim(place: &Place, choice: &Choice) -> anyhow::Result<Claimed> {
         }
         Err(anyhow!("{}", held.map_or_else(String::new, |error| error.to_string())))
     })?
+}
+
+impl Claimed {
+    /// Those that may be given now, in the network namespace that the calling thread must be in.
+    ///
+    /// # Errors
+    /// When what decides on them cannot be read.
+    pub fn given(&self) -> anyhow::Result<PortSet> {
+        Ok(self.choice.given(&self.chosen.ranges, &surroundings()?))
+    }
 }
 
 /// What is to be known of it.

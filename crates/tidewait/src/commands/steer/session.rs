@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use rustix::thread::CapabilitySet;
-use tidewait_act::steer::{Steering, Wish};
-use tidewait_model::PortSet;
-use tidewait_model::steer::{Begin, Counts, End, Line, Progress, SCHEMA};
+use tidewait_model::steer::{Away, Begin, Counts, End, Line, Progress, SCHEMA};
 use tidewait_model::stream::Reason;
 use tidewait_observe::attached::{self, Hook};
 use tidewait_surfaces::text;
@@ -22,15 +20,16 @@ use crate::interrupt;
 use crate::needs::Needs;
 use crate::output::{self, Live};
 
-use super::ports::{self, Claimed};
-use super::sources;
-use super::target::{Target, refused};
-use super::warnings;
+use super::steered::{EVERY, Plan, Steered};
+use super::target::{Target, Whereabouts, refused};
 
 /// How late an end may be noticed.
 const NAP: Duration = Duration::from_millis(50);
-/// How often it is told what was done.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often it is seen whether somebody keeps the namespace.
+const KEPT: Duration = Duration::from_secs(2);
+/// For how long after it was attached it is looked whether the processes are in the namespace that they were taken to be in: a
+/// service is put into its group first, and into its namespace then.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// What was asked for.
 pub struct Asked<'a> {
@@ -46,36 +45,31 @@ pub struct Asked<'a> {
 pub fn run(asked: &Asked<'_>) -> anyhow::Result<()> {
     may_steer(asked.choosing.is_some())?;
     let target = Target::find(asked.target)?;
-    let locals = sources::locals(&target.place)?;
-    sources::check(&target.place, asked.sources, &locals)?;
-    let claimed = asked.choosing.map(|choosing| ports::claim(&target.place, &choosing.range)).transpose()?;
-    let reuse_after = asked.choosing.and_then(|choosing| choosing.reuse_after);
+    let plan = asked.plan(&target)?;
     // Caught before anything is attached, so that an early signal ends it in order, too.
     let stop = interrupt::catch()?;
-    let wish = Wish {
-        cgroup: target.group.directory.as_fd(),
-        netns: target.place.inode,
-        process: target.process.as_ref().map(|process| process.pid),
-        ports: claimed.as_ref().map_or_else(PortSet::default, |claimed| claimed.chosen.ports.clone()),
-        reuse_after: reuse_after.map(Duration::from_secs_f64),
-        sources: asked.sources.to_vec(),
-        locals,
-    };
-    stands_beside(wish.cgroup)?;
-    let steering = Steering::start(&wish).map_err(refused)?;
-    let begin = begin(asked, &target, claimed.as_ref(), reuse_after);
-    let mut session = Session {
-        asked,
-        target,
-        steering,
-        begun: Instant::now(),
-        live: Live::new(),
-        last: Counts::default(),
-        told: false,
-    };
-    session.begin(&begin)?;
+    let steered = attach(plan, &target)?;
+    let mut session = Session::new(asked, target, steered);
+    session.begin()?;
     let reason = session.follow(&stop)?;
-    session.end(reason, &begin)
+    session.end(reason)
+}
+
+impl Asked<'_> {
+    fn plan(&self, target: &Target) -> anyhow::Result<Plan> {
+        let choice = self.choosing.map(|choosing| &choosing.range);
+        Plan::make(target.place.clone(), choice, self.reuse_after(), self.sources)
+    }
+
+    fn reuse_after(&self) -> Option<f64> {
+        self.choosing.and_then(|choosing| choosing.reuse_after)
+    }
+}
+
+fn attach(plan: Plan, target: &Target) -> anyhow::Result<Steered> {
+    let process = target.process.as_ref().map(|process| process.pid);
+    let steering = plan.attach(target.group.directory.as_fd(), process)?;
+    Ok(Steered::new(plan, steering))
 }
 
 /// Refuses where it is known beforehand that the kernel will.
@@ -111,52 +105,57 @@ pub fn stands_beside(group: BorrowedFd<'_>) -> anyhow::Result<()> {
     }
 }
 
-fn begin(asked: &Asked<'_>, target: &Target, claimed: Option<&Claimed>, reuse_after: Option<f64>) -> Begin {
-    let mut warnings = warnings::of(&target.place, claimed, asked.sources, reuse_after.is_some());
-    if target.is_empty {
-        warnings.push(format!(
-            "no process is in control group {} yet: ports and addresses are those of network namespace {}, where tidewait is; --netns \
-             names another",
-            target.group.path, target.place.name
-        ));
-    }
-    Begin {
-        opening: output::opening(SCHEMA),
-        namespace: target.place.name.clone(),
-        target: target.name.clone(),
-        ports: claimed.map_or(0, |claimed| claimed.chosen.ports.len()),
-        ranges: claimed
-            .map_or_else(Vec::new, |claimed| claimed.chosen.ranges.iter().map(ToString::to_string).collect()),
-        reuse_after_seconds: reuse_after,
-        sources: asked.sources.iter().map(ToString::to_string).collect(),
-        warnings,
-    }
-}
-
 struct Session<'a> {
     asked: &'a Asked<'a>,
     target: Target,
-    steering: Steering,
+    /// `None` while those who are to be steered are away.
+    steered: Option<Steered>,
     begun: Instant,
-    live: Live,
+    /// The line of progress.
+    line: Live,
+    /// When it was attached last.
+    attached: Instant,
+    /// What was counted before that.
+    before: Counts,
     /// As it was told last.
     last: Counts,
-    /// That a source is gone was said.
-    told: bool,
+    /// When it was seen last that somebody keeps the namespace.
+    kept: Instant,
+    /// What is done, as it was told last.
+    told: Begin,
+    /// Why it could not be attached again, as it was told last.
+    refusal: String,
 }
 
-impl Session<'_> {
-    fn begin(&self, begin: &Begin) -> anyhow::Result<()> {
-        if self.asked.json {
-            return output::json(&Line::Begin(begin.clone()), true);
+impl<'a> Session<'a> {
+    fn new(asked: &'a Asked<'a>, target: Target, steered: Steered) -> Session<'a> {
+        let now = Instant::now();
+        Session {
+            told: words(asked, &target, &steered),
+            asked,
+            target,
+            steered: Some(steered),
+            line: Live::new(),
+            begun: now,
+            attached: now,
+            before: Counts::default(),
+            last: Counts::default(),
+            kept: now,
+            refusal: String::new(),
         }
-        anstream::eprintln!("tidewait: {}", text::steering(begin));
-        for warning in &begin.warnings {
-            anstream::eprintln!("tidewait: {warning}");
+    }
+
+    fn begin(&mut self) -> anyhow::Result<()> {
+        if self.asked.json {
+            return output::json(&Line::Begin(self.told.clone()), true);
+        }
+        self.tell(&text::steering(&self.told));
+        for warning in self.told.warnings.clone() {
+            self.tell(&warning);
         }
         if io::stderr().is_terminal() {
             let until = self.asked.seconds.map_or(String::new(), |seconds| format!("for {seconds} s, or "));
-            anstream::eprintln!("tidewait: {until}until Ctrl-C; what is open then stays open");
+            self.tell(&format!("{until}until Ctrl-C; what is open then stays open"));
         }
         Ok(())
     }
@@ -173,45 +172,170 @@ impl Session<'_> {
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(Reason::Time);
             }
-            if self.target.is_gone() {
-                return Ok(Reason::TargetGone);
+            let due = now >= next;
+            if self.steered.is_none() {
+                self.come_back(due)?;
+            } else {
+                match self.target.whereabouts() {
+                    Whereabouts::Here => {}
+                    Whereabouts::Away => self.leave()?,
+                    Whereabouts::Gone => return Ok(Reason::TargetGone),
+                }
             }
-            if now >= next {
+            if due {
+                if self.steered.is_some() && self.kept.elapsed() >= KEPT {
+                    self.kept = now;
+                    if !self.target.place.is_kept() {
+                        return Ok(Reason::TargetGone);
+                    }
+                }
+                self.keep_up()?;
                 self.progress()?;
-                next += EVERY;
+                // Not those that were missed while it was stopped.
+                next = Instant::now() + EVERY;
             }
             thread::sleep(NAP);
         }
     }
 
-    fn progress(&mut self) -> anyhow::Result<()> {
-        let counts = self.steering.counts().map_err(refused)?;
-        if counts.sources_gone > 0 && !self.told {
-            self.told = true;
-            self.live.say(
-                "tidewait: a source address is not there any more: others are taken in its place, and connect() goes on; `ip address` \
-                 shows which\n",
+    /// Has what changed around it hold at once.
+    fn keep_up(&mut self) -> anyhow::Result<()> {
+        let Some(steered) = &mut self.steered else { return Ok(()) };
+        for words in steered.keep_up() {
+            self.line.say(&format!("tidewait: {words}\n"));
+        }
+        let is_new = self.target.is_empty || self.attached.elapsed() < SETTLED;
+        if (is_new || self.target.process.is_some())
+            && self.target.has_moved()
+            && let Some(target) = self.target.again(self.asked.target, true)
+        {
+            self.attach_again(target)?;
+        }
+        Ok(())
+    }
+
+    /// Those who are to be steered are away.
+    fn leave(&mut self) -> anyhow::Result<()> {
+        self.let_go()?;
+        if self.asked.json {
+            return output::json(
+                &Line::Away(Away { at: output::now(), target: self.target.name.clone() }),
+                true,
             );
         }
-        if self.asked.json {
-            return output::json(&Line::Progress(Progress { at: output::now(), counts }), true);
+        self.tell(&format!("{} is away: it is steered again when it is back", self.target.name));
+        Ok(())
+    }
+
+    /// Ends what is attached; what was counted stays.
+    fn let_go(&mut self) -> anyhow::Result<()> {
+        if let Some(steered) = self.steered.take() {
+            self.before += steered.counts().map_err(refused)?;
         }
-        self.live.draw(&text::steering_line(&counts, &self.last));
+        Ok(())
+    }
+
+    /// Begins again where they are back.
+    fn come_back(&mut self, thorough: bool) -> anyhow::Result<()> {
+        match self.target.again(self.asked.target, thorough) {
+            Some(target) => self.attach_again(target),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins again. What is in the way may go: it is told once, and tried again.
+    fn attach_again(&mut self, target: Target) -> anyhow::Result<()> {
+        // Its ports are claimed once more: the namespace may be another.
+        self.let_go()?;
+        let again = self.asked.plan(&target).and_then(|plan| attach(plan, &target));
+        self.target = target;
+        match again {
+            Ok(steered) => {
+                self.told = words(self.asked, &self.target, &steered);
+                self.steered = Some(steered);
+                self.attached = Instant::now();
+                self.refusal.clear();
+                self.begin()
+            }
+            Err(error) => {
+                let words = format!("{error:#}");
+                if words != self.refusal {
+                    self.tell(&format!("{} is back, but cannot be steered yet: {words}", self.target.name));
+                    self.refusal = words;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn tell(&mut self, words: &str) {
+        self.line.say(&format!("tidewait: {words}\n"));
+    }
+
+    fn counts(&self) -> anyhow::Result<Counts> {
+        let mut counts = self.before;
+        if let Some(steered) = &self.steered {
+            counts += steered.counts().map_err(refused)?;
+        }
+        Ok(counts)
+    }
+
+    fn progress(&mut self) -> anyhow::Result<()> {
+        let counts = self.counts()?;
+        if self.asked.json {
+            return output::json(
+                &Line::Progress(Progress {
+                    at: output::now(),
+                    ports: self.steered.as_ref().map_or(0, Steered::ports),
+                    sources_missing: self.steered.as_ref().map_or_else(Vec::new, Steered::missing),
+                    counts,
+                }),
+                true,
+            );
+        }
+        self.line.draw(&text::steering_line(&counts, &self.last));
         self.last = counts;
         Ok(())
     }
 
-    fn end(mut self, reason: Reason, begin: &Begin) -> anyhow::Result<()> {
-        let counts = self.steering.counts().map_err(refused)?;
-        drop(self.steering);
+    fn end(mut self, reason: Reason) -> anyhow::Result<()> {
+        self.let_go()?;
+        let counts = self.before;
         let end = End { at: output::now(), seconds: self.begun.elapsed().as_secs_f64(), reason, counts };
         if self.asked.json {
             return output::json(&Line::End(end), true);
         }
-        self.live.clear();
+        self.line.clear();
         if reason == Reason::TargetGone {
-            anstream::eprintln!("tidewait: {} is gone", begin.target);
+            self.tell(&format!(
+                "{} is gone, or its network namespace {}",
+                self.told.target, self.told.namespace
+            ));
         }
-        output::text(&text::steered(&end, begin))
+        output::text(&text::steered(&end, &self.told))
+    }
+}
+
+/// What is done from now on.
+fn words(asked: &Asked<'_>, target: &Target, steered: &Steered) -> Begin {
+    let chosen = steered.plan.claimed.as_ref().map(|claimed| &claimed.chosen);
+    let mut warnings = steered.plan.warnings();
+    if target.is_empty {
+        warnings.push(format!(
+            "no process is in control group {} yet: ports and addresses are those of network namespace {}, where tidewait is, until one \
+             comes that is in another; --netns names it beforehand",
+            target.group.path, target.place.name
+        ));
+    }
+    Begin {
+        opening: output::opening(SCHEMA),
+        namespace: target.place.name.clone(),
+        target: target.name.clone(),
+        ports: chosen.map_or(0, |chosen| chosen.ports.len()),
+        ranges: chosen
+            .map_or_else(Vec::new, |chosen| chosen.ranges.iter().map(ToString::to_string).collect()),
+        reuse_after_seconds: asked.reuse_after(),
+        sources: asked.sources.iter().map(ToString::to_string).collect(),
+        warnings,
     }
 }

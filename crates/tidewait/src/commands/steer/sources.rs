@@ -8,18 +8,22 @@ use tidewait_observe::places::Place;
 
 use crate::exit::Usage;
 
-/// Every address of `place`, those of the link included.
+/// Every address of the network namespace that the calling thread is in, those of the link included.
 ///
 /// # Errors
 /// When they cannot be listed.
-pub fn locals(place: &Place) -> anyhow::Result<Vec<IpAddr>> {
-    place.enter(|| {
-        let interfaces = get_if_addrs().context("the addresses of the network namespace cannot be listed")?;
-        let mut all: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).collect();
-        all.sort_unstable();
-        all.dedup();
-        Ok(all)
-    })?
+pub fn locals() -> anyhow::Result<Vec<IpAddr>> {
+    let interfaces = get_if_addrs().context("the addresses of the network namespace cannot be listed")?;
+    let mut all: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).collect();
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+/// Whether connections of the network namespace that the calling thread is in may come from `source`. Tried rather than looked
+/// up: local are also networks with a route of type local, and all under ip_nonlocal_bind.
+pub fn is_there(source: IpAddr) -> bool {
+    UdpSocket::bind((source, 0)).is_ok()
 }
 
 /// Checks that connections of `place` may come from each of `sources`.
@@ -48,11 +52,8 @@ pub fn check(place: &Place, sources: &[IpAddr], locals: &[IpAddr]) -> anyhow::Re
         ))
         .into());
     }
-    // Tried rather than looked up: local are also networks with a route of type local, and all under ip_nonlocal_bind.
-    let missing: Vec<String> = place.enter(|| {
-        let bound = |source: &&IpAddr| UdpSocket::bind((**source, 0)).is_err();
-        sources.iter().filter(bound).map(ToString::to_string).collect()
-    })?;
+    let missing: Vec<String> =
+        place.enter(|| sources.iter().filter(|one| !is_there(**one)).map(ToString::to_string).collect())?;
     if missing.is_empty() {
         return Ok(());
     }

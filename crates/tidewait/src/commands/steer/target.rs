@@ -1,6 +1,7 @@
 //! Whose connect() it is about: a control group, the network namespace of its processes, and when it is gone.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -23,6 +24,10 @@ pub struct Target {
     pub place: Place,
     /// Whether nobody is in the group by whom the namespace could be told: then it is the own one.
     pub is_empty: bool,
+    /// Whether its control group comes back under the same name, as that of a unit does.
+    returns: bool,
+    /// The namespace that the processes of the group were taken to be in, where they tell it.
+    told_by: Option<u64>,
 }
 
 impl Target {
@@ -58,13 +63,61 @@ impl Target {
         };
         let found = places::find(Path::new("/"), &scope)?.places;
         let place = found.into_iter().next().ok_or_else(|| anyhow!("no network namespace was found"))?;
-        Ok(Target { name, group, process, place, is_empty })
+        let told_by = (asked.netns.is_none() && !asked.all).then_some(place.inode);
+        Ok(Target { name, group, process, place, is_empty, returns: asked.unit.is_some(), told_by })
     }
 
-    /// Whether there is nobody left to be steered.
-    pub fn is_gone(&self) -> bool {
-        self.process.as_ref().is_some_and(Process::has_ended) || self.group.is_gone()
+    /// Where it is now.
+    pub fn whereabouts(&self) -> Whereabouts {
+        if self.process.as_ref().is_some_and(Process::has_ended) {
+            return Whereabouts::Gone;
+        }
+        if self.group.is_gone() {
+            // A process that goes on is in another one.
+            return if self.returns || self.process.is_some() {
+                Whereabouts::Away
+            } else {
+                Whereabouts::Gone
+            };
+        }
+        Whereabouts::Here
     }
+
+    /// Whether it is here, but no longer as it was found: the process was moved to another control group, or those of the group are
+    /// in another network namespace, which they enter after they were put into the group. That takes a look at every process.
+    pub fn has_moved(&self) -> bool {
+        if let Some(process) = &self.process {
+            return membership(process.pid).is_ok_and(|path| path != self.group.path);
+        }
+        let Some(known) = self.told_by else { return false };
+        let there = inside(&self.group).ok().flatten();
+        there.is_some_and(|pid| namespace(pid).is_some_and(|inode| inode != known))
+    }
+
+    /// What was asked for, once it is there again with a process by which the namespace is known; `None` until then. `thorough`:
+    /// also elsewhere in the tree, which takes longer.
+    pub fn again(&self, asked: &cli::Target, thorough: bool) -> Option<Target> {
+        if !thorough && self.process.is_none() {
+            let group = Tree::find().ok()?.group(&self.group.path).ok()?;
+            group.processes().first()?;
+        }
+        Target::find(asked).ok().filter(|target| !target.is_empty || asked.netns.is_some())
+    }
+}
+
+/// Where those are who are to be steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// There.
+    Here,
+    /// Not there, and may come back.
+    Away,
+    /// Not there for good.
+    Gone,
+}
+
+fn namespace(pid: u32) -> Option<u64> {
+    std::fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|file| file.ino())
 }
 
 /// A process of the network namespace that all processes of the group are in; `None` where there is none.

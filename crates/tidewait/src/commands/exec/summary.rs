@@ -1,0 +1,88 @@
+//! What became of the command and of its connections: on standard error, and in a file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Instant;
+
+use tidewait_model::exec::{Chosen, Report, SCHEMA};
+use tidewait_model::reap::Counters;
+use tidewait_model::stream::Opening;
+use tidewait_surfaces::text;
+
+use crate::cli::Exec;
+use crate::exit::Usage;
+use crate::output;
+
+/// What is told when it is over.
+pub struct Summary<'a> {
+    options: &'a Exec,
+    begun: Instant,
+    opening: Opening,
+    file: Option<File>,
+}
+
+impl<'a> Summary<'a> {
+    /// Opens the file that is to hold it, if there is to be one, so that it is known beforehand that it can be written.
+    ///
+    /// # Errors
+    /// [`Usage`] where it cannot.
+    pub fn open(options: &'a Exec) -> anyhow::Result<Summary<'a>> {
+        let open =
+            |path: &Path| {
+                OpenOptions::new().write(true).create(true).truncate(true).open(path).map_err(|error| {
+                    Usage(format!("--report {}: it cannot be written: {error}", path.display()))
+                })
+            };
+        let file = options.report.as_deref().map(open).transpose()?;
+        Ok(Summary { options, begun: Instant::now(), opening: output::opening(SCHEMA), file })
+    }
+
+    /// Tells it. That it cannot be written changes nothing of how the command ended.
+    pub fn tell(self, status: ExitStatus, chosen: Option<Chosen>, reaped: Option<Result<Counters, String>>) {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let (reap, reap_trouble) = match reaped {
+            None => (None, None),
+            Some(Ok(counters)) => (Some(counters), None),
+            Some(Err(why)) => (None, Some(why)),
+        };
+        if self.options.verbose {
+            anstream::eprintln!("tidewait: after {seconds:.1} s, {status}");
+        }
+        if let Some(chosen) = &chosen {
+            for words in text::chosen(chosen, self.options.verbose) {
+                anstream::eprintln!("tidewait: {words}");
+            }
+        }
+        if let Some(counters) = reap.filter(|_| self.options.verbose) {
+            anstream::eprintln!("tidewait: {} sockets in TIME_WAIT were ended", text::count(counters.killed));
+        }
+        // From then on the command had its TIME_WAIT as ever, so that this is told in any case.
+        if let Some(why) = &reap_trouble {
+            anstream::eprintln!("tidewait: {why}");
+        }
+        let Some(file) = self.file else { return };
+        let report = Report {
+            opening: self.opening,
+            command: self.options.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            seconds,
+            exit_code: status.code(),
+            signal: status.signal(),
+            no_port: self.options.no_port,
+            steer: chosen,
+            reap,
+            reap_trouble,
+        };
+        if let Err(error) = write(file, &report) {
+            anstream::eprintln!("tidewait: --report: it cannot be written: {error}");
+        }
+    }
+}
+
+fn write(mut file: File, report: &Report) -> io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(report)?;
+    text.push(b'\n');
+    file.write_all(&text)
+}

@@ -1,0 +1,211 @@
+//! Steering that keeps up with what changes around it: reserved ports, the kernel's range, listeners, local addresses.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use tidewait_act::steer::{Offer, SteerError, Steering, Wish};
+use tidewait_model::PortSet;
+use tidewait_model::steer::Counts;
+use tidewait_model::steer::ports::Choice;
+use tidewait_observe::places::Place;
+use tidewait_surfaces::text::count;
+
+use super::ports::{self, Claimed};
+use super::session::stands_beside;
+use super::target::refused;
+use super::{sources, warnings};
+
+/// How often it is looked what has changed.
+pub const EVERY: Duration = Duration::from_secs(1);
+
+/// Ports and addresses that were checked and claimed; nothing is attached yet.
+pub struct Plan {
+    /// Their network namespace.
+    pub place: Place,
+    /// The ports; `None`: they are left to the kernel.
+    pub claimed: Option<Claimed>,
+    sources: Vec<IpAddr>,
+    reuse_after: Option<Duration>,
+    offer: Offer,
+}
+
+impl Plan {
+    /// Checks `sources`, and claims ports where there is a `choice`.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::exit::Usage) where they do not make sense in `place`, or what went wrong.
+    pub fn make(
+        place: Place,
+        choice: Option<&Choice>,
+        reuse_after: Option<f64>,
+        sources: &[IpAddr],
+    ) -> anyhow::Result<Plan> {
+        let locals = place.enter(sources::locals)??;
+        sources::check(&place, sources, &locals)?;
+        let claimed = choice.map(|choice| ports::claim(&place, choice)).transpose()?;
+        let ports = claimed.as_ref().map_or_else(PortSet::default, |claimed| claimed.chosen.ports.clone());
+        let offer = Offer { ports, sources: sources.to_vec(), locals };
+        let reuse_after = reuse_after.map(Duration::from_secs_f64);
+        Ok(Plan { place, claimed, sources: sources.to_vec(), reuse_after, offer })
+    }
+
+    /// What is worth knowing before.
+    pub fn warnings(&self) -> Vec<String> {
+        warnings::of(&self.place, self.claimed.as_ref(), &self.sources, self.reuse_after.is_some())
+    }
+
+    /// Begins with it for the processes of `cgroup`, or that one alone.
+    ///
+    /// # Errors
+    /// In words that name what is missing.
+    pub fn attach(&self, cgroup: BorrowedFd<'_>, process: Option<u32>) -> anyhow::Result<Steering> {
+        stands_beside(cgroup)?;
+        let wish = Wish {
+            cgroup,
+            netns: self.place.inode,
+            process,
+            offer: self.offer.clone(),
+            reuse_after: self.reuse_after,
+        };
+        Steering::start(&wish).map_err(refused)
+    }
+
+    /// What may be given now.
+    fn look(&self) -> anyhow::Result<Offer> {
+        self.place.enter(|| {
+            Ok(Offer {
+                ports: self.claimed.as_ref().map_or_else(|| Ok(PortSet::default()), Claimed::given)?,
+                sources: self.sources.iter().copied().filter(|source| sources::is_there(*source)).collect(),
+                locals: sources::locals()?,
+            })
+        })?
+    }
+}
+
+/// Steering that goes on until it is dropped.
+pub struct Steered {
+    steering: Steering,
+    /// What it was begun with, and what of that may be given at present.
+    pub plan: Plan,
+    looked: Instant,
+    /// That it cannot be looked was said.
+    is_blind: bool,
+}
+
+impl Steered {
+    /// Keeps `plan` up to date for `steering`, which was begun with it.
+    pub fn new(plan: Plan, steering: Steering) -> Steered {
+        Steered { steering, plan, looked: Instant::now(), is_blind: false }
+    }
+
+    /// Looks what has changed, where that was a second ago or more, and has it hold at once; what is to be said of it.
+    pub fn keep_up(&mut self) -> Vec<String> {
+        if self.looked.elapsed() < EVERY {
+            return Vec::new();
+        }
+        self.looked = Instant::now();
+        let now = match self.plan.look() {
+            Ok(now) if now == self.plan.offer => return Vec::new(),
+            Ok(now) => now,
+            Err(error) => return self.blind(&error),
+        };
+        if let Err(error) = self.steering.offer(&now) {
+            return self.blind(&error.into());
+        }
+        self.is_blind = false;
+        let words = changed(&self.plan.offer, &now);
+        self.plan.offer = now;
+        words
+    }
+
+    /// It goes on with what was seen last.
+    fn blind(&mut self, error: &anyhow::Error) -> Vec<String> {
+        if std::mem::replace(&mut self.is_blind, true) {
+            return Vec::new();
+        }
+        vec![format!(
+            "what has changed cannot be followed, and it goes on with what was there before: {error:#}"
+        )]
+    }
+
+    /// Ports that are given at present.
+    pub fn ports(&self) -> u32 {
+        self.plan.offer.ports.len()
+    }
+
+    /// Sources that were asked for and are not there at present.
+    pub fn missing(&self) -> Vec<String> {
+        let missing = self.plan.sources.iter().filter(|source| !self.plan.offer.sources.contains(source));
+        missing.map(ToString::to_string).collect()
+    }
+
+    /// What was counted until now.
+    ///
+    /// # Errors
+    /// If the kernel does not let it be read any more.
+    pub fn counts(&self) -> Result<Counts, SteerError> {
+        self.steering.counts()
+    }
+}
+
+/// What is to be said of a change. That one listens or ends is of every day.
+fn changed(before: &Offer, now: &Offer) -> Vec<String> {
+    let mut words = Vec::new();
+    let gone: Vec<_> = before.sources.iter().filter(|source| !now.sources.contains(source)).collect();
+    for source in gone {
+        let instead = match now.sources.iter().any(|other| other.is_ipv4() == source.is_ipv4()) {
+            true => "the others take its turns",
+            false => "none is left of its family, and routing chooses",
+        };
+        words.push(format!("source address {source} is not there any more: {instead} until it is back"));
+    }
+    for source in now.sources.iter().filter(|source| !before.sources.contains(source)) {
+        words.push(format!("source address {source} is there again, and takes its turns"));
+    }
+    let (were, are) = (before.ports.len(), now.ports.len());
+    if are == 0 && were > 0 {
+        words.push(
+            "none of the ports is left that may be given: they are reserved, listened on, or in the kernel's range by now; the kernel \
+             chooses until that changes"
+                .to_owned(),
+        );
+    } else if were.abs_diff(are) > FEW {
+        words.push(format!(
+            "{} ports may be given now, and {} could be before",
+            count(are.into()),
+            count(were.into())
+        ));
+    }
+    words
+}
+
+/// So many ports more or less are none to speak of: somebody listens, or ends.
+const FEW: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_changed_is_said_and_what_is_of_every_day_is_not() {
+        let offer = |ports: u16, sources: &[&str]| Offer {
+            ports: (20_000..20_000 + ports).collect(),
+            sources: sources.iter().map(|source| source.parse().unwrap()).collect(),
+            locals: Vec::new(),
+        };
+        let both = offer(2_000, &["10.0.0.5", "10.0.0.6"]);
+        assert_eq!(changed(&both, &Offer { ports: (20_000..21_999).collect(), ..both.clone() }), [""; 0]);
+        let one = offer(1_000, &["10.0.0.6"]);
+        assert_eq!(
+            changed(&both, &one),
+            [
+                "source address 10.0.0.5 is not there any more: the others take its turns until it is back",
+                "1,000 ports may be given now, and 2,000 could be before"
+            ]
+        );
+        assert_eq!(changed(&one, &both)[0], "source address 10.0.0.5 is there again, and takes its turns");
+        let none = changed(&one, &offer(0, &[])).join("\n");
+        assert!(none.contains("routing chooses") && none.contains("none of the ports is left"), "{none}");
+    }
+}
