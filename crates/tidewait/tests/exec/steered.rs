@@ -245,3 +245,80 @@ fn what_cannot_be_is_said_before_anything_is_started() {
         assert!(said_wrong(&output).contains(words), "{}", said_wrong(&output));
     }
 }
+
+#[test]
+fn a_report_says_what_became_of_the_command_and_of_its_connections() {
+    let Some((netns, _server)) = scene("a_report_says_what_became_of_the_command_and_of_its_connections")
+    else {
+        return;
+    };
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("report.json");
+    let report = ["--report", file.to_str().unwrap()];
+    let read = || -> serde_json::Value {
+        let value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../docs/schema/tidewait.exec-1.json")).unwrap();
+        let errors: Vec<String> = jsonschema::validator_for(&schema)
+            .unwrap()
+            .iter_errors(&value)
+            .map(|error| error.to_string())
+            .collect();
+        assert_eq!(errors, Vec::<String>::new(), "{value}");
+        value
+    };
+    // Fifty ports and a hundred connections that stay.
+    plain(&netns, Some(&[["--steer", "--range", "20000-20049"].as_slice(), &report].concat()));
+    let told = read();
+    assert_eq!((&told["exit_code"], &told["reap"]), (&0.into(), &serde_json::Value::Null), "{told}");
+    let steer = &told["steer"];
+    assert_eq!(
+        (&steer["connects"], &steer["steered"], &steer["fell_back"]),
+        (&100.into(), &50.into(), &50.into())
+    );
+    // What went wrong is said without being asked for, and not on standard output.
+    let tried = exec_in(
+        &netns,
+        &[["--reap", "5s"].as_slice(), &report].concat(),
+        &["sh", "-c", "echo out; kill -9 $$"],
+    );
+    let tried = { tried }.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&tried.stdout), "out\n");
+    let told = read();
+    assert_eq!(
+        (&told["signal"], &told["exit_code"], &told["steer"]),
+        (&9.into(), &serde_json::Value::Null, &serde_json::Value::Null)
+    );
+    assert_eq!(told["reap"]["killed"], 0, "{told}");
+    for (options, words) in [
+        (["--steer", "--report", "/no/such/directory/x"].as_slice(), "/no/such/directory/x"),
+        (&["--no-port", "--report", "/dev/null"], "--report needs"),
+    ] {
+        let refused = exec_in(&netns, options, &["sh", "-c", "echo started"]).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{}", said_wrong(&refused));
+        assert!(
+            refused.stdout.is_empty() && said_wrong(&refused).contains(words),
+            "{}",
+            said_wrong(&refused)
+        );
+    }
+}
+
+#[test]
+fn ports_that_run_out_are_said_without_being_asked_for() {
+    let Some((netns, _server)) = scene("ports_that_run_out_are_said_without_being_asked_for") else { return };
+    let client = std::env::current_exe().unwrap();
+    let command = [client.to_str().unwrap(), "--exact", "client::errand", "--nocapture"];
+    let run = |options: &[&str]| {
+        let output = exec_in(&netns, options, &command)
+            .env(crate::client::ERRAND, format!("plain 100 {PEER}"))
+            .output()
+            .unwrap();
+        said_wrong(&output)
+    };
+    let said = run(&["--steer", "--range", "20000-20039"]);
+    assert!(said.contains("60 of 100 connections found no free port among 40"), "{said}");
+    assert!(!run(&["--steer", "--range", "21000-21999"]).contains("connections"));
+    let said = run(&["--steer", "--range", "22000-22999", "-v"]);
+    assert!(said.contains("100 connections were tried, 100 got their port here"), "{said}");
+}

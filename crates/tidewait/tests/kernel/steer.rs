@@ -114,15 +114,24 @@ impl Running {
         Running { child, output, begin }
     }
 
-    /// The last line, when it has ended.
-    fn end(mut self) -> Value {
-        loop {
+    /// The next line that is so.
+    fn until(&mut self, is_so: impl Fn(&Value) -> bool) -> Value {
+        // A line comes each second.
+        for _ in 0..120 {
             let line = line(&mut self.output);
-            if line["event"] == "end" {
-                assert!(self.child.wait().unwrap().success());
+            if is_so(&line) {
                 return line;
             }
+            assert_ne!(line["event"], "end", "{line}");
         }
+        panic!("no such line in two minutes");
+    }
+
+    /// The last line, when it has ended.
+    fn end(mut self) -> Value {
+        let line = self.until(|line| line["event"] == "end");
+        assert!(self.child.wait().unwrap().success());
+        line
     }
 }
 
@@ -151,6 +160,11 @@ fn line(output: &mut BufReader<ChildStdout>) -> Value {
 
 /// A process of the group that connects `count` times to the port; the local ports.
 fn ports_of(net: &NetNs, group: &Group, port: u16, count: usize) -> Vec<u16> {
+    ends_of(net, group, port, count).iter().map(SocketAddr::port).collect()
+}
+
+/// The local addresses and ports.
+fn ends_of(net: &NetNs, group: &Group, port: u16, count: usize) -> Vec<SocketAddr> {
     let procs = group.0.join("cgroup.procs");
     let script = format!(
         "echo $$ > {} || exit 1; i=0; while [ $i -lt {count} ]; do exec 3<>/dev/tcp/127.0.0.1/{port} || exit 2; sleep 0.01; i=$((i+1)); done",
@@ -158,7 +172,7 @@ fn ports_of(net: &NetNs, group: &Group, port: u16, count: usize) -> Vec<u16> {
     );
     let listener = net.run(|| TcpListener::bind(("127.0.0.1", port)).unwrap()).unwrap();
     let mut child = net.command("bash").args(["-c", &script]).spawn().unwrap();
-    let peers = (0..count).map(|_| listener.accept().unwrap().1.port()).collect();
+    let peers = (0..count).map(|_| listener.accept().unwrap().1).collect();
     assert!(child.wait().unwrap().success());
     peers
 }
@@ -250,6 +264,145 @@ fn it_ends_with_the_process_or_the_group_that_it_is_for() {
     }
     let _ = sleeper.kill();
     let _ = sleeper.wait();
+}
+
+#[test]
+fn ports_that_are_reserved_later_are_given_no_more_until_they_are_free_again() {
+    const NAME: &str = "reserved_later";
+    let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let Some(group) = can_steer(NAME, &net) else { return };
+    let mut running = Running::start(&net, &["steer", "--cgroup", group.text(), "--range", "20000-20029"]);
+    net.set("net.ipv4.ip_local_reserved_ports", "20000-20019").unwrap();
+    running.until(|line| line["ports"] == 10);
+    let ports = ports_of(&net, &group, 84, 9);
+    assert!(ports.iter().all(|port| (20_020..=20_029).contains(port)), "{ports:?}");
+    net.set("net.ipv4.ip_local_reserved_ports", "1").unwrap();
+    // A listener takes its own out of it.
+    let _listener = net.run(|| TcpListener::bind("127.0.0.1:20029").unwrap()).unwrap();
+    running.until(|line| line["ports"] == 29);
+    let ports = ports_of(&net, &group, 85, 25);
+    assert!(ports.iter().all(|port| (20_000..=20_028).contains(port)), "{ports:?}");
+}
+
+#[test]
+fn a_source_that_is_gone_is_left_out_and_comes_back() {
+    const NAME: &str = "source_gone";
+    let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let Some(group) = can_steer(NAME, &net) else { return };
+    let address = |what: &[&str]| {
+        assert!(net.command("ip").arg("address").args(what).args(["dev", "lo"]).status().unwrap().success());
+    };
+    address(&["flush"]);
+    for one in ["127.0.0.1/32", "127.0.0.2/32", "127.0.0.3/32"] {
+        address(&["add", one]);
+    }
+    let mut running =
+        Running::start(&net, &["spread", "--cgroup", group.text(), "--sources", "127.0.0.2,127.0.0.3"]);
+    let last = |port: u16| {
+        let ends = ends_of(&net, &group, port, 6);
+        let mut last: Vec<String> = ends.iter().map(|end| end.ip().to_string()).collect();
+        last.sort_unstable();
+        last.dedup();
+        last
+    };
+    assert_eq!(last(86), ["127.0.0.2", "127.0.0.3"]);
+    address(&["del", "127.0.0.3/32"]);
+    assert_eq!(last(87), ["127.0.0.2"], "at once");
+    running.until(|line| line["sources_missing"] == serde_json::json!(["127.0.0.3"]));
+    assert_eq!(last(88), ["127.0.0.2"]);
+    address(&["del", "127.0.0.2/32"]);
+    running.until(|line| line["sources_missing"] == serde_json::json!(["127.0.0.2", "127.0.0.3"]));
+    assert_eq!(last(89), ["127.0.0.1"], "routing chooses");
+    address(&["add", "127.0.0.3/32"]);
+    running.until(|line| line["sources_missing"] == serde_json::json!(["127.0.0.2"]));
+    assert_eq!(last(90), ["127.0.0.3"]);
+}
+
+#[test]
+fn a_unit_is_steered_again_when_it_has_been_started_again() {
+    const NAME: &str = "restart";
+    let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let Some(group) = can_steer(NAME, &net) else { return };
+    let unit = group.0.join(format!("tidewait-test-{}.service", std::process::id()));
+    let name = unit.file_name().unwrap().to_str().unwrap().to_owned();
+    let group = Group(unit);
+    fs::create_dir(&group.0).unwrap();
+    let sleeper = Sleeper::new(&net, &group.0);
+    let arguments = ["steer", "--unit", &name, "--range", "20000-20099"];
+    let mut running = Running::start(&net, &arguments);
+    assert_eq!(running.begin["target"], name.as_str());
+    assert!(in_ranges(&ports_of(&net, &group, 91, 5), &running.begin));
+    drop(sleeper);
+    assert!(within(|| fs::remove_dir(&group.0).is_ok()));
+    running.until(|line| line["event"] == "away");
+    fs::create_dir(&group.0).unwrap();
+    let sleeper = Sleeper::new(&net, &group.0);
+    running.until(|line| line["event"] == "begin");
+    assert!(in_ranges(&ports_of(&net, &group, 92, 5), &running.begin));
+    // What was counted before is not lost.
+    running.until(|line| line["event"] == "progress" && line["connects"] == 10 && line["steered"] == 10);
+    drop(sleeper);
+}
+
+#[test]
+fn a_process_that_is_moved_to_another_group_is_followed() {
+    const NAME: &str = "moved";
+    let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let Some(group) = can_steer(NAME, &net) else { return };
+    let Some(other) = Group::new("moved-to") else { return skip(NAME, "no group") };
+    let sleeper = Sleeper::new(&net, &group.0);
+    let number = sleeper.0.id().to_string();
+    let tried = net.command(TIDEWAIT).args(["steer", "--pid", &number, "--for", "0.1"]).output().unwrap();
+    if !tried.status.success() {
+        // In a process namespace of its own numbers are not those of the kernel.
+        return skip(NAME, String::from_utf8_lossy(&tried.stderr));
+    }
+    let mut running = Running::start(&net, &["steer", "--pid", &number]);
+    fs::write(other.0.join("cgroup.procs"), &number).unwrap();
+    running.until(|line| line["event"] == "begin");
+    drop(sleeper);
+    assert_eq!(running.end()["reason"], "target_gone");
+}
+
+#[test]
+fn it_ends_when_nobody_else_keeps_the_network_namespace() {
+    const NAME: &str = "namespace-gone";
+    let (Ok(net), Ok(home)) = (NetNs::new(), NetNs::new()) else { return skip(NAME, "no network namespace") };
+    let Some(group) = can_steer(NAME, &net) else { return };
+    let sleeper = Sleeper::new(&net, &group.0);
+    let mut running = Running::start(&home, &["steer", "--cgroup", group.text()]);
+    // The process by which the namespace was found goes, and another one stays there: what changes is followed all the same.
+    let other = Sleeper::new(&net, &group.0);
+    drop(sleeper);
+    let given = running.until(|line| line["event"] == "progress")["ports"].as_u64().unwrap();
+    net.set("net.ipv4.ip_local_reserved_ports", "61000-61099").unwrap();
+    running.until(|line| line["ports"] == given - 100);
+    drop((other, net));
+    assert_eq!(running.end()["reason"], "target_gone");
+}
+
+#[test]
+fn without_the_capabilities_it_ends_with_77_and_names_them() {
+    const NAME: &str = "capabilities";
+    let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };
+    let calls: [&[&str]; 3] = [
+        &["steer", "--all"],
+        &["spread", "--all", "--sources", "127.0.0.1"],
+        &["exec", "--steer", "--", "sh", "-c", "echo started"],
+    ];
+    for call in calls {
+        let mut command = net.command("setpriv");
+        command.args(["--inh-caps=-all", "--bounding-set=-all", TIDEWAIT]).args(call);
+        match command.status() {
+            Err(error) => return skip(NAME, format!("setpriv: {error}")),
+            Ok(status) if status.code() == Some(1) && !cfg!(feature = "bpf") => continue,
+            Ok(_) => {}
+        }
+        let words = failure(command, 77);
+        for capability in ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "Without"] {
+            assert!(words.contains(capability), "{call:?}: {words}");
+        }
+    }
 }
 
 #[test]

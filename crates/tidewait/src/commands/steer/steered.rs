@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidewait_act::steer::{Offer, SteerError, Steering, Wish};
 use tidewait_model::PortSet;
 use tidewait_model::steer::Counts;
 use tidewait_model::steer::ports::Choice;
-use tidewait_observe::places::Place;
+use tidewait_observe::places::{self, Place, PlaceError, Scope};
 use tidewait_surfaces::text::count;
 
 use super::ports::{self, Claimed};
@@ -72,14 +73,27 @@ impl Plan {
     }
 
     /// What may be given now.
-    fn look(&self) -> anyhow::Result<Offer> {
-        self.place.enter(|| {
-            Ok(Offer {
-                ports: self.claimed.as_ref().map_or_else(|| Ok(PortSet::default()), Claimed::given)?,
-                sources: self.sources.iter().copied().filter(|source| sources::is_there(*source)).collect(),
-                locals: sources::locals()?,
-            })
-        })?
+    fn look(&mut self) -> anyhow::Result<Offer> {
+        let looked = self.place.enter(|| self.offer_here());
+        if !matches!(looked, Err(PlaceError::Vanished { .. })) {
+            return looked?;
+        }
+        // The process by which it was found has ended. There may be others; that there are none is seen elsewhere.
+        let scope = Scope::One(format!("net:[{}]", self.place.inode));
+        match places::find(Path::new("/"), &scope).ok().and_then(|found| found.places.into_iter().next()) {
+            Some(place) => self.place = place,
+            None => return Ok(self.offer.clone()),
+        }
+        self.place.enter(|| self.offer_here())?
+    }
+
+    /// What may be given now in the network namespace that the calling thread must be in.
+    fn offer_here(&self) -> anyhow::Result<Offer> {
+        Ok(Offer {
+            ports: self.claimed.as_ref().map_or_else(|| Ok(PortSet::default()), Claimed::given)?,
+            sources: self.sources.iter().copied().filter(|source| sources::is_there(*source)).collect(),
+            locals: sources::locals()?,
+        })
     }
 }
 
@@ -125,7 +139,7 @@ impl Steered {
             return Vec::new();
         }
         vec![format!(
-            "what has changed cannot be followed, and it goes on with what was there before: {error:#}"
+            "what changes in the network namespace cannot be followed, and it goes on as before: {error:#}"
         )]
     }
 
