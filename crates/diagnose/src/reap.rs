@@ -15,7 +15,7 @@ use tidewait_model::reap::{Found, Group, Look, Waiting};
 use tidewait_model::report::Pool;
 use tidewait_model::{Occupancy, PortRange, PortSet};
 
-pub use advice::{Scene, notes};
+pub use advice::{Scene, beside_range, notes};
 pub use allowance::Allowance;
 
 use crate::accounting::{Account, Range, infer};

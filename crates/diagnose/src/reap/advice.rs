@@ -2,7 +2,7 @@
 
 use tidewait_model::reap::{Found, Group, Reapable};
 use tidewait_model::report::Pool;
-use tidewait_model::{Occupancy, Settings};
+use tidewait_model::{Occupancy, PortRange, Settings};
 
 use crate::accounting::infer;
 
@@ -66,6 +66,23 @@ pub fn notes(scene: &Scene<'_>) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// What keeping a share leaves alone: the destination with the most ports outside of `range`, where a half of its own or more are; they
+/// are steered, or bound by number, and ending their sockets would make no room in the range.
+pub fn beside_range(groups: &[Found], range: PortRange) -> Option<String> {
+    let outside = |found: &Found| found.ports.len() - found.ports.count_in(range);
+    let outgoing = groups.iter().filter(|found| matches!(found.group, Group::Outgoing { .. }));
+    let found = outgoing
+        .filter(|found| outside(found) > 0 && outside(found) * 2 >= found.ports.len())
+        .max_by_key(|found| outside(found))?;
+    Some(format!(
+        "{}: {} of the {} ports that it uses are outside of ip_local_port_range ({range}), steered or bound by number: --keep-below neither \
+         counts nor ends their sockets, --older-than does",
+        found.group,
+        outside(found),
+        found.ports.len()
+    ))
 }
 
 fn chosen_by_bind(found: &Found, scene: &Scene<'_>) -> bool {

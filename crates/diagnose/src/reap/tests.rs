@@ -227,6 +227,16 @@ fn the_safer_way_is_named_where_it_is_one() {
 }
 
 #[test]
+fn what_keeping_a_share_leaves_alone_is_said_where_it_is_most() {
+    let beside = |count: u16| (RANGE.high + 1..=RANGE.high + count).collect::<Vec<u16>>();
+    let mixed = [even(100), beside(20)].concat();
+    let note = |groups: &[(Group, Vec<u16>)]| beside_range(&look(groups, &[]).groups, RANGE);
+    assert_eq!(note(&[(group("10.0.0.2:80"), even(100)), (group("10.0.0.3:80"), mixed)]), None);
+    let words = note(&[(group("10.0.0.2:80"), beside(50)), (group("10.0.0.3:80"), beside(90))]).unwrap();
+    assert!(words.starts_with("10.0.0.1 -> 10.0.0.3:80: 90 of the 90 ports"), "{words}");
+}
+
+#[test]
 fn sockets_on_other_ports_than_those_of_the_range_are_no_relief() {
     let none = PortSet::default();
     // The older half is steered, on ports beside the range.

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use rustix::time::{ClockId, clock_gettime};
 use tidewait_diagnose::reap::{
-    Allowance, Due, LONGEST_MS, Pressure, SHORTEST_MS, Scene, Schedule, by_age, by_pressure, notes,
+    Allowance, Due, LONGEST_MS, Pressure, SHORTEST_MS, Scene, Schedule, beside_range, by_age, by_pressure,
+    notes,
 };
 use tidewait_model::reap::{Counters, Found, Look, Reapable};
 use tidewait_model::stream::Reason;
@@ -153,7 +154,11 @@ impl<'a> Reaper<'a> {
             states: &states,
         };
         let mut show = Show::new(self.options);
-        show.begin(self.options, &self.place.name, &self.floors, notes(&scene))?;
+        let mut notes = notes(&scene);
+        if self.options.keep_below.is_some() {
+            notes.extend(scene.settings.port_range().and_then(|range| beside_range(&first, range)));
+        }
+        show.begin(self.options, &self.place.name, &self.floors, notes)?;
         let reason = self.follow(&mut show)?;
         self.count_cpu();
         show.end(self.begun.elapsed(), reason, &self.counters, &self.ledger)

@@ -51,10 +51,8 @@ impl Library {
     fn write_once(built: &[u8]) -> Result<Library> {
         let directory = directory()?;
         sweep(&directory);
-        let path = directory.join(format!("{PREFIX}{}{SUFFIX}", std::process::id()));
+        let path = unused(&directory, std::process::id());
         let cannot = || format!("cannot write {}", path.display());
-        // One of an earlier process with this number, which nobody removed.
-        let _ = std::fs::remove_file(&path);
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).with_context(cannot)?;
         let written = file
@@ -95,6 +93,20 @@ impl Library {
             let _ = std::fs::remove_dir(directory);
         }
     }
+}
+
+/// A name that nobody has. One with the number of this process may be that of an earlier one, or of one in another process
+/// namespace that shares the directory: that one is in use.
+fn unused(directory: &Path, number: u32) -> PathBuf {
+    let mut path = directory.join(format!("{PREFIX}{number}{SUFFIX}"));
+    let mut next = 1;
+    while Library::open(&path).is_ok_and(|library| library.is_loaded()) {
+        path = directory.join(format!("{PREFIX}{number}-{next}{SUFFIX}"));
+        next += 1;
+    }
+    // What is left of an earlier process is in the way of a new file.
+    let _ = std::fs::remove_file(&path);
+    path
 }
 
 fn is_not_found(error: &anyhow::Error) -> bool {
@@ -154,12 +166,18 @@ fn is_own(file: &Metadata) -> bool {
     file.uid() == geteuid().as_raw() && file.mode() & 0o022 == 0
 }
 
-/// Removes the files whose processes have ended and that nobody has loaded.
+/// The number of the process that a library was written for.
+fn number_of(name: &str) -> Option<i32> {
+    let number = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    number.split_once('-').map_or(number, |(number, _)| number).parse().ok()
+}
+
+/// Removes the files whose processes have ended and that nobody has open or loaded: of another process namespace no process is
+/// found here, but whoever writes a library, and its keeper, have it open.
 fn sweep(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let number =
-            name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok());
+        let number = name.to_str().and_then(number_of);
         let Some(pid) = number.and_then(Pid::from_raw) else { continue };
         let has_ended = test_kill_process(pid) == Err(Errno::SRCH);
         if has_ended
@@ -169,5 +187,41 @@ fn sweep(directory: &Path) {
             // Not the directory: it is about to be used.
             let _ = std::fs::remove_file(library.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_of_the_same_number_that_is_in_use_is_left_alone() -> io::Result<()> {
+        let place = tempfile::tempdir()?;
+        let first = unused(place.path(), 1);
+        assert_eq!(first, place.path().join("no-port-1.so"));
+        std::fs::write(&first, "in use")?;
+        // As its writer in another process namespace, and its keeper, hold it.
+        let held = File::open(&first)?;
+        let second = unused(place.path(), 1);
+        assert_eq!(second, place.path().join("no-port-1-1.so"));
+        assert!(first.exists());
+        drop(held);
+        assert_eq!(unused(place.path(), 1), first);
+        assert!(!first.exists());
+        Ok(())
+    }
+
+    #[test]
+    fn what_ended_processes_left_is_swept_and_nothing_else() -> io::Result<()> {
+        let place = tempfile::tempdir()?;
+        let names = ["no-port-2147483646.so", "no-port-2147483646-1.so", "no-port-x.so", "other"];
+        for name in names {
+            std::fs::write(place.path().join(name), "left")?;
+        }
+        let _held = File::open(place.path().join(names[1]))?;
+        sweep(place.path());
+        let left: Vec<&str> = names.into_iter().filter(|name| place.path().join(name).exists()).collect();
+        assert_eq!(left, ["no-port-2147483646-1.so", "no-port-x.so", "other"]);
+        Ok(())
     }
 }
