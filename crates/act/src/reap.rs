@@ -8,10 +8,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{RecvFlags, SendFlags};
 use rustix::thread::{CapabilitySet, capabilities};
-use tidewait_kernel::wire::{Handle, Message, messages};
+use tidewait_kernel::wire::{self, Handle, Message, messages};
 use tidewait_model::reap::Reapable;
 use zerocopy::IntoBytes;
 
@@ -98,13 +98,7 @@ impl Destroyer {
         if capabilities(None).is_ok_and(|sets| !sets.effective.contains(CapabilitySet::NET_ADMIN)) {
             return Err(Refusal::NotPermitted);
         }
-        let socket = rustix::net::socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            Some(SOCK_DIAG),
-        )
-        .map_err(|errno| match errno {
+        let socket = wire::socket().map_err(|errno| match errno {
             Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT => Refusal::Unsupported,
             errno => io("open a sock_diag socket")(errno),
         })?;

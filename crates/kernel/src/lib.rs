@@ -1,7 +1,9 @@
-//! What reading the kernel and writing to it have in common: the structs of sock_diag, the errors of the BPF loader.
+//! What those have in common that read the kernel and write to it: sock_diag, the errors of the BPF loader, files replaced in one
+//! piece.
 //!
-//! Neither reads nor writes by itself: that is for the crates `observe` and `act`, which import this one and not each other.
+//! What is read and written is for the crates `observe` and `act`, which import this one and not each other.
 
 #[cfg(feature = "bpf")]
 pub mod bpf;
+pub mod file;
 pub mod wire;

@@ -3,6 +3,11 @@
 //! Sources: include/uapi/linux/netlink.h, inet_diag.h and sock_diag.h (unchanged in size from 3.3 to 7.1;
 //! newer kernels add attributes, never fields).
 
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::netlink::SOCK_DIAG;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `SOCK_DIAG_BY_FAMILY`: the only request used, and the type of every answering row.
@@ -23,6 +28,14 @@ pub const REQUEST_DUMP: u16 = REQUEST | 0x0300;
 const NLM_F_DUMP_INTR: u16 = 0x0010;
 /// `IPPROTO_TCP`.
 pub const TCP: u8 = 6;
+
+/// A sock_diag socket. It sees the network namespace that the calling thread is in, for ever.
+///
+/// # Errors
+/// As of socket(2). It takes no privilege.
+pub fn socket() -> Result<OwnedFd, Errno> {
+    socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(SOCK_DIAG))
+}
 
 /// `struct nlmsghdr`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

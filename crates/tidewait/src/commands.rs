@@ -10,6 +10,7 @@ mod generate;
 mod lab;
 mod reap;
 mod report;
+#[cfg(feature = "act")]
 mod steer;
 mod study;
 mod trace;
@@ -44,8 +45,8 @@ pub fn run(cli: Cli) -> ExitCode {
         #[cfg(feature = "act")]
         Some(Command::ExecKeeper(options)) => exec::keeper::run(&options),
         #[cfg(not(feature = "act"))]
-        Some(Command::Exec(_)) => Err(anyhow::anyhow!(
-            "this tidewait was built without the feature `act`: it only reads, and has no `exec`"
+        Some(Command::Exec(_) | Command::Steer(_) | Command::Spread(_)) => Err(anyhow::anyhow!(
+            "this tidewait was built without the feature `act`: it only reads, and has no `exec`, `steer` and `spread`"
         )),
         None => report::run(&cli.report),
         Some(Command::Report(options)) => report::run(&options),
@@ -55,7 +56,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Study(options)) => study::run(&options),
         Some(Command::Tune(options)) => tune::run(&options),
         Some(Command::Reap(options)) => reap::run(&options),
+        #[cfg(feature = "act")]
         Some(Command::Steer(options)) => steer::run(&options),
+        #[cfg(feature = "act")]
         Some(Command::Spread(options)) => steer::spread(&options),
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::Lab(options)) => lab::run(&options),

@@ -1,13 +1,14 @@
 //! What studies leave behind in the state directory: read before TIME_WAIT is cut short, added to when a study ends.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{FlockOperation, OFlags, flock, fsync};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::retry_on_intr;
+use tidewait_kernel::file;
 use tidewait_model::study::{DAYS, MEMORY_SCHEMA, Memory, Place, Study};
 use tidewait_observe::{places, procfs};
 
@@ -94,19 +95,14 @@ pub fn learn(directory: &Path, study: &Study, now: &str) -> anyhow::Result<PathB
     memory.learn(study, now, &since());
     let mut text = serde_json::to_vec_pretty(&memory)?;
     text.push(b'\n');
-    let new = directory.join(NEW);
     // From a run that was killed; under the lock it is nobody's.
-    if let Err(error) = fs::remove_file(&new)
+    if let Err(error) = fs::remove_file(directory.join(NEW))
         && error.kind() != io::ErrorKind::NotFound
     {
         return Err(error).with_context(cannot);
     }
-    let mut file =
-        open(&new, OpenOptions::new().write(true).create_new(true).mode(0o644)).with_context(cannot)?;
-    file.write_all(&text).and_then(|()| Ok(retry_on_intr(|| fsync(&file))?)).with_context(cannot)?;
-    fs::rename(&new, &path).with_context(cannot)?;
     let above = File::open(directory).with_context(cannot)?;
-    retry_on_intr(|| fsync(&above)).with_context(cannot)?;
+    file::replace(&above, FILE, NEW, &text).with_context(cannot)?;
     Ok(path)
 }
 

@@ -1,16 +1,17 @@
 //! /etc/sysctl.d below a root: found without leaving the root, locked, and one file in it replaced in one piece.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, mkdirat, open,
-    openat, openat2, renameat, statat, unlinkat,
+    openat, openat2, statat, unlinkat,
 };
 use rustix::io::Errno;
+use tidewait_kernel::file::{self, Step, Unreplaced};
 
 use super::PersistError;
 
@@ -152,10 +153,12 @@ impl Directory {
 
     /// Puts `text` in the file's place. Until that is done the old file is as it was.
     pub(super) fn replace(&self, text: &[u8]) -> Result<(), PersistError> {
-        let temporary = Temporary::create(self)?;
-        temporary.fill(text)?;
-        temporary.rename()?;
-        self.sync()
+        let draft = format!("{TEMPORARY}{}", std::process::id());
+        file::replace(&self.fd, NAME, &draft, text).map_err(|Unreplaced { step, source }| match step {
+            Step::SyncDirectory => PersistError::NotSynced { path: self.file(), source },
+            Step::Replace => PersistError::Io { operation: step.words(), path: self.file(), source },
+            _ => PersistError::Io { operation: step.words(), path: self.path.join(&draft), source },
+        })
     }
 
     /// Removes the file.
@@ -179,55 +182,6 @@ impl Drop for Lock<'_> {
     fn drop(&mut self) {
         // The lock would end with the descriptor too.
         let _ = flock(&self.0.fd, FlockOperation::Unlock);
-    }
-}
-
-/// A temporary file, removed unless it was renamed.
-struct Temporary<'a> {
-    directory: &'a Directory,
-    name: String,
-    file: File,
-    renamed: bool,
-}
-
-impl<'a> Temporary<'a> {
-    fn create(directory: &'a Directory) -> Result<Temporary<'a>, PersistError> {
-        let name = format!("{TEMPORARY}{}", std::process::id());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&directory.fd, &name, flags, Mode::from_raw_mode(0o600))
-            .map_err(failed("create", &directory.path.join(&name)))?;
-        Ok(Temporary { directory, name, file: File::from(fd), renamed: false })
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path.join(&self.name)
-    }
-
-    fn fill(&self, text: &[u8]) -> Result<(), PersistError> {
-        let failed = |operation| move |source| PersistError::Io { operation, path: self.path(), source };
-        let mut file = &self.file;
-        file.write_all(text).map_err(failed("write"))?;
-        // Whatever the umask.
-        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(0o644))
-            .map_err(|error| failed("set the mode of")(error.into()))?;
-        file.sync_all().map_err(failed("sync"))
-    }
-
-    fn rename(mut self) -> Result<(), PersistError> {
-        let path = self.directory.file();
-        renameat(&self.directory.fd, &self.name, &self.directory.fd, NAME)
-            .map_err(failed("replace", &path))?;
-        self.renamed = true;
-        Ok(())
-    }
-}
-
-impl Drop for Temporary<'_> {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // The next run would remove it too.
-            let _ = unlinkat(&self.directory.fd, &self.name, AtFlags::empty());
-        }
     }
 }
 

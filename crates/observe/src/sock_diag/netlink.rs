@@ -4,14 +4,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{RecvFlags, SendFlags};
 use zerocopy::IntoBytes;
 
 use super::row::ATTR_INFO;
 use super::{DumpError, Message, Outcome, Recorder, Request, Row, Sockets, filter, messages};
 use tidewait_kernel::wire::{
-    InetDiagReqV2, NlAttr, NlMsgHdr, REQUEST_DUMP, SOCK_DIAG_BY_FAMILY, SockId, TCP,
+    self, InetDiagReqV2, NlAttr, NlMsgHdr, REQUEST_DUMP, SOCK_DIAG_BY_FAMILY, SockId, TCP,
 };
 
 /// The kernel fills at most 32 KiB a receive (af_netlink.c `netlink_recvmsg`), but only once a receive has
@@ -34,13 +34,7 @@ pub struct Netlink {
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace. Needs no privilege.
     pub fn open() -> Result<Netlink, DumpError> {
-        let socket = rustix::net::socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            Some(SOCK_DIAG),
-        )
-        .map_err(|errno| match errno {
+        let socket = wire::socket().map_err(|errno| match errno {
             Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT => DumpError::Unsupported(errno.into()),
             Errno::PERM | Errno::ACCESS => DumpError::NotPermitted(errno.into()),
             other => DumpError::Io { step: "open a sock_diag socket", source: other.into() },

@@ -1,22 +1,15 @@
 //! `tidewait steer` and `tidewait spread`: local ports and source addresses chosen for programs that run.
 
-#[cfg(feature = "act")]
 pub mod ports;
-#[cfg(feature = "act")]
 pub mod session;
-#[cfg(feature = "act")]
 pub mod sources;
-#[cfg(feature = "act")]
 pub mod steered;
-#[cfg(feature = "act")]
 pub mod target;
-#[cfg(feature = "act")]
 pub mod warnings;
 
 use crate::cli::{Spread, Steer};
 
 /// Runs `steer`.
-#[cfg(feature = "act")]
 pub fn run(options: &Steer) -> anyhow::Result<()> {
     let asked = session::Asked {
         json: options.format.json,
@@ -29,7 +22,6 @@ pub fn run(options: &Steer) -> anyhow::Result<()> {
 }
 
 /// Runs `spread`.
-#[cfg(feature = "act")]
 pub fn spread(options: &Spread) -> anyhow::Result<()> {
     let asked = session::Asked {
         json: options.format.json,
@@ -39,20 +31,4 @@ pub fn spread(options: &Spread) -> anyhow::Result<()> {
         seconds: options.until.seconds,
     };
     session::run(&asked)
-}
-
-#[cfg(not(feature = "act"))]
-const READS_ONLY: &str =
-    "this tidewait was built without the feature `act`: it only reads, and steers nothing";
-
-/// Says that there is nothing of it.
-#[cfg(not(feature = "act"))]
-pub fn run(_: &Steer) -> anyhow::Result<()> {
-    anyhow::bail!(READS_ONLY)
-}
-
-/// Says that there is nothing of it.
-#[cfg(not(feature = "act"))]
-pub fn spread(_: &Spread) -> anyhow::Result<()> {
-    anyhow::bail!(READS_ONLY)
 }

@@ -25,6 +25,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "tidewait-surfaces",
             "tidewait-lab",
             "tidewait-act",
+            "tidewait-kernel",
         ],
         &[],
     ),
