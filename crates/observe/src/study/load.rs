@@ -56,7 +56,6 @@ pub(super) fn load(wish: &Wish) -> Result<Loaded, Refusal> {
 fn refused(wish: &Wish, ways: &[(Method, Trouble)]) -> Refusal {
     let mut not_permitted = false;
     let limits = ways.iter().map(|(method, trouble)| {
-        // One that rights would make work is enough.
         let Refusal { limit, not_permitted: forbidden } = refusal::refusal(&wish.root, ALL, trouble);
         not_permitted |= forbidden;
         match method {
@@ -67,13 +66,19 @@ fn refused(wish: &Wish, ways: &[(Method, Trouble)]) -> Refusal {
             Method::Tc => (format!("by tc: {}", limit.why), limit.remedy),
         }
     });
-    let (why, remedies): (Vec<String>, Vec<Option<String>>) = limits.unzip();
+    let (why, mut remedies): (Vec<String>, Vec<Option<String>>) = limits.unzip();
     let limit = Limit::new(ALL, why.join("; "));
-    let limit = match remedies.into_iter().flatten().next_back() {
+    // What helps the way that is tried last, which takes the least.
+    let limit = match remedies.pop().flatten() {
         Some(remedy) => limit.remedy(remedy),
         None => limit,
     };
-    Refusal { limit, not_permitted }
+    // That rights would make one way work is enough; that the last one went wrong has nothing to do with them.
+    let last = ways.last().map(|(_, trouble)| trouble.cause);
+    Refusal {
+        limit,
+        not_permitted: not_permitted && matches!(last, Some(Cause::Refused | Cause::Unsupported)),
+    }
 }
 
 /// What it takes to hold a program at an interface by a link.
