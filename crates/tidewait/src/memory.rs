@@ -116,7 +116,6 @@ fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use tidewait_model::Endpoint;
     use tidewait_model::study::{Destination, Kind, Place, Seen, Sighting};
     use tidewait_model::trace::Direction;
 
@@ -161,14 +160,9 @@ mod tests {
             learn(&state, &study(age), &crate::output::now()).unwrap();
         }
         let memory = read(&state).unwrap();
-        let place = Place { name: "host".to_owned(), inode: 7, boot: String::new() };
-        let address = std::net::IpAddr::from([10, 0, 0, 1]).into();
-        let end = Endpoint { address, port: 80 };
-        assert_eq!(
-            memory.latest(&place, Direction::Outgoing, end, &since()).map(|seen| seen.age_seconds),
-            Some(0.5)
-        );
-        assert_eq!(memory.studied(&place, Direction::Outgoing, end), 9);
+        let entry = &memory.destinations[0];
+        assert_eq!(entry.latest_since(&since()).map(|seen| seen.age_seconds), Some(0.5));
+        assert_eq!(entry.sockets, 9);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Destination, Kind, Study};
-use crate::address::Endpoint;
 use crate::trace::Direction;
 
 /// The value of [`Memory::schema`].
@@ -107,38 +106,6 @@ impl Remembered {
 }
 
 impl Memory {
-    /// The latest segment that TIME_WAIT was there for, as far as studies saw since a time, of connections to `remote` (outgoing) or to
-    /// the service `local` (incoming); `None` where none was seen. That is no promise: ask [`Memory::studied`] how much was watched.
-    pub fn latest(
-        &self,
-        namespace: &Place,
-        direction: Direction,
-        end: Endpoint,
-        since: &str,
-    ) -> Option<&Sighting> {
-        let end = end.to_string();
-        self.destinations
-            .iter()
-            .filter(|entry| entry.namespace.may_be(namespace))
-            // Those beyond the bound are kept together, whichever way they were opened.
-            .filter(|entry| {
-                entry.end.as_ref().is_none_or(|known| *known == end && entry.direction == direction)
-            })
-            .filter_map(|entry| entry.latest_since(since))
-            .max_by(|one, other| one.age_seconds.total_cmp(&other.age_seconds))
-    }
-
-    /// How many sockets in TIME_WAIT studies watched of connections to `end`.
-    pub fn studied(&self, namespace: &Place, direction: Direction, end: Endpoint) -> u64 {
-        let end = end.to_string();
-        self.destinations
-            .iter()
-            .filter(|entry| entry.direction == direction && entry.namespace.may_be(namespace))
-            .filter(|entry| entry.end.as_ref() == Some(&end))
-            .map(|entry| entry.sockets)
-            .sum()
-    }
-
     /// Adds what a study saw that ended at `now`, and forgets what was studied before `since` for the last time. Where there are too many
     /// destinations, those go first of which no needed segment is known and whose study is longest ago.
     pub fn learn(&mut self, study: &Study, now: &str, since: &str) {
@@ -202,10 +169,10 @@ mod tests {
         Place { name: name.to_owned(), inode, boot: "first".to_owned() }
     }
 
-    fn end(text: &str) -> Endpoint {
-        let (ip, port) = text.rsplit_once(':').unwrap();
-        let ip: std::net::IpAddr = ip.parse().unwrap();
-        Endpoint { address: ip.into(), port: port.parse().unwrap() }
+    /// How late the latest is of those that came to a destination since a time.
+    fn latest(memory: &Memory, end: Option<&str>, since: &str) -> Option<f64> {
+        let entry = memory.destinations.iter().find(|entry| entry.end.as_deref() == end)?;
+        entry.latest_since(since).map(|seen| seen.age_seconds)
     }
 
     fn study(destinations: &[(Option<&str>, u64, Option<f64>)]) -> Study {
@@ -254,30 +221,10 @@ mod tests {
             SINCE,
         );
         memory.learn(&study(&[(Some("10.0.0.1:80"), 5, Some(0.2))]), "2026-01-03", SINCE);
-        let here = place("host", 1);
-        let latest =
-            |to| memory.latest(&here, Direction::Outgoing, end(to), SINCE).map(|seen| seen.age_seconds);
-        assert_eq!(latest("10.0.0.1:80"), Some(2.5));
-        assert_eq!(latest("10.0.0.2:80"), None);
-        assert_eq!(memory.studied(&here, Direction::Outgoing, end("10.0.0.1:80")), 15);
-        assert_eq!(memory.studied(&here, Direction::Outgoing, end("10.0.0.3:80")), 0);
-        assert_eq!(memory.latest(&here, Direction::Incoming, end("10.0.0.1:80"), SINCE), None);
-        assert_eq!(memory.latest(&place("blue", 2), Direction::Outgoing, end("10.0.0.1:80"), SINCE), None);
-    }
-
-    #[test]
-    fn what_has_no_destination_may_be_any() {
-        let mut memory = Memory::default();
-        memory.learn(
-            &study(&[(None, 1, Some(7.0)), (Some("10.0.0.1:80"), 1, Some(1.0))]),
-            "2026-01-02",
-            SINCE,
-        );
-        let latest =
-            memory.latest(&place("host", 9), Direction::Outgoing, end("10.0.0.1:80"), SINCE).unwrap();
-        assert!((latest.age_seconds - 7.0).abs() < f64::EPSILON);
-        let incoming = memory.latest(&place("host", 9), Direction::Incoming, end("10.0.0.9:443"), SINCE);
-        assert!(incoming.is_some(), "services beyond the bound are among them");
+        assert_eq!(latest(&memory, Some("10.0.0.1:80"), SINCE), Some(2.5));
+        assert_eq!(latest(&memory, Some("10.0.0.2:80"), SINCE), None);
+        let sockets: Vec<u64> = memory.destinations.iter().map(|entry| entry.sockets).collect();
+        assert_eq!(sockets, [15, 3]);
     }
 
     #[test]
@@ -295,7 +242,7 @@ mod tests {
         }
         memory.learn(&study(&[]), "2026-01-03", SINCE);
         assert_eq!(memory.destinations.len(), MOST);
-        assert!(memory.latest(&place("host", 1), Direction::Outgoing, end("10.9.9.9:1"), SINCE).is_some());
+        assert_eq!(latest(&memory, Some("10.9.9.9:1"), SINCE), Some(1.0));
     }
 
     #[test]
@@ -312,11 +259,7 @@ mod tests {
         for (day, age) in ages {
             learn(&mut memory, Some(age), &format!("2026-01-0{day}T00:00:00Z"), "2025-12-15T00:00:00Z");
         }
-        let latest = |memory: &Memory, since: &str| {
-            memory
-                .latest(&place("host", 1), Direction::Outgoing, end("10.0.0.1:80"), since)
-                .map(|seen| seen.age_seconds)
-        };
+        let latest = |memory: &Memory, since: &str| latest(memory, Some("10.0.0.1:80"), since);
         assert_eq!(latest(&memory, "2025-12-31T00:00:00Z"), Some(59.0));
         assert_eq!(latest(&memory, "2026-01-02T00:00:00Z"), Some(5.0));
         assert_eq!(latest(&memory, "2026-01-08T00:00:00Z"), Some(4.0));

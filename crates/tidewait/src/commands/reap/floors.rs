@@ -183,3 +183,40 @@ fn endpoint(text: &str) -> Option<Endpoint> {
     };
     Some(Endpoint { address: Address::new(address.ip(), scope), port: address.port() })
 }
+
+#[cfg(test)]
+mod tests {
+    use tidewait_model::study::{Kind, Remembered};
+
+    use super::*;
+
+    fn known(end: Option<&str>, since: &str) -> Known {
+        let here = study::Place { name: "host".to_owned(), inode: 1, boot: String::new() };
+        let at = "2026-01-02T00:00:00Z".to_owned();
+        let seen = Remembered {
+            namespace: here.clone(),
+            direction: Direction::Outgoing,
+            end: end.map(str::to_owned),
+            sockets: 1,
+            needed: 1,
+            latest: Some(Sighting { age_seconds: 7.0, kind: Kind::Fin, at: at.clone() }),
+            lower: Vec::new(),
+            last_studied: at,
+        };
+        let memory = Memory { destinations: vec![seen], ..Memory::default() };
+        Known::from(&memory, &here, since, 1.0, PathBuf::from("study.json"))
+    }
+
+    #[test]
+    fn what_has_no_destination_may_be_any_of_its_direction() {
+        let then = "2026-01-01T00:00:00Z";
+        let any = known(None, then);
+        assert_eq!(any.unnamed.get(&Direction::Outgoing).map(|(ms, _)| *ms), Some(8_000));
+        assert!(any.named.is_empty() && !any.unnamed.contains_key(&Direction::Incoming));
+        let one = known(Some("[fd00::1]:80"), then);
+        assert!(one.unnamed.is_empty());
+        assert_eq!(one.named.values().map(|(ms, _)| *ms).collect::<Vec<_>>(), [8_000]);
+        let too_old = known(None, "2026-01-03T00:00:00Z");
+        assert!(too_old.unnamed.is_empty());
+    }
+}
