@@ -17,6 +17,7 @@ pub(super) struct Settings {
     pub(super) remote_family: u8,
     pub(super) local_family: u8,
     pub(super) band_begins: [u32; BANDS],
+    pub(super) seed: u64,
 }
 
 /// `struct live`.
@@ -137,7 +138,8 @@ mod tests {
             port,
             remote_family,
             local_family,
-            band_begins
+            band_begins,
+            seed
         );
         mirror!(
             btf,

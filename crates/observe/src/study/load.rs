@@ -1,6 +1,7 @@
 //! Opens the object, gives its maps their sizes, loads the program of one of the two ways, and attaches it.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -259,5 +260,6 @@ fn settings(wish: &Wish) -> layout::Settings {
         remote_family,
         local_family,
         band_begins: BAND_BEGINS_MS,
+        seed: RandomState::new().hash_one(0),
     }
 }

@@ -15,6 +15,7 @@
 #include "layout.h"
 #include "maps.h"
 #include "segment.h"
+#include "open.h"
 #include "judge.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -41,42 +42,57 @@ int BPF_PROG(answered, struct inet_timewait_sock *tw, struct sk_buff *skb, const
 	return 0;
 }
 
-/* Where the TCP header is, after the network header; 0 if there is none that can be looked at. */
-static __always_inline u32 find_tcp(struct __sk_buff *skb, struct flow *flow, u32 *end)
+/*
+ * Where the TCP header is, after the network header; 0 if there is none that can be looked at. Addresses and the header's
+ * fixed part come with it: one read does for most packets, and what is shorter than that is not TCP.
+ */
+static __always_inline u32 find_tcp4(struct __sk_buff *skb, struct flow *flow, union tcp_header *header, u32 *end)
 {
-	union {
-		struct ipv4 v4;
-		struct ipv6 v6;
-	} ip;
+	struct {
+		struct ipv4 ip;
+		union tcp_header tcp;
+	} first;
+	u32 at;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes_relative(skb, 0, &ip.v4, sizeof(ip.v4), BPF_HDR_START_NET))
-			return 0;
-		if (ip.v4.protocol != IPPROTO_TCP)
-			return 0;
-		if (ip.v4.fragment & bpf_htons(0x3fff)) {
-			count(FRAGMENTS);
-			return 0;
-		}
-		flow->family = AF_INET;
-		*(u32 *)flow->remote = ip.v4.source;
-		*(u32 *)flow->local = ip.v4.destination;
-		*end = bpf_ntohs(ip.v4.length);
-		return (ip.v4.version_and_length & 15) * 4;
+	if (bpf_skb_load_bytes_relative(skb, 0, &first, sizeof(first), BPF_HDR_START_NET))
+		return 0;
+	if (first.ip.protocol != IPPROTO_TCP)
+		return 0;
+	if (first.ip.fragment & bpf_htons(0x3fff)) {
+		count(FRAGMENTS);
+		return 0;
 	}
-	if (skb->protocol != bpf_htons(ETH_P_IPV6))
+	flow->family = AF_INET;
+	*(u32 *)flow->remote = first.ip.source;
+	*(u32 *)flow->local = first.ip.destination;
+	*end = bpf_ntohs(first.ip.length);
+	at = (first.ip.version_and_length & 15) * 4;
+	*header = first.tcp;
+	if (at != sizeof(first.ip) && bpf_skb_load_bytes_relative(skb, at, header, sizeof(*header), BPF_HDR_START_NET)) {
+		count(UNREAD);
 		return 0;
-	if (bpf_skb_load_bytes_relative(skb, 0, &ip.v6, sizeof(ip.v6), BPF_HDR_START_NET))
-		return 0;
+	}
+	return at;
+}
 
-	u32 at = sizeof(ip.v6);
-	u8 next = ip.v6.next;
+static __always_inline u32 find_tcp6(struct __sk_buff *skb, struct flow *flow, union tcp_header *header, u32 *end)
+{
+	struct {
+		struct ipv6 ip;
+		union tcp_header tcp;
+	} first;
+	u32 at = sizeof(first.ip);
+	u8 next;
 	int i;
 
+	if (bpf_skb_load_bytes_relative(skb, 0, &first, sizeof(first), BPF_HDR_START_NET))
+		return 0;
+	next = first.ip.next;
 	flow->family = AF_INET6;
-	__builtin_memcpy(flow->remote, ip.v6.source, 16);
-	__builtin_memcpy(flow->local, ip.v6.destination, 16);
-	*end = at + bpf_ntohs(ip.v6.length);
+	__builtin_memcpy(flow->remote, first.ip.source, 16);
+	__builtin_memcpy(flow->local, first.ip.destination, 16);
+	*end = at + bpf_ntohs(first.ip.length);
+	*header = first.tcp;
 	for (i = 0; i < 6 && next != IPPROTO_TCP; i++) {
 		struct {
 			u8 next;
@@ -94,13 +110,20 @@ static __always_inline u32 find_tcp(struct __sk_buff *skb, struct flow *flow, u3
 		at += next == IPPROTO_AH ? (extension.length + 2) * 4 : (extension.length + 1) * 8;
 		next = extension.next;
 	}
-	return next == IPPROTO_TCP ? at : 0;
+	if (next != IPPROTO_TCP)
+		return 0;
+	if (at != sizeof(first.ip) && bpf_skb_load_bytes_relative(skb, at, header, sizeof(*header), BPF_HDR_START_NET)) {
+		count(UNREAD);
+		return 0;
+	}
+	return at;
 }
 
 static __always_inline int load_options(struct __sk_buff *skb, u32 at, struct segment *segment)
 {
 	u32 length = options_length(segment);
 
+	__builtin_memset(segment->options, 0, sizeof(segment->options));
 	if (!length)
 		return 0;
 	/* So that the verifier sees both bounds; the length is 40 at most. */
@@ -112,30 +135,40 @@ static __always_inline int load_options(struct __sk_buff *skb, u32 at, struct se
 SEC("tcx/ingress")
 int arriving(struct __sk_buff *skb)
 {
+	struct tcp_timewait_sock *waiting = NULL;
 	struct bpf_sock_tuple tuple = {};
-	struct segment segment = {};
+	struct bpf_sock *found;
 	struct flow flow = {};
+	struct segment segment;
+	u64 sign, *place;
 	u32 at, end = 0;
+	int changes;
 
 	/* What is not for this machine, or will come again without its VLAN tag. */
 	if (skb->pkt_type != 0 || (skb->vlan_present && (skb->vlan_tci & 0xfff)))
 		return TCX_NEXT;
-	at = find_tcp(skb, &flow, &end);
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		at = find_tcp4(skb, &flow, &segment.header, &end);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		at = find_tcp6(skb, &flow, &segment.header, &end);
+	else
+		return TCX_NEXT;
 	if (at == 0)
 		return TCX_NEXT;
-	if (bpf_skb_load_bytes_relative(skb, at, &segment.header, sizeof(segment.header), BPF_HDR_START_NET)) {
-		count(UNREAD);
-		return TCX_NEXT;
-	}
 	flow.remote_port = bpf_ntohs(segment.header.ports[0]);
 	flow.local_port = bpf_ntohs(segment.header.ports[1]);
 	flow.netns = settings.netns;
-	if (!wanted(&flow))
+	if (narrowed() && !wanted(&flow))
 		return TCX_NEXT;
 	count(LOOKED_AT);
-
-	struct bpf_sock *found;
-
+	changes = segment.header.bytes[13] & (FIN | SYN | RST);
+	sign = sign_of(&flow, skb->ifindex);
+	place = place_of(sign);
+	if (*place == sign) {
+		if (!changes)
+			return TCX_NEXT;
+		*place = 0;
+	}
 	if (flow.family == AF_INET) {
 		tuple.ipv4.saddr = *(u32 *)flow.remote;
 		tuple.ipv4.daddr = *(u32 *)flow.local;
@@ -151,8 +184,10 @@ int arriving(struct __sk_buff *skb)
 	}
 	if (!found)
 		return TCX_NEXT;
-	struct tcp_timewait_sock *waiting = bpf_skc_to_tcp_timewait_sock(found);
-
+	if (found->state == TCP_TIME_WAIT)
+		waiting = bpf_skc_to_tcp_timewait_sock(found);
+	else if (found->state == TCP_ESTABLISHED && !changes)
+		*place = sign;
 	if (waiting) {
 		/* Ethernet pads what is short; a packet of more than 64 KiB has no length of its own. */
 		segment.total = end > at ? end - at : (skb->len > at ? skb->len - at : 0);

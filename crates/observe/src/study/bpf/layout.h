@@ -18,6 +18,7 @@ struct settings {
 	u8 remote_family;
 	u8 local_family;
 	u32 band_begins[BANDS]; /* milliseconds */
+	u64 seed; /* by chance, for what is remembered of open connections */
 };
 
 /* What changes while it is watched. */

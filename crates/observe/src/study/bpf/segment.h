@@ -130,6 +130,13 @@ static __always_inline int same(const u8 *address, const volatile u8 *other)
 	return one[0] == two[0] && one[1] == two[1] && one[2] == two[2] && one[3] == two[3];
 }
 
+/* Whether not all connections are wanted. */
+static __always_inline int narrowed(void)
+{
+	return settings.remote_family || settings.local_family || settings.remote_port || settings.local_port ||
+	       settings.port || settings.sample > 1;
+}
+
 __noinline int wanted(const struct flow *flow)
 {
 	if (!flow)
