@@ -1,7 +1,7 @@
 //! Every kind of segment.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,38 @@ fn a_duplicate_of_old_data_is_old_and_its_age_is_that_of_time_wait() {
         let picture = stage.seen(2);
         let again = Duration::from_secs_f64(picture.total.latest_needed.as_ref().unwrap().age_seconds);
         assert!(again >= age + Duration::from_millis(275), "{age:?}, then {again:?}");
+    });
+}
+
+#[test]
+fn what_comes_right_behind_the_fin_of_a_busy_connection_is_seen() {
+    each_way("kinds::what_comes_right_behind_the_fin_of_a_busy_connection_is_seen", false, |stage| {
+        let mut expected = 0;
+        for round in 0..10 {
+            let (mut near, mut far, _listener) = stage.connect(v4(443 + round));
+            let sent = stage.wire.trap(
+                Way::Back,
+                u64::MAX,
+                |segment| segment.data > 0 || segment.fin(),
+                Deed::Record,
+            );
+            near.shutdown(Shutdown::Write).unwrap();
+            stage.until("the client's FIN", || has_ended(&far));
+            // All within one tick, most times.
+            for _ in 0..4 {
+                far.write_all(&[7; 1_000]).unwrap();
+            }
+            drop(far);
+            stage.until("the server's FIN", || sent.caught().iter().any(Segment::fin));
+            for segment in sent.caught().iter().filter(|segment| !segment.fin()) {
+                stage.wire.inject(Way::Back, segment);
+                expected += 1;
+            }
+            near.read_to_end(&mut Vec::new()).unwrap();
+        }
+        let picture = stage.seen(expected);
+        assert!(expected >= 10, "{expected}");
+        assert_eq!(of(&picture.total, Kind::OldData).0, expected, "{picture:#?}");
     });
 }
 
