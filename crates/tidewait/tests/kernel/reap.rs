@@ -245,7 +245,8 @@ fn two_at_once_are_harmless() {
         sleep(Duration::from_millis(200));
         let told = both.map(|running| running.stop(Signal::INT));
         let killed: u64 = told.iter().map(|end| end["killed"].as_u64().unwrap()).sum();
-        assert_eq!(killed, count, "{told:?}");
+        // The kernel may say yes to both when they hit one socket at the same moment (`tcp_abort`).
+        assert!((count..=2 * count).contains(&killed), "{told:?}");
         assert!(told.iter().all(|end| end["refused"] == 0), "{told:?}");
     });
 }
