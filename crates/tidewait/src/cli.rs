@@ -401,7 +401,7 @@ mod tests {
             ("trace", TRACE_EXAMPLES, 5),
             ("study", study::EXAMPLES, 4),
             ("tune", tune::EXAMPLES, 7),
-            ("exec", exec::EXAMPLES, 4),
+            ("exec", exec::EXAMPLES, 5),
             ("reap", reap::EXAMPLES, 4),
             ("steer", steer::STEER_EXAMPLES, 4),
             ("spread", steer::SPREAD_EXAMPLES, 2),

@@ -250,6 +250,8 @@ fn of_a_sample_a_part_of_the_connections_is_watched() {
         };
         let to: SocketAddr = "10.77.0.2:443".parse().unwrap();
         Path::between(&client, &server).to(to).fill_time_wait(400).unwrap();
+        // Ages are counted in ticks: a socket that is younger than a few is none yet.
+        sleep(Duration::from_millis(100));
         let (all, some) = (ended(all), ended(some));
         assert_eq!((&all["sample"], &some["sample"]), (&1.into(), &4.into()));
         assert_eq!(all["total"]["sockets"], 400);
