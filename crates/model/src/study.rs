@@ -95,7 +95,7 @@ impl Kind {
 pub enum Method {
     /// In the kernel's function that answers them (fentry): after the firewall, and nothing else is looked at.
     Fentry,
-    /// As they come in at the interfaces (tc): before the firewall, and every TCP segment is looked up.
+    /// As they come in at the interfaces (tc): before the firewall, and every TCP segment is looked at.
     Tc,
 }
 
@@ -121,7 +121,7 @@ pub struct Study {
     pub time_wait_seconds: f64,
     /// What could not be seen, and why.
     pub limits: Vec<Limit>,
-    /// TCP segments that were looked up, TIME_WAIT or not; null where only those for TIME_WAIT were seen.
+    /// TCP segments that were looked at, TIME_WAIT or not; null where only those for TIME_WAIT were seen.
     pub segments_looked_at: Option<u64>,
     /// Packets that could not be looked at, such as IP fragments.
     pub packets_not_looked_at: u64,
