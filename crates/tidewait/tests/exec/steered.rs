@@ -322,3 +322,87 @@ fn ports_that_run_out_are_said_without_being_asked_for() {
     let said = run(&["--steer", "--range", "22000-22999", "-v"]);
     assert!(said.contains("100 connections were tried, 100 got their port here"), "{said}");
 }
+
+/// Makes a control group with a program at connect4 beside which the kernel lets none stand (flags 0), says `ready`, and takes all
+/// back at the end of its input. The program lets everything pass.
+const EXCLUSIVE: &str = r#"
+import ctypes, os, platform, sys
+number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+libc = ctypes.CDLL(None, use_errno=True)
+def bpf(command, attributes):
+    buffer = ctypes.create_string_buffer(attributes.ljust(128, b"\0"), 128)
+    result = libc.syscall(number, command, buffer, 128)
+    if result < 0:
+        sys.exit("bpf %d: %s" % (command, os.strerror(ctypes.get_errno())))
+    return result
+def word(value): return value.to_bytes(4, sys.byteorder)
+def long(value): return value.to_bytes(8, sys.byteorder)
+group = sys.argv[1]
+os.mkdir(group)
+try:
+    instructions = ctypes.create_string_buffer(bytes([0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]), 16)
+    licence = ctypes.create_string_buffer(b"GPL")
+    CONNECT4 = 10
+    program = bpf(5, word(18) + word(2) + long(ctypes.addressof(instructions)) + long(ctypes.addressof(licence))
+        + bytes(16) + word(0) + word(0) + bytes(16) + word(0) + word(CONNECT4))
+    place = os.open(group, os.O_RDONLY)
+    bpf(8, word(place) + word(program) + word(CONNECT4) + word(0))
+    print("ready", flush=True)
+    sys.stdin.read()
+finally:
+    os.rmdir(group)
+"#;
+
+#[test]
+fn beside_a_program_that_suffers_none_nothing_is_started() {
+    const TEST: &str = "beside_a_program_that_suffers_none_nothing_is_started";
+    if !can_steer(TEST) {
+        return;
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let tree = mounts.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let place = words.next()?;
+        (words.next() == Some("cgroup2")).then_some(place)
+    });
+    let Some(tree) = tree else { return skip(TEST, "no cgroup v2 tree is mounted") };
+    let group = format!("{tree}/tidewait-test-{}", std::process::id());
+    let python = Command::new("python3")
+        .args(["-c", EXCLUSIVE, &group])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut python = match python {
+        Ok(python) => python,
+        Err(error) => return skip(TEST, format!("python3: {error}")),
+    };
+    let mut first = String::new();
+    BufReader::new(python.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    assert_eq!(first, "ready\n");
+    let below = |command: &str| {
+        Command::new("sh")
+            .args(["-c", &format!("echo 0 > {group}/cgroup.procs; exec {TIDEWAIT} {command}")])
+            .output()
+            .unwrap()
+    };
+    let outputs = [
+        below("exec --steer --range 20000-20999 -- echo started"),
+        below("exec --spread 127.0.0.5 -- echo started"),
+        below(&format!("steer --cgroup {group} --range 20000-20999 --for 1")),
+        // What needs no program goes on.
+        below("exec --no-port -- echo started"),
+    ];
+    until("the processes to leave the group", || {
+        std::fs::read_to_string(format!("{group}/cgroup.procs")).unwrap().is_empty()
+    });
+    drop(python.stdin.take());
+    assert!(python.wait().unwrap().success());
+    assert!(!std::path::Path::new(&group).exists());
+    let [others @ .., last] = &outputs;
+    for output in others {
+        assert_eq!(output.status.code(), Some(1), "{}", said_wrong(output));
+        assert!(said_wrong(output).contains("suffers none beside it"), "{}", said_wrong(output));
+        assert!(output.stdout.is_empty());
+    }
+    assert!(last.status.success(), "{}", said_wrong(last));
+}
