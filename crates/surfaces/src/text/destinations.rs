@@ -3,8 +3,8 @@
 //! One line each where the page is wide enough, two or three where it is not; the widths are taken from the
 //! rows at hand, so what fits is decided by the content and not by a table of terminal sizes.
 
-use tidewait_model::report::{Destination, Pool};
-use tidewait_model::{State, StateCounts};
+use tidewait_model::report::{Destination, Namespace, Pool};
+use tidewait_model::{PortSet, Settings, State, StateCounts};
 
 use super::line::{Line, Paint};
 use super::page::Paper;
@@ -19,11 +19,14 @@ const ROWS_FROM: usize = 100;
 const WIDEST_BAR: usize = 41;
 const WIDEST_SPARK: usize = 30;
 
-/// The destinations of a namespace, `total` in all.
-pub fn write(paper: &mut Paper<'_>, destinations: &[Destination], total: u64) {
+/// The destinations of a namespace.
+pub fn write(paper: &mut Paper<'_>, namespace: &Namespace) {
+    let (destinations, total) = (&namespace.destinations, namespace.destinations_total);
+    let given = given(namespace);
     let shown = &destinations[..destinations.len().min(paper.page().top)];
     if !shown.is_empty() {
-        let mut rows: Vec<Row<'_>> = shown.iter().map(|destination| Row::new(paper, destination)).collect();
+        let mut rows: Vec<Row<'_>> =
+            shown.iter().map(|destination| Row::new(paper, destination, given)).collect();
         give_each_reason_once(&mut rows);
         match Columns::fit(&rows, paper.width(), paper.dot()) {
             Some(columns) => columns.write(paper, &rows),
@@ -41,6 +44,16 @@ pub fn write(paper: &mut Paper<'_>, destinations: &[Destination], total: u64) {
         let text = if shown.is_empty() { text } else { text.replacen("destination", "more destination", 1) };
         paper.prose(Line::plain("  "), Paint::Faint, &text);
     }
+}
+
+/// How many ports `tidewait steer` has to give, for each destination: all of its processes together.
+fn given(namespace: &Namespace) -> u32 {
+    let mut ports = PortSet::default();
+    for steered in &namespace.steered {
+        ports.extend(steered.low..=steered.high);
+    }
+    ports.subtract(&Settings(namespace.settings.clone()).reserved());
+    ports.len()
 }
 
 /// How the pool is known takes a line or two, and is the same for most destinations of a program.
@@ -112,7 +125,8 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(paper: &Paper<'_>, fact: &'a Destination) -> Row<'a> {
+    /// `given`: the ports that are steered.
+    fn new(paper: &Paper<'_>, fact: &'a Destination, given: u32) -> Row<'a> {
         let fill = fill(fact);
         let (half, full) = (ahead(fact.seconds_to_half), ahead(fact.seconds_to_exhaustion));
         let used = number::count(fact.ports_used.into());
@@ -125,11 +139,12 @@ impl<'a> Row<'a> {
             Pool::Unknown => ("pool not known", "pool ?"),
         };
         let hint = if fact.pool_how.is_empty() { String::new() } else { format!(" ({})", fact.pool_how) };
-        let steered = match fact.ports_steered {
-            0 => String::new(),
-            ports => format!(", {} steered", number::count(ports.into())),
-        };
         let mut rest = Vec::new();
+        if fact.ports_steered > 0 {
+            // One that has been reserved since is not given any more, and may be in use.
+            let given = number::count(given.max(fact.ports_steered).into());
+            rest.push(format!("{} of {given} steered", number::count(fact.ports_steered.into())));
+        }
         if fact.reusable > 0 {
             rest.push(format!("{} may be taken over (tcp_tw_reuse)", number::count(fact.reusable.into())));
         }
@@ -151,8 +166,8 @@ impl<'a> Row<'a> {
                 None => Line::plain("?"),
             },
             used: match &usable {
-                Some(usable) => format!("{used} of {usable}{steered}"),
-                None => format!("{used} ports used{steered}"),
+                Some(usable) => format!("{used} of {usable}"),
+                None => format!("{used} ports used"),
             },
             used_short: format!("{used}/{}", usable.as_deref().unwrap_or("?")),
             rate: match &limit {

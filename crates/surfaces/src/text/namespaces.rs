@@ -117,7 +117,7 @@ fn section(paper: &mut Paper<'_>, namespace: &Namespace) {
     paper.flow(0, [name, ports, time_wait]);
     steered(paper, namespace);
     sockets(paper, namespace);
-    destinations::write(paper, &namespace.destinations, namespace.destinations_total);
+    destinations::write(paper, namespace);
     incoming(paper, namespace);
     listeners::write(paper, &namespace.listeners);
     lingering::write(paper, &namespace.lingering);

@@ -51,6 +51,22 @@ fn every_sample_at_80_columns() {
 }
 
 #[test]
+fn steered_ports_are_told_beside_how_many_there_are() {
+    let mut destination = samples::destination("10.0.0.5", "10.0.2.9:3306", 11_000, 400);
+    destination.ports_steered = 11_400;
+    let mut namespace = samples::namespace("host", vec![destination]);
+    let steered = |low, high| tidewait_model::report::Steered { low, high, pid: 4_711 };
+    namespace.steered = vec![steered(22_268, 29_999), steered(61_000, 65_535)];
+    namespace.settings.insert("net.ipv4.ip_local_reserved_ports".to_owned(), "61000-61099".to_owned());
+    let sample = samples::report(vec![namespace]);
+    for width in [40, 80, 120] {
+        let said = report(&sample, &page(width)).replace("\n", " ");
+        let words: Vec<&str> = said.split_whitespace().collect();
+        assert!(words.join(" ").contains("11,400 of 12,168 steered"), "{said}");
+    }
+}
+
+#[test]
 fn running_out_at_other_widths() {
     for width in [20, 40, 120, 160, 200] {
         assert_snapshot!(format!("{width}_running_out"), report(&samples::running_out(), &page(width)));
