@@ -280,19 +280,21 @@ impl<'a> Reaper<'a> {
             .context("the sockets cannot be looked at")?;
         let taken = early.map_or_else(|| Ok(Vec::new()), Early::finish)?;
         self.counters.looks += 1;
-        let mut waiting: Vec<u64> = taken.iter().map(|fates| fates.ended + fates.not_ended()).collect();
-        waiting.resize(look.groups.len(), 0);
+        let mut waiting = vec![0_u64; look.groups.len()];
         for socket in &look.waiting {
             if let Some(count) = waiting.get_mut(socket.group as usize) {
                 *count += 1;
             }
         }
+        for ((found, (group, fates)), count) in look.groups.iter().zip(&taken).zip(&mut waiting) {
+            *count += if found.group == *group { fates.ended + fates.not_ended() } else { 0 };
+        }
         let groups = look.groups.clone();
         self.schedule = self.settle(look, now_ms)?;
         self.ledger.turn(&groups, &waiting, &self.schedule);
-        for (place, fates) in taken.into_iter().enumerate() {
+        for (place, (group, fates)) in taken.into_iter().enumerate() {
             count(&mut self.counters, fates);
-            self.ledger.count(place, fates);
+            self.ledger.count_early(place, group, fates);
         }
         self.looked = Instant::now();
         let spent = clock_gettime(ClockId::ThreadCPUTime) - begun;

@@ -5,11 +5,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tidewait_diagnose::reap::{Due, Floors as _};
+use tidewait_diagnose::reap::{Due, Floors};
 use tidewait_model::reap::{Group, Waiting};
 use tidewait_observe::sock_diag::Handle;
 
-use super::floors::Known;
 use super::hand::{Fates, Hand};
 
 /// Sockets that are ended together.
@@ -18,25 +17,33 @@ const HANDFUL: usize = 128;
 /// See the module; for one look.
 pub struct Early<'a> {
     older_than_ms: u32,
-    floors: &'a Known,
+    floors: &'a dyn Floors,
     hand: &'a mut Hand,
     stop: &'a AtomicBool,
     batch: Vec<Due<Handle>>,
     /// The groups, by their places.
-    groups: Vec<Grouped>,
+    groups: Vec<Option<Grouped>>,
+    /// Those that had the places before: a look whose messages were lost begins anew, and may meet them in another order.
+    before: Vec<(Group, Fates)>,
     result: anyhow::Result<()>,
 }
 
 #[derive(Clone, Copy)]
 struct Grouped {
-    /// From which age on its sockets end, in milliseconds; `None` until one is seen.
-    limit: Option<u32>,
+    group: Group,
+    /// From which age on its sockets end, in milliseconds.
+    limit: u32,
     fates: Fates,
 }
 
 impl<'a> Early<'a> {
     /// What ends sockets that have waited for so long, or for their floor where that is more, until `stop`.
-    pub fn new(older_than_ms: u32, floors: &'a Known, hand: &'a mut Hand, stop: &'a AtomicBool) -> Early<'a> {
+    pub fn new(
+        older_than_ms: u32,
+        floors: &'a dyn Floors,
+        hand: &'a mut Hand,
+        stop: &'a AtomicBool,
+    ) -> Early<'a> {
         Early {
             older_than_ms,
             floors,
@@ -44,22 +51,14 @@ impl<'a> Early<'a> {
             stop,
             batch: Vec::with_capacity(HANDFUL),
             groups: Vec::new(),
+            before: Vec::new(),
             result: Ok(()),
         }
     }
 
     /// Takes a socket that is old enough.
     pub fn take(&mut self, group: &Group, socket: &Waiting<Handle>) -> bool {
-        let place = socket.group as usize;
-        if self.groups.len() <= place {
-            self.groups.resize(place + 1, Grouped { limit: None, fates: Fates::default() });
-        }
-        let (floors, older_than_ms) = (self.floors, self.older_than_ms);
-        let limit = self
-            .groups
-            .get_mut(place)
-            .map(|grouped| *grouped.limit.get_or_insert_with(|| floors.of(group).max(older_than_ms)));
-        let is_due = limit.is_some_and(|limit| socket.age_ms >= limit);
+        let is_due = self.limit(socket.group as usize, group).is_some_and(|limit| socket.age_ms >= limit);
         if !is_due || self.result.is_err() || self.stop.load(Ordering::Relaxed) {
             return false;
         }
@@ -70,25 +69,104 @@ impl<'a> Early<'a> {
         true
     }
 
+    /// From which age on the sockets of a group end.
+    fn limit(&mut self, place: usize, group: &Group) -> Option<u32> {
+        if let Some(Some(grouped)) = self.groups.get(place)
+            && grouped.group == *group
+        {
+            return Some(grouped.limit);
+        }
+        if self.groups.len() <= place {
+            self.groups.resize(place + 1, None);
+        }
+        // Another had its place: what is still to be ended is of that time.
+        if self.groups.get(place)?.is_some() {
+            self.end();
+            let old = self.groups.get_mut(place)?.take();
+            self.before.extend(old.map(|old| (old.group, old.fates)));
+        }
+        let limit = self.floors.of(group).max(self.older_than_ms);
+        *self.groups.get_mut(place)? = Some(Grouped { group: *group, limit, fates: Fates::default() });
+        Some(limit)
+    }
+
     fn end(&mut self) {
+        if self.batch.is_empty() || self.result.is_err() {
+            return;
+        }
         let groups = &mut self.groups;
         self.result = self.hand.end(&self.batch, &mut |due, fate| {
-            if let Some(grouped) = groups.get_mut(due.group as usize) {
+            if let Some(Some(grouped)) = groups.get_mut(due.group as usize) {
                 grouped.fates.count(fate);
             }
         });
         self.batch.clear();
     }
 
-    /// Ends the last ones; what became of all, of each group by its place.
+    /// Ends the last ones; what became of all, by group. One may be there more than once.
     ///
     /// # Errors
     /// If orders could not be given.
-    pub fn finish(mut self) -> anyhow::Result<Vec<Fates>> {
-        if self.result.is_ok() {
-            self.end();
-        }
+    pub fn finish(mut self) -> anyhow::Result<Vec<(Group, Fates)>> {
+        self.end();
         self.result?;
-        Ok(self.groups.into_iter().map(|grouped| grouped.fates).collect())
+        self.before.extend(self.groups.into_iter().flatten().map(|grouped| (grouped.group, grouped.fates)));
+        Ok(self.before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewait_model::Endpoint;
+    use tidewait_model::address::Address;
+
+    use super::*;
+
+    /// 2 s for port 80, else nothing.
+    struct Port80;
+
+    impl Floors for Port80 {
+        fn of(&self, group: &Group) -> u32 {
+            let (_, end) = group.end();
+            if end.port == 80 { 2_000 } else { 0 }
+        }
+    }
+
+    fn group(port: u16) -> Group {
+        let address = Address::new([10, 0, 0, 1].into(), 0);
+        Group::Outgoing { source: address, peer: Endpoint { address, port } }
+    }
+
+    #[test]
+    fn a_look_that_begins_anew_counts_for_the_groups_and_not_for_their_places() {
+        let (mut hand, stop) = (Hand::Counts, AtomicBool::new(false));
+        let mut early = Early::new(1_000, &Port80, &mut hand, &stop);
+        let mut take = |place: u32, port: u16, age_ms: u32| {
+            let socket = Waiting { group: place, port: 40_000, age_ms, key: Handle::of_none() };
+            early.take(&group(port), &socket)
+        };
+        // Once in this order, and then in the other; each by its own floor.
+        assert!(!take(0, 80, 1_500));
+        assert!(take(0, 80, 2_500));
+        assert!(take(1, 443, 1_500));
+        assert!(!take(1, 443, 500));
+        assert!(take(0, 443, 1_500));
+        assert!(take(0, 443, 1_500));
+        assert!(!take(1, 80, 1_500));
+        assert!((0..300).all(|_| take(1, 80, 2_500)));
+        let fates = early.finish().unwrap();
+        let of = |port| {
+            fates.iter().filter(|(other, _)| *other == group(port)).map(|(_, fates)| fates.ended).sum::<u64>()
+        };
+        assert_eq!((of(80), of(443)), (301, 3));
+    }
+
+    #[test]
+    fn nothing_ends_after_a_signal() {
+        let (mut hand, stop) = (Hand::Counts, AtomicBool::new(true));
+        let mut early = Early::new(1_000, &0, &mut hand, &stop);
+        let socket = Waiting { group: 0, port: 40_000, age_ms: 9_000, key: Handle::of_none() };
+        assert!(!early.take(&group(443), &socket));
+        assert_eq!(early.finish().unwrap().iter().map(|(_, fates)| fates.ended).sum::<u64>(), 0);
     }
 }

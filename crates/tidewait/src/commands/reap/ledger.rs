@@ -42,10 +42,8 @@ pub struct Ledger {
 impl Ledger {
     /// A new look. `waiting`: how many sockets of each group it found.
     pub fn turn<K>(&mut self, groups: &[Found], waiting: &[u64], schedule: &Schedule<K>) {
-        for present in self.present.drain(..).filter(|present| present.counts.any()) {
-            let full = self.past.len() >= MOST && !self.past.contains_key(&present.group);
-            let counts = if full { &mut self.others } else { self.past.entry(present.group).or_default() };
-            counts.add(present.counts);
+        for present in std::mem::take(&mut self.present).into_iter().filter(|present| present.counts.any()) {
+            self.keep(present.group, present.counts);
         }
         self.present.extend(groups.iter().enumerate().map(|(place, found)| Present {
             group: found.group,
@@ -77,6 +75,26 @@ impl Ledger {
         let counts = Counts { killed: fates.ended, not_killed: fates.not_ended() };
         present.waiting = present.waiting.saturating_sub(counts.killed + counts.not_killed);
         present.counts.add(counts);
+    }
+
+    /// What became of sockets that ended while they were looked at: those of the group at this place, or of one that the look, begun
+    /// anew, has at another or not at all.
+    pub fn count_early(&mut self, place: usize, group: Group, fates: Fates) {
+        if self.present.get(place).is_some_and(|present| present.group == group) {
+            return self.count(place, fates);
+        }
+        let counts = Counts { killed: fates.ended, not_killed: fates.not_ended() };
+        match self.present.iter_mut().find(|present| present.group == group) {
+            Some(present) => present.counts.add(counts),
+            None => self.keep(group, counts),
+        }
+    }
+
+    /// Adds to what was before.
+    fn keep(&mut self, group: Group, counts: Counts) {
+        let full = self.past.len() >= MOST && !self.past.contains_key(&group);
+        let kept = if full { &mut self.others } else { self.past.entry(group).or_default() };
+        kept.add(counts);
     }
 
     /// Sockets that waited at the last look, and those of them that a floor alone keeps.
