@@ -12,10 +12,9 @@ pub struct Allowance {
 const SAVED_SECONDS: f64 = 0.1;
 
 impl Allowance {
-    /// An allowance that begins now, with what a moment is worth.
+    /// An allowance that begins now, with nothing saved: the first second has no more than any other.
     pub fn new(per_second: u32, now_ms: u64) -> Allowance {
-        let per_second = f64::from(per_second.max(1));
-        Allowance { per_second, credit: Allowance::most(per_second), at_ms: now_ms }
+        Allowance { per_second: f64::from(per_second.max(1)), credit: 0.0, at_ms: now_ms }
     }
 
     /// One at least, or a low limit would never be reached.
@@ -57,6 +56,8 @@ mod tests {
         }
         let total: usize = times.iter().map(|(_, count)| count).sum();
         assert!((4_900..=5_100).contains(&total), "{total}");
+        let first: usize = times.iter().filter(|(now, _)| *now < 1_000).map(|(_, count)| count).sum();
+        assert!(first <= 1_000, "{first}");
         for begin in (0..4_000).step_by(100) {
             let within = |now: &u64| (begin..begin + 1_000).contains(now);
             let count: usize = times.iter().filter(|(now, _)| within(now)).map(|(_, count)| count).sum();
@@ -67,10 +68,10 @@ mod tests {
     #[test]
     fn a_limit_below_one_a_moment_is_reached_too() {
         let mut allowance = Allowance::new(2, 0);
-        let first = allowance.now(0);
+        assert_eq!((allowance.now(0), allowance.wait_ms()), (0, 500));
+        let first = allowance.now(500);
         allowance.spend(first);
-        assert_eq!((first, allowance.now(0), allowance.wait_ms()), (1, 0, 500));
-        assert_eq!(allowance.now(500), 1);
+        assert_eq!((first, allowance.now(500), allowance.wait_ms()), (1, 0, 500));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use tidewait_observe::sock_diag::Handle;
 use tidewait_observe::waiting::{Watcher, Wish};
 
 use crate::cli::Reap;
+use crate::exit::Usage;
 use crate::{interrupt, place};
 
 use early::Early;
@@ -113,13 +114,15 @@ impl<'a> Reaper<'a> {
             incoming: options.incoming,
             every_port: options.keep_below.is_some(),
         };
+        let watcher = Watcher::open(wish)?;
+        refuse_what_never_is(options, watcher.settings().time_wait_seconds())?;
         let now = Instant::now();
         Ok(Reaper {
             options,
             place,
             floors,
             stop,
-            watcher: Watcher::open(wish)?,
+            watcher,
             hand,
             kernel: procfs::kernel_release(),
             begun: now,
@@ -328,6 +331,20 @@ impl<'a> Reaper<'a> {
         let spent = clock_gettime(ClockId::ProcessCPUTime);
         self.counters.cpu_seconds = spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9;
     }
+}
+
+/// Refuses an age that no socket in TIME_WAIT gets to.
+fn refuse_what_never_is(options: &Reap, time_wait_seconds: u32) -> Result<(), Usage> {
+    let (Some(age), [Reapable::TimeWait]) = (options.older_than, options.reapable().as_slice()) else {
+        return Ok(());
+    };
+    if age < Duration::from_secs(time_wait_seconds.into()) {
+        return Ok(());
+    }
+    Err(Usage(format!(
+        "--older-than {} s: no socket gets that old, TIME_WAIT lasts {time_wait_seconds} s here; give less",
+        age.as_secs_f64()
+    )))
 }
 
 fn count(counters: &mut Counters, fates: Fates) {

@@ -232,6 +232,24 @@ fn a_run_follows_the_timers_and_stops_cleanly() {
 }
 
 #[test]
+fn what_would_do_nothing_or_less_than_was_meant_is_refused() {
+    joined("reap::what_would_do_nothing_or_less_than_was_meant_is_refused", |client, _| {
+        let nowhere = tempfile::tempdir().unwrap();
+        let nowhere = nowhere.path().to_str().unwrap();
+        for (arguments, words) in [
+            (["--older-than", "60s", "--floor", "1"], "TIME_WAIT lasts 60 s here"),
+            (["--older-than", "10s", "--state-dir", nowhere], "no study is kept there"),
+        ] {
+            let output =
+                client.command(TIDEWAIT).args(["reap", "--dry-run"]).args(arguments).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.contains(words), "{said}");
+        }
+    });
+}
+
+#[test]
 fn two_at_once_are_harmless() {
     joined("reap::two_at_once_are_harmless", |client, server| {
         let count = scaled(5_000);

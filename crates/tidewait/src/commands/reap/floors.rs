@@ -59,6 +59,14 @@ impl Known {
             );
         }
         let directory = StateDir { directory: options.state_dir.clone() }.path();
+        // A floor that is lost by a slip of the pen would be missed too late.
+        if options.state_dir.is_some() && !memory::file(&directory).exists() {
+            return Err(Usage(format!(
+                "--state-dir {}: no study is kept there; `tidewait study` says at its end where it keeps what it saw",
+                directory.display()
+            ))
+            .into());
+        }
         let memory = memory::read(&directory)?;
         let here = memory::place(place);
         let known = Known::from(&memory, &here, &memory::since(), least, memory::file(&directory));
