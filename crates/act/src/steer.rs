@@ -42,6 +42,9 @@ pub struct Wish<'a> {
     pub offer: Offer,
     /// How old a TIME_WAIT must be for its port to be taken, in whole seconds, rounded up; `None`: never.
     pub reuse_after: Option<Duration>,
+    /// BPF programs that run after these may change where a connection goes, as load balancers do: ports are then given only for
+    /// destinations to which a connection has gone, and the first one to each has the kernel's.
+    pub careful: bool,
 }
 
 /// What may be given at present.

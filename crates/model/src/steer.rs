@@ -110,7 +110,8 @@ pub struct Counts {
     pub spread: u64,
     /// No candidate was free: the kernel chose the port.
     pub fell_back: u64,
-    /// The source address was not known yet and there are too many to try them all: the kernel chose the port.
+    /// The kernel chose the port, because it was not known yet which source address routing chooses, with too many or none to try
+    /// them all; or not that connections go to this destination at all, where programs of others may change that.
     pub unknown_source: u64,
     /// Left alone: the program had bound a port.
     pub left_with_port: u64,

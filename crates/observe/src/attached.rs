@@ -54,6 +54,20 @@ pub fn is_alone(group: BorrowedFd<'_>, hook: Hook) -> bool {
     }
 }
 
+/// Whether a program at `hook` of a group above `group` runs after those of `group`: the kernel begins with the innermost
+/// (`compute_effective_progs`, kernel/bpf/cgroup.c). `false` where the kernel does not tell.
+pub fn runs_above(group: BorrowedFd<'_>, hook: Hook) -> bool {
+    let mut next = parent(group);
+    while let Some(above) = next {
+        match query(above.as_fd(), hook) {
+            Some((0, _)) => next = parent(above.as_fd()),
+            Some(_) => return true,
+            None => return false,
+        }
+    }
+    false
+}
+
 /// The group above; `None` at the root of what can be seen.
 fn parent(group: BorrowedFd<'_>) -> Option<OwnedFd> {
     let above =

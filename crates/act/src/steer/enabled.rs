@@ -156,6 +156,7 @@ fn settings(wish: &Wish<'_>) -> Result<Settings, SteerError> {
     settings.ports = u32::from(!wish.offer.ports.is_empty());
     settings.sources = u32::from(!wish.offer.sources.is_empty());
     settings.tries = TRIES;
+    settings.careful = u32::from(wish.careful);
     settings.reuse_after = wish.reuse_after.map_or(0, |age| {
         let seconds = age.as_secs() + u64::from(age.subsec_nanos() > 0);
         u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)

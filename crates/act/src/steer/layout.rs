@@ -21,6 +21,7 @@ pub(super) struct Settings {
     pub(super) sources: u32,
     pub(super) tries: u32,
     pub(super) reuse_after: u32,
+    pub(super) careful: u32,
 }
 
 /// `struct offer`.

@@ -97,6 +97,7 @@ impl Scene {
             process: None,
             offer: self.offer(ports),
             reuse_after: None,
+            careful: false,
         }
     }
 

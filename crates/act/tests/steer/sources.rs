@@ -57,6 +57,7 @@ impl Pair {
             process: None,
             offer: Offer { ports, sources: parse(sources), locals },
             reuse_after: None,
+            careful: false,
         }
     }
 

@@ -80,7 +80,7 @@ pub fn steered(end: &End, begin: &Begin) -> String {
     row(false, learning, "of those before it was known which source address routing chooses");
     row(!begin.sources.is_empty(), spread, "got their source address here");
     row(ports, fell_back, "found no free port and were left to the kernel");
-    row(false, unknown_source, "were left to the kernel: their source address was not known yet");
+    row(false, unknown_source, "were left to the kernel: where they go out from, or to, was not known yet");
     row(false, left_with_port, "were left alone: the program had bound a port");
     row(false, left_with_source, "kept the source address that the program had bound");
     row(
@@ -133,9 +133,8 @@ pub fn chosen(chosen: &Chosen, all: bool) -> Vec<String> {
     }
     if chosen.counts.unknown_source > 0 {
         words.push(format!(
-            "{} were left to the kernel because there are too many local addresses to try them all, one for each destination: those after it \
-             are not",
-            number::of(chosen.counts.unknown_source, "connection", "connections")
+            "{} left to the kernel because it was not known yet where they go out from, or whether to where the program says",
+            number::of(chosen.counts.unknown_source, "connection was", "connections were")
         ));
     }
     words

@@ -71,7 +71,7 @@ pub fn exec_in(netns: &NetNs, options: &[&str], command: &[&str]) -> Command {
 pub fn errand(netns: &NetNs, options: Option<&[&str]>, words: &str) -> String {
     let client = std::env::current_exe().unwrap();
     let client = [client.to_str().unwrap(), "--exact", "client::errand", "--nocapture"];
-    let mut command = match options {
+    let command = match options {
         Some(options) => exec_in(netns, options, &client),
         None => {
             let mut command = netns.command(client[0]);
@@ -79,12 +79,17 @@ pub fn errand(netns: &NetNs, options: Option<&[&str]>, words: &str) -> String {
             command
         }
     };
+    answer(command, words).0
+}
+
+/// What the client answers that this command starts, and what the command said on standard error.
+pub fn answer(mut command: Command, words: &str) -> (String, String) {
     let output = command.env(ERRAND, words).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{words}: {said}{}", said_wrong(&output));
     // The test harness leaves its own line open.
     let (_, answer) = said.split_once(ANSWER).unwrap_or_else(|| panic!("{words}: {said}"));
-    answer.lines().next().unwrap().to_owned()
+    (answer.lines().next().unwrap().to_owned(), said_wrong(&output))
 }
 
 /// What a command said on standard error.

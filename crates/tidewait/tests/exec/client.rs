@@ -26,6 +26,7 @@ fn errand() {
             bound(source.parse().unwrap(), count.parse().unwrap(), peers)
         }
         ["plain", count, peer] => plain(count.parse().unwrap(), peer.parse().unwrap()),
+        ["vain", count, peer] => vain(count.parse().unwrap(), peer.parse().unwrap()),
         ["asks", source] => asks(source.parse().unwrap()),
         ["twice", source] => twice(source.parse().unwrap()),
         ["full", peer, live, tries] => {
@@ -78,6 +79,11 @@ fn plain(count: u32, peer: SocketAddr) -> String {
     let addresses: BTreeSet<String> = from.iter().map(|from| from.ip().to_string()).collect();
     let addresses: Vec<String> = addresses.into_iter().collect();
     format!("{} {} {}", ports().min().unwrap(), ports().max().unwrap(), addresses.join(","))
+}
+
+/// Tries `count` times where nobody listens; how many connections came about all the same.
+fn vain(count: u32, peer: SocketAddr) -> String {
+    (0..count).filter(|_| TcpStream::connect(peer).is_ok()).count().to_string()
 }
 
 /// Holds `live` connections and says so; at a line on standard input makes `tries` others, one after the other, and sends bytes to and fro on

@@ -9,7 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tidewait_lab::{NetNs, Policy, Server, skip};
 
 use crate::bench::{
-    TIDEWAIT, can_steer, errand, exec, exec_in, keeper_of, left_of, netns, said_wrong, until, until_gone,
+    TIDEWAIT, answer, can_steer, errand, exec, exec_in, keeper_of, left_of, netns, said_wrong, until,
+    until_gone,
 };
 
 const PEER: &str = "127.0.0.1:8001";
@@ -53,6 +54,16 @@ fn ports_and_addresses_are_chosen_for_the_command_and_for_nobody_after_it() {
     let (low, _, from) = plain(&netns, None);
     assert!(low >= 32_768, "{low}");
     assert_eq!(from, "127.0.0.1");
+}
+
+#[test]
+fn where_nobody_listens_a_connection_does_not_meet_itself() {
+    let Some((netns, _server)) = scene("where_nobody_listens_a_connection_does_not_meet_itself") else {
+        return;
+    };
+    // A port of the range, on this machine: each tenth connection would come from it.
+    let made = errand(&netns, Some(&["--steer", "--range", "20000-20009"]), "vain 100 127.0.0.1:20005");
+    assert_eq!(made, "0");
 }
 
 #[test]
@@ -323,9 +334,9 @@ fn ports_that_run_out_are_said_without_being_asked_for() {
     assert!(said.contains("100 connections were tried, 100 got their port here"), "{said}");
 }
 
-/// Makes a control group with a program at connect4 beside which the kernel lets none stand (flags 0), says `ready`, and takes all
-/// back at the end of its input. The program lets everything pass.
-const EXCLUSIVE: &str = r#"
+/// Makes a control group with a program at connect4, says `ready`, and takes all back at the end of its input. `alone`: the kernel
+/// lets no other stand beside it (flags 0), and it lets everything pass; `turns`: it turns every connection to 127.0.0.1.
+const OTHERS: &str = r#"
 import ctypes, os, platform, sys
 number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -337,21 +348,74 @@ def bpf(command, attributes):
     return result
 def word(value): return value.to_bytes(4, sys.byteorder)
 def long(value): return value.to_bytes(8, sys.byteorder)
-group = sys.argv[1]
+def step(code, registers, offset, value): return bytes([code, registers]) + offset.to_bytes(2, sys.byteorder) + word(value)
+group, does = sys.argv[1:]
+passes = step(0xb7, 0, 0, 1) + step(0x95, 0, 0, 0)
+turns = step(0xb4, 2, 0, int.from_bytes(bytes([127, 0, 0, 1]), sys.byteorder)) + step(0x63, 0x21, 4, 0)
+steps = turns + passes if does == "turns" else passes
 os.mkdir(group)
 try:
-    instructions = ctypes.create_string_buffer(bytes([0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]), 16)
+    instructions = ctypes.create_string_buffer(steps, len(steps))
     licence = ctypes.create_string_buffer(b"GPL")
     CONNECT4 = 10
-    program = bpf(5, word(18) + word(2) + long(ctypes.addressof(instructions)) + long(ctypes.addressof(licence))
+    program = bpf(5, word(18) + word(len(steps) // 8) + long(ctypes.addressof(instructions)) + long(ctypes.addressof(licence))
         + bytes(16) + word(0) + word(0) + bytes(16) + word(0) + word(CONNECT4))
     place = os.open(group, os.O_RDONLY)
-    bpf(8, word(place) + word(program) + word(CONNECT4) + word(0))
+    bpf(8, word(place) + word(program) + word(CONNECT4) + word(2 if does == "turns" else 0))
     print("ready", flush=True)
     sys.stdin.read()
 finally:
     os.rmdir(group)
 "#;
+
+/// A control group of the test's own, with a program of others at connect4.
+struct Others {
+    group: String,
+    python: Child,
+}
+
+impl Others {
+    fn new(test: &str, does: &str) -> Option<Others> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let tree = mounts.lines().find_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let place = words.next()?;
+            (words.next() == Some("cgroup2")).then_some(place)
+        });
+        let Some(tree) = tree else {
+            skip(test, "no cgroup v2 tree is mounted");
+            return None;
+        };
+        let group = format!("{tree}/tidewait-test-{does}-{}", std::process::id());
+        let mut python = Command::new("python3");
+        python.args(["-c", OTHERS, &group, does]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut python = match python.spawn() {
+            Ok(python) => python,
+            Err(error) => {
+                skip(test, format!("python3: {error}"));
+                return None;
+            }
+        };
+        let mut first = String::new();
+        BufReader::new(python.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+        assert_eq!(first, "ready\n");
+        Some(Others { group, python })
+    }
+
+    /// A command line of tidewait that is run in the group.
+    fn line(&self, command: &str) -> String {
+        format!("echo 0 > {}/cgroup.procs; exec {TIDEWAIT} {command}", self.group)
+    }
+
+    fn end(mut self) {
+        until("the processes to leave the group", || {
+            std::fs::read_to_string(format!("{}/cgroup.procs", self.group)).unwrap().is_empty()
+        });
+        drop(self.python.stdin.take());
+        assert!(self.python.wait().unwrap().success());
+        assert!(!std::path::Path::new(&self.group).exists());
+    }
+}
 
 #[test]
 fn beside_a_program_that_suffers_none_nothing_is_started() {
@@ -359,50 +423,44 @@ fn beside_a_program_that_suffers_none_nothing_is_started() {
     if !can_steer(TEST) {
         return;
     }
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    let tree = mounts.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let place = words.next()?;
-        (words.next() == Some("cgroup2")).then_some(place)
-    });
-    let Some(tree) = tree else { return skip(TEST, "no cgroup v2 tree is mounted") };
-    let group = format!("{tree}/tidewait-test-{}", std::process::id());
-    let python = Command::new("python3")
-        .args(["-c", EXCLUSIVE, &group])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
-    let mut python = match python {
-        Ok(python) => python,
-        Err(error) => return skip(TEST, format!("python3: {error}")),
-    };
-    let mut first = String::new();
-    BufReader::new(python.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
-    assert_eq!(first, "ready\n");
-    let below = |command: &str| {
-        Command::new("sh")
-            .args(["-c", &format!("echo 0 > {group}/cgroup.procs; exec {TIDEWAIT} {command}")])
-            .output()
-            .unwrap()
-    };
+    let Some(others) = Others::new(TEST, "alone") else { return };
+    let below = |command: &str| Command::new("sh").args(["-c", &others.line(command)]).output().unwrap();
     let outputs = [
         below("exec --steer --range 20000-20999 -- echo started"),
         below("exec --spread 127.0.0.5 -- echo started"),
-        below(&format!("steer --cgroup {group} --range 20000-20999 --for 1")),
+        below(&format!("steer --cgroup {} --range 20000-20999 --for 1", others.group)),
         // What needs no program goes on.
         below("exec --no-port -- echo started"),
     ];
-    until("the processes to leave the group", || {
-        std::fs::read_to_string(format!("{group}/cgroup.procs")).unwrap().is_empty()
-    });
-    drop(python.stdin.take());
-    assert!(python.wait().unwrap().success());
-    assert!(!std::path::Path::new(&group).exists());
-    let [others @ .., last] = &outputs;
-    for output in others {
+    others.end();
+    let [refused @ .., last] = &outputs;
+    for output in refused {
         assert_eq!(output.status.code(), Some(1), "{}", said_wrong(output));
         assert!(said_wrong(output).contains("suffers none beside it"), "{}", said_wrong(output));
         assert!(output.stdout.is_empty());
     }
     assert!(last.status.success(), "{}", said_wrong(last));
+}
+
+#[test]
+fn what_a_load_balancer_turns_elsewhere_has_the_kernels_ports_and_all_else_is_steered() {
+    const TEST: &str = "what_a_load_balancer_turns_elsewhere_has_the_kernels_ports_and_all_else_is_steered";
+    let Some((netns, _server)) = scene(TEST) else { return };
+    let Some(others) = Others::new(TEST, "turns") else { return };
+    // Thirty ports: towards the address that is asked for they are always free, and towards 127.0.0.1 soon none is.
+    let run = |to: &str| {
+        let mut command = netns.command("sh");
+        let line = others.line("exec --steer --range 20000-20029 -- \"$@\"");
+        let client = std::env::current_exe().unwrap();
+        command.args(["-c", &line, "sh"]).arg(client).args(["--exact", "client::errand", "--nocapture"]);
+        answer(command, &format!("plain 100 {to}:8001"))
+    };
+    let (balanced, direct) = (run("127.0.0.200"), run("127.0.0.1"));
+    others.end();
+    let lowest = |answer: &str| answer.split(' ').next().unwrap().parse::<u16>().unwrap();
+    assert!(lowest(&balanced.0) >= 32_768, "{}", balanced.0);
+    assert!((20_000..20_030).contains(&lowest(&direct.0)), "{}", direct.0);
+    for (_, said) in [balanced, direct] {
+        assert!(said.contains("load balancers"), "{said}");
+    }
 }

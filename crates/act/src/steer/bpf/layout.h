@@ -28,6 +28,7 @@ struct settings {
 	__u32 sources;	   /* whether sources are given; 0: they are left to the kernel */
 	__u32 tries;	   /* candidates that are looked at for one connect() at most */
 	__u32 reuse_after; /* seconds from which on a TIME_WAIT may be taken, 0: never */
+	__u32 careful;	   /* programs that run later may change where a connection goes: only to where one has gone are ports given */
 };
 
 /* What may be given at present. Where it changes the loader puts another one in its place, all at once. */
@@ -57,7 +58,7 @@ struct counts {
 	__u64 reused;	 /* of those: the port of a TIME_WAIT that was old enough */
 	__u64 spread;	 /* got a source here */
 	__u64 fell_back; /* no candidate was free: the kernel chose the port */
-	__u64 unknown;	 /* the source was not known and there are too many local addresses: the kernel chose the port */
+	__u64 unknown;	 /* the source was not known, or not whether this is where connections go: the kernel chose the port */
 	__u64 bound;	 /* left alone: the program had bound a port */
 	__u64 sourced;	 /* not spread: the program had bound a source */
 	__u64 routed;	 /* not spread: to where a source must not be changed, or there is none to give */
@@ -81,6 +82,7 @@ struct destination {
 	__u32 known;  /* how many of `sources` are filled */
 	__u32 oldest; /* which one is given up for the next */
 	__u32 full;   /* when a search found nothing, in ticks; 0: never */
+	__u32 seen;   /* a connection has gone there */
 	struct address sources[KNOWN]; /* what routing chose here lately */
 };
 

@@ -85,6 +85,9 @@ static long candidate(u32 index, struct attempt *attempt)
 	place %= attempt->offer->ports;
 	port = attempt->offer->port[place & (PORTS - 1)];
 	count(tries);
+	/* To this machine, a connection from a port to itself would meet itself where nobody listens (RFC 9293 3.5, simultaneous open). */
+	if (bpf_htons(port) == attempt->key.port)
+		return 0;
 	/* Claimed first: whoever comes later than that finds either the claim or the socket. */
 	if (!claim(attempt->hash, port))
 		return 0;
@@ -123,6 +126,11 @@ static __always_inline void port(struct attempt *attempt)
 	u32 tries = settings.tries, tick, locals;
 	int learning = !attempt->fixed && !attempt->at->known;
 
+	/* A load balancer's address is never where a connection has gone; what is free for that says nothing of where it goes. */
+	if (settings.careful && !attempt->at->seen) {
+		count(unknown);
+		return;
+	}
 	if (learning) {
 		locals = locals_of(attempt);
 		if (!locals) {

@@ -171,7 +171,9 @@ int connecting(struct bpf_sock_ops *ctx)
 	if (!tcp || tcp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->ns.inum != settings.netns)
 		return 1;
 	release(hash_of(&key), ctx->local_port);
-	if (belongs(at, &key))
+	if (belongs(at, &key)) {
+		at->seen = 1;
 		learn(at, &local);
+	}
 	return 1;
 }

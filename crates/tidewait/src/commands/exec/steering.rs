@@ -26,15 +26,15 @@ pub fn plan(options: &Exec) -> Result<Option<Plan>> {
     let choice = options.range.clone().unwrap_or(Choice::Own);
     let choice = options.steer.then_some(&choice);
     let plan = Plan::make(place, choice, options.reuse_after, &options.spread).map_err(by_its_name)?;
-    for warning in plan.warnings() {
-        anstream::eprintln!("tidewait: {warning}");
-    }
     Ok(Some(plan))
 }
 
 /// Begins with it in the cgroup.
-pub fn begin(plan: Plan, cgroup: &Cgroup) -> Result<Steered> {
+pub fn begin(mut plan: Plan, cgroup: &Cgroup) -> Result<Steered> {
     let steering = plan.attach(cgroup.as_fd(), None)?;
+    for warning in plan.warnings() {
+        anstream::eprintln!("tidewait: {warning}");
+    }
     Ok(Steered::new(plan, steering))
 }
 
@@ -45,7 +45,7 @@ pub fn chosen(options: &Exec, steered: &Steered) -> Result<Chosen> {
         ports: steered.ports(),
         ranges: claimed
             .map_or_else(Vec::new, |claimed| claimed.chosen.ranges.iter().map(ToString::to_string).collect()),
-        reuse_after_seconds: options.reuse_after,
+        reuse_after_seconds: steered.plan.reuse_after_seconds(),
         sources: options.spread.iter().map(ToString::to_string).collect(),
         sources_missing: steered.missing(),
         counts: steered.counts()?,

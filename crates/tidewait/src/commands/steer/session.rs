@@ -66,7 +66,7 @@ impl Asked<'_> {
     }
 }
 
-fn attach(plan: Plan, target: &Target) -> anyhow::Result<Steered> {
+fn attach(mut plan: Plan, target: &Target) -> anyhow::Result<Steered> {
     let process = target.process.as_ref().map(|process| process.pid);
     let steering = plan.attach(target.group.directory.as_fd(), process)?;
     Ok(Steered::new(plan, steering))
@@ -319,7 +319,7 @@ impl<'a> Session<'a> {
 /// What is done from now on.
 fn words(asked: &Asked<'_>, target: &Target, steered: &Steered) -> Begin {
     let chosen = steered.plan.claimed.as_ref().map(|claimed| &claimed.chosen);
-    let mut warnings = steered.plan.warnings();
+    let mut warnings = steered.plan.warnings().to_vec();
     if target.is_empty {
         warnings.push(format!(
             "no process is in control group {} yet: ports and addresses are those of network namespace {}, where tidewait is, until one \
@@ -334,7 +334,7 @@ fn words(asked: &Asked<'_>, target: &Target, steered: &Steered) -> Begin {
         ports: chosen.map_or(0, |chosen| chosen.ports.len()),
         ranges: chosen
             .map_or_else(Vec::new, |chosen| chosen.ranges.iter().map(ToString::to_string).collect()),
-        reuse_after_seconds: asked.reuse_after(),
+        reuse_after_seconds: steered.plan.reuse_after_seconds(),
         sources: asked.sources.iter().map(ToString::to_string).collect(),
         warnings,
     }

@@ -9,6 +9,7 @@ use tidewait_act::steer::{Offer, SteerError, Steering, Wish};
 use tidewait_model::PortSet;
 use tidewait_model::steer::Counts;
 use tidewait_model::steer::ports::Choice;
+use tidewait_observe::attached::{self, Hook};
 use tidewait_observe::places::{self, Place, PlaceError, Scope};
 use tidewait_surfaces::text::count;
 
@@ -29,6 +30,8 @@ pub struct Plan {
     sources: Vec<IpAddr>,
     reuse_after: Option<Duration>,
     offer: Offer,
+    /// What is worth knowing before.
+    warnings: Vec<String>,
 }
 
 impl Plan {
@@ -47,27 +50,43 @@ impl Plan {
         let claimed = choice.map(|choice| ports::claim(&place, choice)).transpose()?;
         let ports = claimed.as_ref().map_or_else(PortSet::default, |claimed| claimed.chosen.ports.clone());
         let offer = Offer { ports, sources: sources.to_vec(), locals };
-        let reuse_after = reuse_after.map(Duration::from_secs_f64);
-        Ok(Plan { place, claimed, sources: sources.to_vec(), reuse_after, offer })
+        let mut warnings = warnings::of(claimed.as_ref(), sources);
+        let mut reuse_after = reuse_after.map(Duration::from_secs_f64);
+        if reuse_after.is_some() && warnings::are_timestamps_off(&place) {
+            reuse_after = None;
+            warnings.push(warnings::NO_TIMESTAMPS.to_owned());
+        }
+        Ok(Plan { place, claimed, sources: sources.to_vec(), reuse_after, offer, warnings })
     }
 
-    /// What is worth knowing before.
-    pub fn warnings(&self) -> Vec<String> {
-        warnings::of(&self.place, self.claimed.as_ref(), &self.sources, self.reuse_after.is_some())
+    /// How old a TIME_WAIT must be for its port to be taken, in seconds; `None`: never.
+    pub fn reuse_after_seconds(&self) -> Option<f64> {
+        self.reuse_after.map(|age| age.as_secs_f64())
+    }
+
+    /// What is worth knowing before; what the control group has to do with it is known when it is attached.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Begins with it for the processes of `cgroup`, or that one alone.
     ///
     /// # Errors
     /// In words that name what is missing.
-    pub fn attach(&self, cgroup: BorrowedFd<'_>, process: Option<u32>) -> anyhow::Result<Steering> {
+    pub fn attach(&mut self, cgroup: BorrowedFd<'_>, process: Option<u32>) -> anyhow::Result<Steering> {
         stands_beside(cgroup)?;
+        let careful = self.claimed.is_some()
+            && [Hook::Connect4, Hook::Connect6].into_iter().any(|hook| attached::runs_above(cgroup, hook));
+        if careful {
+            self.warnings.push(warnings::OTHERS_ABOVE.to_owned());
+        }
         let wish = Wish {
             cgroup,
             netns: self.place.inode,
             process,
             offer: self.offer.clone(),
             reuse_after: self.reuse_after,
+            careful,
         };
         Steering::start(&wish).map_err(refused)
     }

@@ -9,16 +9,19 @@ use tidewait_observe::procfs;
 use super::ports::{self, Claimed};
 
 /// What is to be said of this choice in `place`.
-pub fn of(place: &Place, claimed: Option<&Claimed>, sources: &[IpAddr], reuse: bool) -> Vec<String> {
+pub fn of(claimed: Option<&Claimed>, sources: &[IpAddr]) -> Vec<String> {
     let mut warnings = claimed.map(ports::warnings).unwrap_or_default();
     warnings.extend(peers(sources));
-    if reuse && timestamps(place).is_some_and(|setting| setting == 0) {
-        warnings.push(
-            "net.ipv4.tcp_timestamps is 0 here: no TIME_WAIT is protected by timestamps, so that --reuse-after takes none".to_owned(),
-        );
-    }
     warnings
 }
+
+/// Where the setting is off. A TIME_WAIT of before that has the peer's last timestamp still, and a new connection would have none.
+pub const NO_TIMESTAMPS: &str = "net.ipv4.tcp_timestamps is 0 here: no connection from now on is protected by timestamps, so that --reuse-after takes none";
+
+/// Where programs of others run after those that are attached.
+pub const OTHERS_ABOVE: &str = "BPF programs of others are at connect() of a control group above, and may change where connections go, as load balancers of Kubernetes do: \
+     ports are given where a connection has gone already, the first one to each destination has the kernel's, and so has every one to an address that \
+     is changed";
 
 /// From the loopback it goes to this machine alone.
 fn peers(sources: &[IpAddr]) -> Option<String> {
@@ -29,9 +32,10 @@ fn peers(sources: &[IpAddr]) -> Option<String> {
     })
 }
 
-fn timestamps(place: &Place) -> Option<i64> {
-    let settings = place.enter(|| procfs::settings(Path::new("/")).0).ok()?;
-    settings.number("net.ipv4.tcp_timestamps")
+/// Whether connections of `place` are made without timestamps.
+pub fn are_timestamps_off(place: &Place) -> bool {
+    let settings = place.enter(|| procfs::settings(Path::new("/")).0);
+    settings.is_ok_and(|settings| settings.number("net.ipv4.tcp_timestamps") == Some(0))
 }
 
 #[cfg(test)]
