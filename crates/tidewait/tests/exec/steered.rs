@@ -290,7 +290,7 @@ fn a_report_says_what_became_of_the_command_and_of_its_connections() {
     // What went wrong is said without being asked for, and not on standard output.
     let tried = exec_in(
         &netns,
-        &[["--reap", "5s"].as_slice(), &report].concat(),
+        &[["--reap", "50s"].as_slice(), &report].concat(),
         &["sh", "-c", "echo out; kill -9 $$"],
     );
     let tried = { tried }.output().unwrap();
