@@ -25,6 +25,8 @@ fn scene(test: &str) -> Option<(NetNs, Server)> {
     netns.set("net.ipv4.ip_local_port_range", &format!("32768\t{}", 32_767 + PORTS)).unwrap();
     // Otherwise connect() takes ports of TIME_WAIT on the loopback.
     netns.set("net.ipv4.tcp_tw_reuse", "0").unwrap();
+    // On several processors an ACK may come to a peer that has closed already; its reset would end TIME_WAIT (RFC 1337).
+    netns.set("net.ipv4.tcp_rfc1337", "1").unwrap();
     let peers = PEERS.map(|peer| peer.parse::<SocketAddr>().unwrap());
     let server = Server::start(&netns, &peers, Policy::CloseAfterPeer).unwrap();
     Some((netns, server))
