@@ -3,6 +3,8 @@
 
 mod bench;
 mod client;
+#[path = "../contract/mod.rs"]
+mod contract;
 mod full;
 mod no_port;
 mod refused;

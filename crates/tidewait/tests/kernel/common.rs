@@ -21,14 +21,7 @@ pub fn report(netns: &NetNs, args: &[&str]) -> Value {
 pub fn json(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let schema: Value =
-        serde_json::from_str(include_str!("../../../../docs/schema/tidewait.report-1.json")).unwrap();
-    let errors: Vec<String> = jsonschema::validator_for(&schema)
-        .unwrap()
-        .iter_errors(&report)
-        .map(|error| format!("{error} at {}", error.instance_path()))
-        .collect();
-    assert_eq!(errors, Vec::<String>::new());
+    crate::contract::holds(&report, include_str!("../../../../docs/schema/tidewait.report-1.json"));
     report
 }
 

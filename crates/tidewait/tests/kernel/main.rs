@@ -3,6 +3,8 @@
 
 mod check;
 mod common;
+#[path = "../contract/mod.rs"]
+mod contract;
 mod explain;
 #[cfg(feature = "act")]
 mod reap;

@@ -147,14 +147,7 @@ fn line(output: &mut BufReader<ChildStdout>) -> Value {
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
-    let schema: Value =
-        serde_json::from_str(include_str!("../../../../docs/schema/tidewait.steer-1.json")).unwrap();
-    let errors: Vec<String> = jsonschema::validator_for(&schema)
-        .unwrap()
-        .iter_errors(&value)
-        .map(|error| error.to_string())
-        .collect();
-    assert_eq!(errors, Vec::<String>::new(), "{value}");
+    crate::contract::holds(&value, include_str!("../../../../docs/schema/tidewait.steer-1.json"));
     value
 }
 

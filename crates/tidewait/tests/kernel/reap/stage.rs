@@ -26,14 +26,7 @@ pub fn lines(output: &Output) -> Vec<Value> {
 
 pub fn valid(line: &str) -> Value {
     let line: Value = serde_json::from_str(line).unwrap();
-    let schema: Value =
-        serde_json::from_str(include_str!("../../../../../docs/schema/tidewait.reap-1.json")).unwrap();
-    let errors: Vec<String> = jsonschema::validator_for(&schema)
-        .unwrap()
-        .iter_errors(&line)
-        .map(|error| format!("{error} at {}", error.instance_path()))
-        .collect();
-    assert_eq!(errors, Vec::<String>::new(), "{line}");
+    crate::contract::holds(&line, include_str!("../../../../../docs/schema/tidewait.reap-1.json"));
     line
 }
 
