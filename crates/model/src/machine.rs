@@ -34,8 +34,9 @@ pub struct Process {
     /// How far it may raise that by itself (RLIMIT_NOFILE, hard).
     pub descriptor_limit_hard: Option<u64>,
     /// TCP sockets among its descriptors that have no connection any more and do not show in any socket table: their
-    /// connection was reset, timed out or destroyed, or could not be made, and the program has not closed them. Null where it
-    /// was not looked for, where the process does not let its sockets be asked, and where there can be a few only.
+    /// connection was reset, timed out or destroyed, or could not be made, and the program has not closed them. Those whose
+    /// peer was heard within the last five seconds do not count: they may be about to be closed. Null where it was not
+    /// looked for, where the process does not let its sockets be asked, and where there can be a few only.
     pub sockets_without_connection: Option<u64>,
     /// Seconds since it was started; null where that could not be read.
     #[serde(default)]

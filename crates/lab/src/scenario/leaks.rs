@@ -82,7 +82,9 @@ fn hidden(stage: &mut Stage) -> Result<()> {
     let actor = Actor { keepalive: Some(2), ..Actor::new("leaky-app", ours(6379), Policy::NeverClose) };
     stage.act(&actor)?;
     connect_and_close(stage, &peer, 400)?;
-    stage.until("keepalive finds the peers gone", 20, |host| Ok(host.states()?[State::CloseWait] == 0))
+    stage.until("keepalive finds the peers gone", 20, |host| Ok(host.states()?[State::CloseWait] == 0))?;
+    stage.wait(SETTLED, "leaving them be");
+    Ok(())
 }
 
 fn leak_to_limit(stage: &mut Stage) -> Result<()> {

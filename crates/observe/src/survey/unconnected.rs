@@ -1,13 +1,14 @@
 //! TCP sockets that a program holds though their connection is gone: reset, timed out or destroyed.
 //!
 //! They are in no table. What is in no table may also be new, bound only, or of a namespace that was not looked into, so
-//! each socket is asked itself: a copy of its descriptor (pidfd_getfd(2), since 5.6) tells its state, and whether it ever
-//! sent or received anything.
+//! each socket is asked itself: a copy of its descriptor (pidfd_getfd(2), since 5.6) tells its state, whether it ever
+//! sent or received anything, and when it last heard of its peer: a program needs a moment to close what was reset.
 #![expect(unsafe_code, reason = "TCP_INFO of a socket has no safe wrapper")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::size_of_val;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::fstat;
 use rustix::io::Errno;
@@ -23,6 +24,9 @@ use crate::procfs::why_denied;
 pub(super) const SUSPICIOUS: u64 = 50;
 /// So many of them make a process worth telling of. A pool may keep a few until it is used again.
 pub(super) const MANY: u64 = 20;
+/// A connection whose peer was heard later than this ago may be on its way to be closed, as in CLOSE_WAIT. The moment of
+/// the reset itself is not kept.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// How many sockets without a connection each process has: those with a few candidates are not worth a closer look, and
 /// have `None`, like those that forbid it; those with none are left out.
@@ -61,7 +65,8 @@ fn count(pid: u32, candidates: &[Unconnected]) -> Result<u64, Errno> {
     for candidate in candidates {
         match copy_of(process.as_fd(), candidate.descriptor) {
             Ok(socket) => {
-                lost += u64::from(is_the_same(&socket, candidate) && lost_connection(socket.as_fd()));
+                let silence = lost_connection(socket.as_fd()).filter(|_| is_the_same(&socket, candidate));
+                lost += u64::from(silence.is_some_and(|silence| silence >= SETTLED));
             }
             // Closed meanwhile.
             Err(Errno::BADF) => {}
@@ -80,14 +85,16 @@ fn is_the_same(socket: &OwnedFd, candidate: &Unconnected) -> bool {
     fstat(socket).is_ok_and(|file| file.st_ino == u64::from(candidate.inode))
 }
 
-/// Whether a TCP socket has no connection, but had one or tried to: it is in CLOSE, and has sent or received segments
-/// (`tcpi_state`, `tcpi_segs_out` and `tcpi_segs_in` of `struct tcp_info`, the latter two since 4.2). A socket that was
-/// disconnected on purpose, to be used again, has forgotten them (tcp.c `tcp_disconnect`).
-fn lost_connection(socket: BorrowedFd<'_>) -> bool {
+/// Of a TCP socket that has no connection, but had one or tried to: how long ago the last acknowledgement came, which is
+/// since the machine started where none did. It is in CLOSE, and has sent or received segments (`tcpi_state`,
+/// `tcpi_last_ack_recv`, `tcpi_segs_out` and `tcpi_segs_in` of `struct tcp_info`, the latter two since 4.2). A socket that
+/// was disconnected on purpose, to be used again, has forgotten them (tcp.c `tcp_disconnect`).
+fn lost_connection(socket: BorrowedFd<'_>) -> Option<Duration> {
+    const LAST_ACK: usize = 56;
     const SEGMENTS_OUT: usize = 136;
     const SEGMENTS_IN: usize = 140;
     let mut info = [0_u8; SEGMENTS_IN + 4];
-    let Ok(mut length) = libc::socklen_t::try_from(size_of_val(&info)) else { return false };
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
     // SAFETY: the buffer is as long as `length` says, the kernel writes no more than that, and any bytes are valid in it.
     let result = unsafe {
         libc::getsockopt(
@@ -98,11 +105,12 @@ fn lost_connection(socket: BorrowedFd<'_>) -> bool {
             &raw mut length,
         )
     };
-    let segments =
+    let field =
         |at: usize| info.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |n| u32::from_ne_bytes(*n));
-    result == 0
+    let lost = result == 0
         && info.first() == Some(&State::Close.number())
-        && (segments(SEGMENTS_OUT) > 0 || segments(SEGMENTS_IN) > 0)
+        && (field(SEGMENTS_OUT) > 0 || field(SEGMENTS_IN) > 0);
+    lost.then(|| Duration::from_millis(field(LAST_ACK).into()))
 }
 
 /// What is said of processes that do not let their sockets be asked.
@@ -133,17 +141,22 @@ mod tests {
     fn only_a_socket_that_had_a_connection_can_have_lost_it() {
         use rustix::net::{AddressFamily, SocketType, socket};
         let new = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        assert!(!lost_connection(new.as_fd()));
+        assert_eq!(lost_connection(new.as_fd()), None);
         let bound = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(!lost_connection(bound.as_fd()));
+        assert_eq!(lost_connection(bound.as_fd()), None);
         let mut client = TcpStream::connect(bound.local_addr().unwrap()).unwrap();
         let (server, _) = bound.accept().unwrap();
         client.write_all(b"1").unwrap();
-        assert!(!lost_connection(client.as_fd()) && !lost_connection(server.as_fd()));
+        assert_eq!((lost_connection(client.as_fd()), lost_connection(server.as_fd())), (None, None));
+        let begun = std::time::Instant::now();
+        std::thread::sleep(Duration::from_millis(100));
         // Closed with a byte unread: the peer gets a reset.
         drop(server);
-        assert!(lost_connection(client.as_fd()));
-        assert!(!lost_connection(std::fs::File::open("/dev/null").unwrap().as_fd()));
+        let silence = lost_connection(client.as_fd()).unwrap();
+        // Ticks may be 10 ms long.
+        assert!(silence >= Duration::from_millis(90), "{silence:?}");
+        assert!(silence <= begun.elapsed() + Duration::from_millis(20), "{silence:?}");
+        assert_eq!(lost_connection(std::fs::File::open("/dev/null").unwrap().as_fd()), None);
     }
 
     #[test]
