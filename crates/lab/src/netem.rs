@@ -22,13 +22,15 @@ pub struct Netem {
 }
 
 impl Lab {
-    /// The usual pair, as [`Lab::pair`] makes it, with netem at each end of the wire.
+    /// The usual pair, as [`Lab::pair`] makes it, with netem at each end of the wire; resets end TIME_WAIT there, as they do
+    /// by default.
     ///
     /// # Errors
     /// As [`Lab::pair`]; [`Error::Unavailable`] where the kernel has no netem (CONFIG_NET_SCH_NETEM).
     pub fn netem_pair(&self, netem: Netem) -> Result<(Host, Host)> {
         let (client, server) = self.pair()?;
         for host in [&client, &server] {
+            host.set("net.ipv4.tcp_rfc1337", "0")?;
             host.run(|| Route::open()?.add_netem("eth0", &netem.options()))?.map_err(
                 |error| match error {
                     Error::Call { source, .. } if source.raw_os_error() == Some(libc::ENOENT) => {

@@ -51,7 +51,7 @@ mod with_bpf {
     fn traced(name: &str, window: Duration, test: impl FnOnce(&mut Tracing, &Host, &Host) + Send) {
         let full = format!("with_bpf::{name}");
         isolated(&full, || {
-            let (client, server) = Lab::new().steady_pair().unwrap();
+            let (client, server) = Lab::new().pair().unwrap();
             let inside = || match Tracing::start(&Wish::default(), window) {
                 Ok(mut tracing) => {
                     sleep(PAUSE);
@@ -166,7 +166,7 @@ mod with_bpf {
     fn sockets_from_before_belong_to_nobody_that_was_traced() {
         let name = "with_bpf::sockets_from_before_belong_to_nobody_that_was_traced";
         isolated(name, || {
-            let (client, server) = Lab::new().steady_pair().unwrap();
+            let (client, server) = Lab::new().pair().unwrap();
             Path::between(&client, &server).to(address(CHURNED)).fill_time_wait(500).unwrap();
             sleep(PAUSE);
             let inside = || match Tracing::start(&Wish::default(), PAUSE) {
@@ -240,7 +240,7 @@ mod with_bpf {
     fn a_pool_from_before_is_not_given_to_who_connected_a_moment_ago() {
         let name = "with_bpf::a_pool_from_before_is_not_given_to_who_connected_a_moment_ago";
         isolated(name, || {
-            let (client, server) = Lab::new().steady_pair().unwrap();
+            let (client, server) = Lab::new().pair().unwrap();
             let path = Path::between(&client, &server).to(address(CHURNED));
             let _pool = path.hold_established(200).unwrap();
             let inside = || match Tracing::start(&Wish::default(), PAUSE) {

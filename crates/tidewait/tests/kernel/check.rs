@@ -35,9 +35,6 @@ fn value(text: &str, label: &str) -> Option<f64> {
 /// Two hosts, the client with 400 local ports, and a server that closes after its peer.
 fn few_ports() -> (Host, Host, Server) {
     let (client, server) = Lab::new().pair().unwrap();
-    for host in [&client, &server] {
-        host.set("net.ipv4.tcp_rfc1337", "1").unwrap();
-    }
     client.set("net.ipv4.ip_local_port_range", "40000 40399").unwrap();
     client.set("net.ipv4.tcp_tw_reuse", "0").unwrap();
     let listening = Server::start(&server, &[address("10.77.0.2:3306")], Policy::CloseAfterPeer).unwrap();
@@ -89,7 +86,6 @@ fn codes_follow_the_findings_as_ports_run_out() {
 fn thresholds_work_as_those_of_a_time_wait_checker() {
     isolated("check::thresholds_work_as_those_of_a_time_wait_checker", || {
         let (client, server) = Lab::new().pair().unwrap();
-        client.set("net.ipv4.tcp_rfc1337", "1").unwrap();
         Path::between(&client, &server).to(address("10.77.0.2:80")).fill_time_wait(300).unwrap();
         for (args, code, words) in [
             (&["--metric", "time_wait", "-w", "30000"][..], 0, "time_wait is 300"),

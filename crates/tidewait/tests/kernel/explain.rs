@@ -38,7 +38,6 @@ fn the_error_of_a_full_range_is_read_and_the_destination_shown() {
     isolated("explain::the_error_of_a_full_range_is_read_and_the_destination_shown", || {
         let (client, server) = Lab::new().pair().unwrap();
         client.set("net.ipv4.ip_local_port_range", "20000 20099").unwrap();
-        client.set("net.ipv4.tcp_rfc1337", "1").unwrap();
         let destination: SocketAddr = "10.77.0.2:3306".parse().unwrap();
         Path::between(&client, &server).to(destination).fill_time_wait(100).unwrap();
         let error = client.netns().run(|| TcpStream::connect(destination).unwrap_err()).unwrap();

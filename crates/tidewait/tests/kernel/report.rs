@@ -23,7 +23,7 @@ fn ss(host: &Host, filter: &[&str]) -> u64 {
 #[test]
 fn counts_equal_those_of_ss_and_the_fullest_destination_comes_first() {
     isolated("report::counts_equal_those_of_ss_and_the_fullest_destination_comes_first", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let (most, fewer, open) = (scaled(20_000), scaled(3_000), scaled(500));
         path(&client, &server, "10.77.0.2:3306").fill_time_wait(most).unwrap();
         path(&client, &server, "10.77.0.2:6379").fill_time_wait(fewer).unwrap();
@@ -54,7 +54,7 @@ fn counts_equal_those_of_ss_and_the_fullest_destination_comes_first() {
 #[test]
 fn usable_ports_are_those_that_connect_really_gets() {
     isolated("report::usable_ports_are_those_that_connect_really_gets", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         client.set("net.ipv4.ip_local_port_range", "40000 40399").unwrap();
         client.set("net.ipv4.ip_local_reserved_ports", "40010-40019,50000").unwrap();
         // A listener inside the range, one outside, a bound socket, and connections out of a bind pool.
@@ -94,7 +94,7 @@ fn usable_ports_are_those_that_connect_really_gets() {
 #[test]
 fn the_forecast_of_a_real_churn_comes_true() {
     isolated("report::the_forecast_of_a_real_churn_comes_true", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         client.set("net.ipv4.ip_local_port_range", "40000 42399").unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:3306")], Policy::CloseAfterPeer).unwrap();
         let options =
@@ -125,7 +125,7 @@ fn the_forecast_of_a_real_churn_comes_true() {
 #[test]
 fn a_bind_pool_runs_out_for_every_destination_at_once_and_is_named() {
     isolated("report::a_bind_pool_runs_out_for_every_destination_at_once_and_is_named", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         client.set("net.ipv4.ip_local_port_range", "40000 40999").unwrap();
         client.set("net.ipv4.tcp_tw_reuse", "1").unwrap();
         let ports: Vec<String> = (0..20).map(|port| format!("10.77.0.2:{}", 8_000 + port)).collect();
@@ -153,7 +153,7 @@ fn a_bind_pool_runs_out_for_every_destination_at_once_and_is_named() {
 #[test]
 fn time_wait_of_incoming_connections_costs_no_ports() {
     isolated("report::time_wait_of_incoming_connections_costs_no_ports", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseFirst).unwrap();
         let options = ChurnOptions {
             closer: Closer::Server,
@@ -179,7 +179,7 @@ fn time_wait_of_incoming_connections_costs_no_ports() {
 #[test]
 fn every_state_is_counted_under_its_name() {
     isolated("report::every_state_is_counted_under_its_name", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let to = |port: u16| {
             Path::between(&client, &server).to(SocketAddr::new("10.77.0.2".parse().unwrap(), port))
         };
@@ -213,7 +213,7 @@ fn ss_shows_bound(host: &Host) -> bool {
 #[test]
 fn ipv6_and_mapped_connections_are_told_as_what_they_occupy() {
     isolated("report::ipv6_and_mapped_connections_are_told_as_what_they_occupy", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         path(&client, &server, "[fd00:77::2]:443").fill_time_wait(300).unwrap();
         path(&client, &server, "10.77.0.2:80").fill_time_wait(30).unwrap();
         let _held = path(&client, &server, "[::ffff:10.77.0.2]:80").hold_established(20).unwrap();
@@ -232,7 +232,7 @@ fn ipv6_and_mapped_connections_are_told_as_what_they_occupy() {
 #[test]
 fn a_filter_for_the_peer_leaves_out_the_rest() {
     isolated("report::a_filter_for_the_peer_leaves_out_the_rest", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         path(&client, &server, "10.77.0.2:80").fill_time_wait(40).unwrap();
         path(&client, &server, "10.77.0.2:81").fill_time_wait(50).unwrap();
         path(&client, &server, "[fd00:77::2]:80").fill_time_wait(60).unwrap();
@@ -248,7 +248,7 @@ fn a_filter_for_the_peer_leaves_out_the_rest() {
 #[test]
 fn a_busy_churn_is_counted_without_losing_the_thread() {
     isolated("report::a_busy_churn_is_counted_without_losing_the_thread", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         client.set("net.ipv4.tcp_max_tw_buckets", "1000000").unwrap();
         let ports: Vec<SocketAddr> =
             (0..100).map(|port| SocketAddr::new("10.77.0.2".parse().unwrap(), 7_000 + port)).collect();

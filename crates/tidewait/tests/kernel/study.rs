@@ -238,7 +238,7 @@ fn ended(child: std::process::Child) -> Value {
 fn of_a_sample_a_part_of_the_connections_is_watched() {
     let name = "study::of_a_sample_a_part_of_the_connections_is_watched";
     isolated(name, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let state = tempfile::tempdir().unwrap();
         let start = |sample: &str| {
             let mut child = study(&client, state.path(), &["--json", "--no-memory", "--sample", sample]);

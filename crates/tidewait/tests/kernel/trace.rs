@@ -106,7 +106,7 @@ fn times(count: u64) -> ChurnOptions {
 #[test]
 fn every_connection_is_told_once_and_counted_once() {
     traced("trace::every_connection_is_told_once_and_counted_once", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         let trace = Trace::start(client.netns(), &["--with-summary", "--all"]);
         let begun = jiff::Timestamp::now();
@@ -149,7 +149,7 @@ fn every_connection_is_told_once_and_counted_once() {
 #[test]
 fn the_serving_side_sees_who_came_and_who_closed() {
     traced("trace::the_serving_side_sees_who_came_and_who_closed", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseFirst).unwrap();
         let trace = Trace::start(server.netns(), &["--with-summary"]);
         let made = connect(&client, &server, 80, &ChurnOptions { closer: Closer::Server, ..times(50) }).made;
@@ -167,7 +167,7 @@ fn the_serving_side_sees_who_came_and_who_closed() {
 #[test]
 fn a_connect_without_a_port_is_told_with_its_process() {
     traced("trace::a_connect_without_a_port_is_told_with_its_process", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         client.set("net.ipv4.ip_local_port_range", "40000 40019").unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         let trace = Trace::start(client.netns(), &["--refused", "--with-summary"]);
@@ -197,7 +197,7 @@ fn a_connect_without_a_port_is_told_with_its_process() {
 #[test]
 fn a_bind_without_a_port_is_told_with_its_process_and_its_pool() {
     traced("trace::a_bind_without_a_port_is_told_with_its_process_and_its_pool", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         client.set("net.ipv4.ip_local_port_range", "40000 40019").unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         let trace = Trace::start(client.netns(), &["--refused", "--with-summary", "--from", "10.77.0.1"]);
@@ -221,7 +221,7 @@ fn a_bind_without_a_port_is_told_with_its_process_and_its_pool() {
 #[test]
 fn a_filter_leaves_what_it_says() {
     traced("trace::a_filter_leaves_what_it_says", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let ports = [address("10.77.0.2:80"), address("10.77.0.2:81")];
         let _server = Server::start(&server, &ports, Policy::CloseAfterPeer).unwrap();
         let netns = format!("{}", std::process::id());
@@ -275,7 +275,7 @@ fn a_filter_leaves_what_it_says() {
 #[test]
 fn a_namespace_is_told_by_name_and_may_be_asked_for() {
     traced("trace::a_namespace_is_told_by_name_and_may_be_asked_for", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         // All namespaces are those of other tests too: one's own port tells them apart.
         let port = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
         let to = format!("10.77.0.2:{port}");
@@ -301,7 +301,7 @@ fn a_namespace_is_told_by_name_and_may_be_asked_for() {
 #[test]
 fn it_ends_after_its_time_after_its_count_and_when_nobody_reads() {
     traced("trace::it_ends_after_its_time_after_its_count_and_when_nobody_reads", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         let counted = Trace::start(client.netns(), &["--count", "7"]);
         let mut unread = Trace::start(client.netns(), &[]);
@@ -354,7 +354,7 @@ fn what_a_slow_reader_misses_is_said_and_counted_all_the_same() {
 #[test]
 fn people_get_a_line_an_event_and_a_table() {
     traced("trace::people_get_a_line_an_event_and_a_table", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let ports = [address("10.77.0.2:80"), address("10.77.0.2:81")];
         let _server = Server::start(&server, &ports, Policy::CloseAfterPeer).unwrap();
         let mut command = client.command(TIDEWAIT);
@@ -407,7 +407,7 @@ fn people_get_a_line_an_event_and_a_table() {
 #[test]
 fn a_summary_alone_prints_no_events() {
     traced("trace::a_summary_alone_prints_no_events", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         let trace = Trace::start(client.netns(), &["--summary"]);
         assert_eq!(connect(&client, &server, 80, &times(5)).made, 5);
@@ -504,7 +504,7 @@ fn what_is_not_there_is_named() {
 #[test]
 fn it_ends_with_the_process_that_it_follows() {
     traced("trace::it_ends_with_the_process_that_it_follows", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         // It connects, is ended by a signal, and so closes.
         let script = "read go; exec busybox nc 10.77.0.2 80";
@@ -542,7 +542,7 @@ fn under_nohup_it_goes_on_when_the_terminal_goes() {
 #[test]
 fn head_ends_it_quietly() {
     traced("trace::head_ends_it_quietly", || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         let script = format!("{TIDEWAIT} trace --json; echo code $? >&2");
         let mut child = client

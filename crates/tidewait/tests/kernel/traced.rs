@@ -159,7 +159,7 @@ fn three_programs_are_told_apart() {
         return;
     }
     isolated(NAME, || {
-        let (client, other) = Lab::new().steady_pair().unwrap();
+        let (client, other) = Lab::new().pair().unwrap();
         let _web = server(&other, "web", "10.77.0.2:80", "http");
         let _database = server(&other, "database", "10.77.0.2:3306", "close-after-peer");
         let Some(tracing) = Tracing::start(NAME, client.netns(), &[]) else { return };
@@ -206,7 +206,7 @@ fn three_programs_are_told_apart() {
 fn the_program_that_closes_first_is_named_on_either_side() {
     const NAME: &str = "traced::the_program_that_closes_first_is_named_on_either_side";
     isolated(NAME, || {
-        let (client, other) = Lab::new().steady_pair().unwrap();
+        let (client, other) = Lab::new().pair().unwrap();
         let _server = server(&other, "impatient", "10.77.0.2:6379", "close-first");
         let Some(here) = Tracing::start(NAME, other.netns(), &[]) else { return };
         let Some(there) = Tracing::start(NAME, client.netns(), &[]) else { return };

@@ -58,7 +58,7 @@ pub fn ends_time_wait(test: &str, client: &NetNs, server: &NetNs) -> bool {
 /// Runs a test between two network namespaces that are joined, where the kernel ends sockets in TIME_WAIT.
 pub fn joined(test: &str, run: impl FnOnce(&NetNs, &NetNs)) {
     isolated(test, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         let (client, server) = (client.netns(), server.netns());
         if ends_time_wait(test, client, server) {
             run(client, server);
