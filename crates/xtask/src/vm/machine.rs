@@ -28,7 +28,7 @@ pub struct Machine {
 /// What is said of a machine whose kernel has panicked.
 pub const PANIC: &str = "kernel panic";
 
-/// What the directory of a running machine is called, before the process id of its chore.
+/// What the directory of a running machine is called, before the process id of its chore and its kernel.
 const RUN: &str = "run-";
 
 /// Reads one stream of the machine to its end.
@@ -57,7 +57,7 @@ impl Machine {
     /// one: after a panic, or when the time is up; the last lines of its console are in the error.
     pub fn run(&self, image: &Image<'_>, store: &Path, streams: Streams) -> Result<u8> {
         remove_left_over(store)?;
-        let place = store.join(format!("{RUN}{}", process::id()));
+        let place = store.join(format!("{RUN}{}-{}", process::id(), image.kernel.release));
         fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
         let ended = self.run_in(&place, image, streams);
         fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
@@ -136,7 +136,8 @@ fn remove_left_over(store: &Path) -> Result<()> {
     for entry in fs::read_dir(store).with_context(|| format!("cannot list {}", store.display()))? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(RUN).map(|pid| Path::new("/proc").join(pid));
+        let pid = name.strip_prefix(RUN).and_then(|rest| rest.split('-').next());
+        let owner = pid.map(|pid| Path::new("/proc").join(pid));
         if owner.is_some_and(|owner| !owner.exists()) {
             fs::remove_dir_all(entry.path()).with_context(|| format!("cannot remove {name}"))?;
         }

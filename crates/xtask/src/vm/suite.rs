@@ -1,11 +1,11 @@
-//! The kernel tests on other kernels: builds the test programs here, runs them in one machine per kernel.
+//! The kernel tests on other kernels: builds the test programs here, runs them in one machine per kernel, side by side.
 
-use std::io::BufReader;
+use std::io::{BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use std::{fmt::Write as _, io};
+use std::{io, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use cargo_metadata::Message;
@@ -25,8 +25,9 @@ const SERIES: &[&str] = &["6.1", "6.12"];
 const CRATES: &[&str] = &["tidewait-act", "tidewait-observe", "tidewait-lab", "tidewait"];
 
 /// What tests find in the environment there: an emulated machine runs at about a tenth of the speed, and cargo, which
-/// insta asks for the root, is not there. It may be thrown away, so that scenarios may fill its limits.
-const ENVIRONMENT: &str = "export TIDEWAIT_TEST_SCALE=0.1 TIDEWAIT_LAB_DISPOSABLE=1 PROPTEST_CASES=16 INSTA_UPDATE=no RUST_BACKTRACE=1";
+/// insta asks for the root, is not there. It may be thrown away, so that scenarios may fill its limits. Tests wait most of the
+/// time, so that two of them share the one processor well.
+const ENVIRONMENT: &str = "export TIDEWAIT_TEST_SCALE=0.1 RUST_TEST_THREADS=2 TIDEWAIT_LAB_DISPOSABLE=1 PROPTEST_CASES=16 INSTA_UPDATE=no RUST_BACKTRACE=1";
 
 /// Which kernels to test on.
 #[derive(Args)]
@@ -68,16 +69,34 @@ pub fn outcome(workspace: &Workspace, kernels: &[String]) -> Result<Outcome> {
     }
     let usual: Vec<String> = SERIES.iter().map(|series| (*series).to_owned()).collect();
     let programs = build(workspace)?;
+    let mut obtained = Vec::new();
     for series in if kernels.is_empty() { &usual } else { kernels } {
         match kernel::obtain(series, &store(workspace))? {
             Offer::Nothing(reason) => outcome.skipped.push(format!("vm-test {series}: {reason}")),
-            Offer::Unpacked(kernel) => {
-                let on_it = test_on(workspace, &kernel, &programs)?;
-                outcome.tests.add(on_it.tests);
-                outcome.failures.extend(on_it.failures);
-                outcome.skipped.extend(on_it.skipped.into_iter().map(|what| format!("{series}: {what}")));
-            }
+            Offer::Unpacked(kernel) => obtained.push((series, kernel)),
         }
+    }
+    let ended = thread::scope(|scope| {
+        let mut running = Vec::new();
+        for (series, kernel) in &obtained {
+            // What the first one prints is shown as it comes, and that of each other one behind it, in one piece.
+            let told = if running.is_empty() { Told::Now } else { Told::Later(Arc::default()) };
+            let (tests, words) = (&programs, told.clone());
+            running.push((series, told, scope.spawn(move || test_on(workspace, kernel, tests, &words))));
+        }
+        let mut ended = Vec::new();
+        for (series, told, machine) in running {
+            let on_it = machine.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            told.show();
+            ended.push((series, on_it));
+        }
+        ended
+    });
+    for (series, on_it) in ended {
+        let on_it = on_it?;
+        outcome.tests.add(on_it.tests);
+        outcome.failures.extend(on_it.failures);
+        outcome.skipped.extend(on_it.skipped.into_iter().map(|what| format!("{series}: {what}")));
     }
     Ok(outcome)
 }
@@ -115,7 +134,44 @@ fn build(workspace: &Workspace) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-fn test_on(workspace: &Workspace, kernel: &Kernel, programs: &[Program]) -> Result<Outcome> {
+/// Where a machine's words go: both its streams, line by line.
+#[derive(Clone)]
+enum Told {
+    Now,
+    Later(Arc<Mutex<Vec<u8>>>),
+}
+
+impl Told {
+    /// Shows what was kept.
+    fn show(&self) {
+        if let Told::Later(kept) = self
+            && let Ok(kept) = kept.lock()
+        {
+            // Nobody is left to tell when this fails.
+            let _ = io::stdout().write_all(&kept);
+        }
+    }
+}
+
+impl Write for Told {
+    fn write(&mut self, words: &[u8]) -> io::Result<usize> {
+        match self {
+            Told::Now => io::stdout().write(words),
+            Told::Later(kept) => {
+                if let Ok(mut kept) = kept.lock() {
+                    kept.extend_from_slice(words);
+                }
+                Ok(words.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+fn test_on(workspace: &Workspace, kernel: &Kernel, programs: &[Program], told: &Told) -> Result<Outcome> {
     // Tests know by absolute path where their fixtures and the programs they start are.
     let mut entries: Vec<Entry> =
         programs.iter().map(|program| Entry::stripped(&program.path, &program.path)).collect();
@@ -125,14 +181,15 @@ fn test_on(workspace: &Workspace, kernel: &Kernel, programs: &[Program]) -> Resu
     let script = script(workspace, programs);
     let image = Image { kernel, modules: &[], entries, script };
 
-    println!("-- kernel {}", kernel.release);
-    let (mut ended, mut outcome) = once(workspace, &image);
+    let mut words = told.clone();
+    let _ = writeln!(words, "-- kernel {}", kernel.release);
+    let (mut ended, mut outcome) = once(workspace, &image, told);
     if let Err(error) = &ended
         && format!("{error:#}").contains(PANIC)
     {
         // Emulated, a kernel panics now and then when it changes its own code for a tracepoint. Twice is no accident.
-        println!("-- kernel {} once more: {error:#}", kernel.release);
-        (ended, outcome) = once(workspace, &image);
+        let _ = writeln!(words, "-- kernel {} once more: {error:#}", kernel.release);
+        (ended, outcome) = once(workspace, &image, told);
     }
     match ended {
         Ok(0) => {}
@@ -143,15 +200,18 @@ fn test_on(workspace: &Workspace, kernel: &Kernel, programs: &[Program]) -> Resu
 }
 
 /// Runs the tests in a machine: how it ended, and what the tests said.
-fn once(workspace: &Workspace, image: &Image<'_>) -> (Result<u8>, Outcome) {
+fn once(workspace: &Workspace, image: &Image<'_>, told: &Told) -> (Result<u8>, Outcome) {
     let seen = Arc::new(Mutex::new(Outcome::default()));
     let (results, skips) = (Arc::clone(&seen), Arc::clone(&seen));
+    let (out, errors) = (told.clone(), told.clone());
     let streams = Streams {
-        stdout: Box::new(move |from| read_along(from, io::stdout(), &results)),
+        stdout: Box::new(move |from| read_along(from, out, &results)),
         // Tests say there what they skip.
-        stderr: Box::new(move |from| read_along(from, io::stderr(), &skips)),
+        stderr: Box::new(move |from| read_along(from, errors, &skips)),
     };
-    let machine = Machine { memory: 2048, cpus: 2, timeout: Duration::from_secs(2_400) };
+    // One processor each: two that are emulated fall over each other where the kernel changes its own code, and take little
+    // less time.
+    let machine = Machine { memory: 2048, cpus: 1, timeout: Duration::from_secs(2_400) };
     let ended = machine.run(image, &store(workspace), streams);
     let outcome = match seen.lock() {
         Ok(mut seen) => std::mem::take(&mut *seen),
@@ -171,8 +231,7 @@ fn script(workspace: &Workspace, programs: &[Program]) -> String {
     );
     for program in programs.iter().filter(|program| program.is_test) {
         let words = [quoted(&program.name), path(&program.home), path(&program.path)];
-        // Writing to a String cannot fail.
-        let _ = writeln!(script, "run {}", words.join(" "));
+        script.push_str(&format!("run {}\n", words.join(" ")));
     }
     script.push_str("exit $failed\n");
     script
