@@ -11,6 +11,7 @@ use tidewait_model::PortRange;
 use crate::error::{Context, Error, Result};
 use crate::fill::ports_in_order;
 use crate::netns::NetNs;
+use crate::parked::Parked;
 use crate::path::Path;
 use crate::socket;
 
@@ -109,15 +110,14 @@ impl Path {
     ///
     /// # Errors
     /// As [`Path::hold_established`], and [`Error::Refused`] when there are not so many ports.
-    pub(crate) fn hold_on_ports(&self, range: PortRange, count: u64) -> Result<Held> {
-        socket::reserve_descriptors(count.saturating_mul(2))?;
+    pub(crate) fn hold_on_ports(&self, range: PortRange, count: u64) -> Result<Parked> {
         let ports = ports_in_order(range);
         if ports.len() < count as usize {
             return Err(Error::Refused(format!("{count} connections do not fit the ports {range}")));
         }
         let pair = self.pairs()?[0];
         let listeners = self.listeners()?;
-        let mut held = Held::default();
+        let mut held = Parked::default();
         self.client.run(|| {
             for port in &ports[..count as usize] {
                 let connect = || {
@@ -131,8 +131,8 @@ impl Path {
                     Ok::<_, std::io::Error>((near, far))
                 };
                 let (near, far) = connect().context("connect to", pair.destination)?;
-                held.client.push(near);
-                held.server.push(far);
+                held.take(near)?;
+                held.take(far)?;
             }
             Ok(())
         })??;

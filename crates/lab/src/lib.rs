@@ -37,6 +37,7 @@ mod machine;
 mod netem;
 mod netlink;
 mod netns;
+mod parked;
 mod path;
 mod privilege;
 mod race;

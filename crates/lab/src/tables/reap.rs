@@ -36,7 +36,7 @@ type Outcome = Result<(ClientReport, u64)>;
 /// The same client without reap, by age, and by pressure.
 pub(super) fn run(setup: &Setup, tell: &dyn Fn(&str)) -> Result<Vec<Table>> {
     let scale = match setup.size {
-        Size::Full => Scale { ports: STOCK, pace: 1, seconds: 90, without: 20, together: false },
+        Size::Full => Scale { ports: STOCK, pace: 1, seconds: 90, without: 45, together: false },
         Size::Quick => Scale { ports: 2_000, pace: 1, seconds: 20, without: 20, together: true },
         Size::Tiny => Scale { ports: 200, pace: 5, seconds: 3, without: 3, together: true },
     };
