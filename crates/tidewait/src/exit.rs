@@ -36,8 +36,7 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
     if error.chain().any(is_broken_pipe) {
         return ExitCode::SUCCESS;
     }
-    let message = format!("{error:#}");
-    anstream::eprintln!("tidewait: {message}");
+    anstream::eprintln!("tidewait: {}", words(&error));
     ExitCode::from(if error.is::<Usage>() {
         2
     } else if error.is::<NotPermitted>() {
@@ -53,6 +52,38 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
     })
 }
 
+/// An error with what caused it. Many say that themselves, in the middle of a sentence: then it is not said again.
+pub fn words(error: &anyhow::Error) -> String {
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.contains(&cause) {
+            said.push_str(": ");
+            said.push_str(&cause);
+        }
+    }
+    said
+}
+
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewait_act::cgroup::CgroupError;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = CgroupError::Call {
+            operation: "open",
+            place: "the cgroup".to_owned(),
+            source: io::Error::other("it is wet"),
+        };
+        let error = anyhow::Error::new(error).context("no report");
+        assert_eq!(words(&error), "no report: cannot open the cgroup: it is wet");
+        let plain = anyhow::Error::new(io::Error::other("it is wet")).context("no report");
+        assert_eq!(words(&plain), "no report: it is wet");
+    }
 }

@@ -11,7 +11,7 @@ mod supervise;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context as _, Result};
@@ -59,13 +59,23 @@ pub fn run(options: &Exec) -> ExitCode {
 /// The kernel refuses to execute the program.
 #[derive(Debug)]
 struct CannotStart {
-    program: String,
+    program: PathBuf,
     source: io::Error,
 }
 
 impl std::fmt::Display for CannotStart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot start {}: {}", self.program, self.source)
+        write!(f, "cannot start {}: ", self.program.display())?;
+        // The program was found a moment ago.
+        if self.source.kind() != io::ErrorKind::NotFound {
+            return write!(f, "{}", self.source);
+        }
+        match program::named_interpreter(&self.program) {
+            Some(interpreter) => {
+                write!(f, "there is no {}, which its first line names", interpreter.display())
+            }
+            None => write!(f, "the loader that it names is not there (ldd and file tell which)"),
+        }
     }
 }
 
@@ -82,7 +92,7 @@ fn refuse(name: &OsString, missing: Missing) -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    anstream::eprintln!("tidewait: {error:#}");
+    anstream::eprintln!("tidewait: {}", exit::words(error));
     ExitCode::from(code)
 }
 
@@ -182,8 +192,7 @@ fn become_it(options: &Exec, command: &mut Command) -> anyhow::Error {
     });
     match started {
         // The keeper removes the library, also when this fails.
-        Ok(_) => CannotStart { program: command.get_program().display().to_string(), source: command.exec() }
-            .into(),
+        Ok(_) => CannotStart { program: command.get_program().into(), source: command.exec() }.into(),
         Err(error) => error,
     }
 }

@@ -95,6 +95,24 @@ fn what_is_not_there_or_no_program_ends_as_under_env() {
         assert_eq!(ended.status.code(), Some(code), "{name}: {}", said_wrong(&ended));
         assert!(said_wrong(&ended).contains(name), "{}", said_wrong(&ended));
     }
+    let said = said_wrong(&exec(&["--no-port"], &[dangling.to_str().unwrap()]).output().unwrap());
+    assert!(said.contains("there is no /nowhere/at/all, which its first line names"), "{said}");
+}
+
+/// As execvp(3) does it, on either way to start a command.
+#[test]
+fn a_script_without_a_first_line_is_run_by_the_shell() {
+    let place = tempfile::tempdir().unwrap();
+    let script = place.path().join("script");
+    std::fs::write(&script, "exit $1\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let script = script.to_str().unwrap();
+    for ways in [&["--no-port"][..], &["--reap", "10s", "--no-port"], &["--steer"]] {
+        let ended = exec(ways, &[script, "17"]).output().unwrap();
+        let (code, said) = (ended.status.code(), said_wrong(&ended));
+        // Without the rights there is no more to see.
+        assert!(code == Some(17) || code == Some(77), "{ways:?}: {code:?} {said}");
+    }
 }
 
 #[test]

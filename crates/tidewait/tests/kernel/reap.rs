@@ -184,7 +184,7 @@ fn what_came_in_stays_unless_it_is_wanted_and_other_namespaces_are_not_touched()
 fn both_families_and_the_mix_of_them_go() {
     const TEST: &str = "reap::both_families_and_the_mix_of_them_go";
     isolated(TEST, || {
-        let (client, server) = Lab::new().steady_pair().unwrap();
+        let (client, server) = Lab::new().pair().unwrap();
         if !ends_time_wait(TEST, client.netns(), server.netns()) {
             return;
         }
@@ -395,7 +395,7 @@ fn what_a_study_saw_is_a_floor() {
         path(SECOND).fill_time_wait(30).unwrap();
         sleep(Duration::from_millis(2_100));
         let words = failure(reap(&["--older-than", "2s", "--to", FIRST, "--once"]), 2);
-        assert!(words.contains("retransmitted FIN came 36.5 s into TIME_WAIT"), "{words}");
+        assert!(words.contains("retransmitted FIN seen 36.5 s into TIME_WAIT"), "{words}");
         assert!(words.contains("give 37.5 s or more") && words.contains(file.to_str().unwrap()), "{words}");
         // What the selection cannot meet is not told of, and what is asked for anyway is no news.
         for args in [["--older-than", "2s", "--to", SECOND], ["--older-than", "38s", "--to", "10.77.0.2"]] {

@@ -120,7 +120,7 @@ fn directory() -> Result<PathBuf> {
     for directory in candidates() {
         match prepared(&directory) {
             Ok(()) => return Ok(directory),
-            Err(error) => refused.push(format!("{}: {error:#}", directory.display())),
+            Err(error) => refused.push(format!("{}: {}", directory.display(), crate::exit::words(&error))),
         }
     }
     let tried = if refused.is_empty() {

@@ -117,13 +117,23 @@ pub fn obstacle(
     Ok(of_file(&path)?.map(|obstacle| (path, obstacle)))
 }
 
+/// The program that the first line of a script names.
+pub fn named_interpreter(path: &Path) -> Option<PathBuf> {
+    let mut beginning = Vec::new();
+    File::open(path).ok()?.take(FIRST_LINE).read_to_end(&mut beginning).ok()?;
+    first_line(&beginning)?.next().map(PathBuf::from)
+}
+
+/// The words of a script's first line behind `#!`.
+fn first_line(beginning: &[u8]) -> Option<impl Iterator<Item = &OsStr>> {
+    let line = beginning.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let words = line.split(|byte| matches!(byte, b' ' | b'\t'));
+    Some(words.filter(|word| !word.is_empty()).map(OsStr::from_bytes))
+}
+
 /// The program in the first line of a script; where that is env(1), the one that env is to find.
 fn interpreter(beginning: &[u8], search: &OsStr) -> Option<PathBuf> {
-    let line = beginning.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let mut words = line
-        .split(|byte| matches!(byte, b' ' | b'\t'))
-        .filter(|word| !word.is_empty())
-        .map(OsStr::from_bytes);
+    let mut words = first_line(beginning)?;
     let program = Path::new(words.next()?);
     let words: Vec<OsString> = words.map(OsStr::to_owned).collect();
     let next = started_by(program, &words).and_then(|name| find(name, search).ok());

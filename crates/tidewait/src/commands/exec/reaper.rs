@@ -135,7 +135,7 @@ mod tests {
         let floor = |number: usize| Floor {
             destination: format!("10.0.0.{number}:80"),
             seconds: 4.5,
-            evidence: "a retransmitted FIN came 3.5 s into TIME_WAIT".to_owned(),
+            evidence: "retransmitted FIN seen 3.5 s into TIME_WAIT".to_owned(),
         };
         let begin = |floors: usize| Begin {
             opening: Opening {
@@ -158,7 +158,7 @@ mod tests {
         let told = notes(begin(NAMED + 3));
         assert_eq!(told.len(), 1 + NAMED + 1);
         assert!(
-            told[1].starts_with("sockets of 10.0.0.0:80 are left for 4.5 s: a retransmitted FIN"),
+            told[1].starts_with("sockets of 10.0.0.0:80 are left for 4.5 s: retransmitted FIN"),
             "{told:?}"
         );
         assert!(told[NAMED + 1].contains("3 other destinations"), "{told:?}");

@@ -58,8 +58,13 @@ pub fn run(
     mut meanwhile: impl FnMut() -> Option<Duration>,
 ) -> Result<ExitStatus> {
     let mut child = cgroup
-        .within(|| command.spawn())?
-        .map_err(|source| CannotStart { program: command.get_program().display().to_string(), source })?;
+        .within(|| match command.spawn() {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOEXEC) => {
+                by_the_shell(command).spawn()
+            }
+            other => other,
+        })?
+        .map_err(|source| CannotStart { program: command.get_program().into(), source })?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process without a number")?;
     let process = pidfd_open(pid, PidfdFlags::empty()).context("cannot watch the command")?;
     while !wait_for(
@@ -96,6 +101,19 @@ pub fn run(
             cgroup.signal(signal)?;
         }
     }
+}
+
+/// A file that the kernel does not know how to run is a script for sh(1), as for execvp(3), env(1) and every shell.
+fn by_the_shell(command: &Command) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
 }
 
 /// Waits until something happens to one of them, or for so long; whether it did to the first.

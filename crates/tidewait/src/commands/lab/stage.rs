@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tidewait_lab::{Error, Scenario, Stage};
 use tidewait_model::report::Report;
 
-use crate::exit::Usage;
+use crate::exit::{self, Usage};
 
 /// The longest that a scenario may take. They take seconds; an emulated machine takes twenty times as long.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -52,7 +52,7 @@ pub fn play(name: &str) -> Result<()> {
             say(&Word::Step("looking".to_owned()));
             match look(stage) {
                 Ok(report) => Ending::Report(Box::new(report)),
-                Err(error) => Ending::Failed(format!("{error:#}")),
+                Err(error) => Ending::Failed(exit::words(&error)),
             }
         }
         Err(Error::Unavailable(reason)) => Ending::Skipped(reason.clone()),
@@ -94,7 +94,7 @@ pub fn watch(name: &str, step: impl FnMut(String)) -> (Ending, f64) {
     let ending = start(name)
         .map_err(anyhow::Error::from)
         .and_then(|child| listen(child, step))
-        .unwrap_or_else(|error| Ending::Failed(format!("{error:#}")));
+        .unwrap_or_else(|error| Ending::Failed(exit::words(&error)));
     (ending, begin.elapsed().as_secs_f64())
 }
 

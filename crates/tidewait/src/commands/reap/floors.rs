@@ -180,7 +180,7 @@ fn raise<K>(entry: Entry<'_, K>, floor: (u32, Floor)) {
 }
 
 fn evidence(latest: &Sighting) -> String {
-    format!("a {} came {:.1} s into TIME_WAIT ({})", latest.kind.words(), latest.age_seconds, latest.at)
+    format!("{} seen {:.1} s into TIME_WAIT ({})", latest.kind.words(), latest.age_seconds, latest.at)
 }
 
 fn endpoint(text: &str) -> Option<Endpoint> {

@@ -15,7 +15,7 @@ use tidewait_observe::attached::{self, Hook};
 use tidewait_surfaces::text;
 
 use crate::cli::{self, Choosing};
-use crate::exit::NotPermitted;
+use crate::exit::{self, NotPermitted};
 use crate::interrupt;
 use crate::needs::Needs;
 use crate::output::{self, Live};
@@ -258,7 +258,7 @@ impl<'a> Session<'a> {
                 self.begin()
             }
             Err(error) => {
-                let words = format!("{error:#}");
+                let words = exit::words(&error);
                 if words != self.refusal {
                     self.tell(&format!("{} is back, but cannot be steered yet: {words}", self.target.name));
                     self.refusal = words;

@@ -13,6 +13,8 @@ use tidewait_observe::attached::{self, Hook};
 use tidewait_observe::places::{self, Place, PlaceError, Scope};
 use tidewait_surfaces::text::count;
 
+use crate::exit;
+
 use super::ports::{self, Claimed};
 use super::session::stands_beside;
 use super::target::refused;
@@ -158,7 +160,8 @@ impl Steered {
             return Vec::new();
         }
         vec![format!(
-            "what changes in the network namespace cannot be followed, and it goes on as before: {error:#}"
+            "what changes in the network namespace cannot be followed, and it goes on as before: {}",
+            exit::words(error)
         )]
     }
 
