@@ -19,6 +19,7 @@ pub use stage::{Lens, Stage};
 
 use crate::error::Result;
 use crate::machine::Machine;
+use crate::privilege::scaled;
 
 /// One cause of trouble, or a busy machine without any.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,9 @@ pub struct Expectation {
     pub id: &'static str,
     /// The least severity.
     pub severity: Severity,
+    /// The least severity where tests are made smaller (see [`scaled`](crate::scaled)): what follows from the pace of a load does not
+    /// where the machine cannot keep it up.
+    pub slow: Severity,
     /// Words that must stand in it: a program's name, a remedy's id.
     pub says: &'static [&'static str],
     /// Findings that must be told in it as consequences, and not on their own.
@@ -52,7 +56,11 @@ pub struct Expectation {
 
 impl Expectation {
     const fn of(id: &'static str, severity: Severity) -> Expectation {
-        Expectation { id, severity, says: &[], leads: &[] }
+        Expectation { id, severity, slow: severity, says: &[], leads: &[] }
+    }
+
+    const fn slow(self, slow: Severity) -> Expectation {
+        Expectation { slow, ..self }
     }
 
     const fn says(self, says: &'static [&'static str]) -> Expectation {
@@ -65,7 +73,8 @@ impl Expectation {
 
     /// What `finding` lacks of this expectation; `None` where it is met, and also where it is another finding.
     fn lacking(&self, finding: &Finding) -> Option<String> {
-        if finding.severity > self.severity {
+        let least = if scaled(100) < 100 { self.slow } else { self.severity };
+        if finding.severity > least {
             return Some(format!("{} is told as a {} only", self.id, word(finding.severity)));
         }
         let text = words(finding);

@@ -70,20 +70,29 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tidewait_act::cgroup::CgroupError;
-
     use super::*;
+
+    /// Says its cause itself, and passes it on.
+    #[derive(Debug)]
+    struct Told(io::Error);
+
+    impl std::fmt::Display for Told {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "cannot open the file: {} (try again)", self.0)
+        }
+    }
+
+    impl std::error::Error for Told {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
 
     #[test]
     fn a_cause_is_said_once() {
-        let error = CgroupError::Call {
-            operation: "open",
-            place: "the cgroup".to_owned(),
-            source: io::Error::other("it is wet"),
-        };
-        let error = anyhow::Error::new(error).context("no report");
-        assert_eq!(words(&error), "no report: cannot open the cgroup: it is wet");
-        let plain = anyhow::Error::new(io::Error::other("it is wet")).context("no report");
-        assert_eq!(words(&plain), "no report: it is wet");
+        let wet = || io::Error::other("it is wet");
+        let error = anyhow::Error::new(Told(wet())).context("no report");
+        assert_eq!(words(&error), "no report: cannot open the file: it is wet (try again)");
+        assert_eq!(words(&anyhow::Error::new(wet()).context("no report")), "no report: it is wet");
     }
 }

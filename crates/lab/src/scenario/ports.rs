@@ -1,9 +1,9 @@
 //! Too few local ports: the range of a destination full or filling up, half full, or full by bind().
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tidewait_model::report::Severity::{Critical, Warning};
+use tidewait_model::report::Severity::{Critical, Notice, Warning};
 
 use super::{Expectation, Scenario, Stage};
 use crate::churn::ChurnOptions;
@@ -37,7 +37,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "port-search-cliff",
         about: "just over half of the ports for one destination are in use, at a rate that they carry",
-        expects: &[Expectation::of("port-search-cliff", Warning)],
+        // Emulated, the search takes the whole processor, and then there are fewer connections than make a warning of it.
+        expects: &[Expectation::of("port-search-cliff", Warning).slow(Notice)],
         tolerates: &[],
         needs: &[],
         prepare: cliff,
@@ -82,12 +83,15 @@ fn cliff(stage: &mut Stage) -> Result<()> {
     stage.host().set("net.ipv4.ip_local_port_range", range)?;
     let ports = 14_000 * 52 / 100;
     stage.say(format!("filling {ports} ports"));
+    let begun = Instant::now();
     stage.out(&peer, 8080).fill_time_wait(ports)?;
+    // The present rate goes by three blocks of ten seconds: where the fill takes up two of them, as in an emulated machine, it would be
+    // taken for traffic, until two others have passed.
+    let rest = if begun.elapsed() < Duration::from_secs(2) { 10 } else { 21 };
     stage.answer(&peer, 8080, Policy::CloseAfterPeer)?;
     let churn = stage.out(&peer, 8080).churn(steady(110))?;
     stage.keep(churn);
-    // An emulated machine is slow to come to rest: after 6 s the last of the fill was still part of the present rate.
-    stage.wait(10, "110 connections a second");
+    stage.wait(rest, "110 connections a second");
     Ok(())
 }
 

@@ -330,10 +330,12 @@ fn what_a_slow_reader_misses_is_said_and_counted_all_the_same() {
         let netns = NetNs::new().unwrap();
         let _server = Server::start(&netns, &[address("127.0.0.1:80")], Policy::CloseAfterPeer).unwrap();
         let trace = Trace::start(&netns, &["--all", "--with-summary"]);
+        // More events than the 8 MiB between the kernel and the tracer hold, which nobody reads meanwhile: four for each connection
+        // at least.
         let options = ChurnOptions {
             rate: None,
-            count: Some(15_000),
-            duration: Duration::from_secs(60),
+            count: Some(22_000),
+            duration: Duration::from_secs(150),
             ..ChurnOptions::default()
         };
         let made = Path::within(&netns).to(address("127.0.0.1:80")).churn(options).unwrap().wait().made;
