@@ -69,7 +69,7 @@ const HEADLINES: &[Headline] = &[
     Headline {
         name: "spread-table",
         about: "connections to one destination from 1, 2, 4 and 8 source addresses",
-        seconds: (30, 8),
+        seconds: (80, 16),
         run: spread::run,
     },
     Headline {

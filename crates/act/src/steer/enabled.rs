@@ -19,7 +19,8 @@ static PROGRAMS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o")
 /// Candidates for one connect() at most. Where 99 % of the ports are in use, one search in 20,000 finds none among so many.
 const TRIES: u32 = 1_000;
 
-/// The program that learns which source routing chose: attached before those that need to know.
+/// The program that learns which source routing chose: attached before those that need to know. Where no ports are given nobody
+/// does, and it is left out: the kernel calls it half a dozen times for each connection.
 const LEARNS: &str = "connecting";
 
 /// Steering that goes on until it is dropped.
@@ -44,6 +45,7 @@ impl Steering {
         let mut steering = Steering { _links: Vec::new(), object, order: Vec::new() };
         steering.offer(&wish.offer)?;
         let mut programs: Vec<_> = steering.object.progs_mut().collect();
+        programs.retain(|program| settings.ports != 0 || program.name() != LEARNS);
         programs.sort_by_key(|program| program.name() != LEARNS);
         let mut links = Vec::new();
         for program in programs {
