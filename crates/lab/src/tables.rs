@@ -69,7 +69,7 @@ const HEADLINES: &[Headline] = &[
     Headline {
         name: "spread-table",
         about: "connections to one destination from 1, 2, 4 and 8 source addresses",
-        seconds: (80, 16),
+        seconds: (60, 10),
         run: spread::run,
     },
     Headline {
