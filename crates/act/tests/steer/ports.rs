@@ -154,7 +154,9 @@ fn a_first_search_among_many_addresses_is_as_short_as_any() {
     let Some(steering) = scene.steer(NAME, &wish) else { return };
     client.ask("keep a 10.99.0.1 80 1");
     let counts = counted(&steering, true, false);
-    assert_eq!((counts.fell_back, counts.candidates), (1, 1_000 / 16), "{counts:?}");
+    // What it has found taken once it passes over, up to half of them.
+    assert_eq!(counts.fell_back, 1, "{counts:?}");
+    assert!((500 / 16..=1_000 / 16).contains(&counts.candidates), "{counts:?}");
 }
 
 #[test]

@@ -7,12 +7,13 @@ mod load;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tidewait_lab::NetNs;
 
 pub use load::{client, server};
@@ -22,6 +23,8 @@ const STOCK: (u16, u16) = (32_768, 60_999);
 const OWN: (u16, u16) = (4_536, 32_767);
 /// How long one measurement lasts.
 const RUN: Duration = Duration::from_millis(700);
+/// Fewer connections than this would be those of a moment.
+const LEAST: u64 = 10_000;
 /// The longest that steering may take to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -102,21 +105,43 @@ impl Bench {
             .spawn()?;
         let mut line = String::new();
         let begin = Instant::now();
-        BufReader::new(child.stdout.take().context("no pipe")?).read_line(&mut line)?;
+        let mut output = BufReader::new(child.stdout.take().context("no pipe")?);
+        output.read_line(&mut line)?;
         if !line.contains("\"begin\"") || begin.elapsed() > PATIENCE {
             let _ = child.kill();
             bail!("{arguments:?} does not begin: {line}");
         }
-        Ok(Steered(child))
+        Ok(Steered { child, output })
     }
 }
 
-struct Steered(Child);
+/// Steering that goes on. It writes a line a second, and ends when nobody reads any more.
+struct Steered {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Steered {
+    /// Ends it, and makes sure that it was what was measured.
+    fn end(mut self) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process")?;
+        kill_process(pid, Signal::INT).context("steering has ended by itself")?;
+        let last = self.output.by_ref().lines().last().context("steering said nothing")??;
+        let said: serde_json::Value = serde_json::from_str(&last)?;
+        let count = |key: &str| said[key].as_u64().unwrap_or(0);
+        let chosen = count("steered").max(count("spread"));
+        ensure!(
+            chosen >= LEAST,
+            "{chosen} connections were steered or spread, too few to have been measured: {last}"
+        );
+        Ok(())
+    }
+}
 
 impl Drop for Steered {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -184,7 +209,9 @@ fn filled(directory: &Path, rounds: usize, page: &mut String) -> Result<()> {
             let mut client = bench.client(steered)?;
             let each = median((0..rounds).map(|_| client.each(1)).collect::<Result<_>>()?);
             drop(client);
-            drop(steering);
+            if let Some(steering) = steering {
+                steering.end()?;
+            }
             figures.push(each);
         }
     }
@@ -205,10 +232,11 @@ fn many(directory: &Path, rounds: usize, page: &mut String) -> Result<()> {
     let mut figures = Vec::new();
     for fill in [20, 95] {
         let bench = Bench::new(directory, 100 + fill)?;
-        let _steering = bench.steer(&steer((20_000, 20_099)))?;
+        let steering = bench.steer(&steer((20_000, 20_099)))?;
         bench.client(false)?.ask(&format!("fill 20000 20099 {fill} 1000 1"))?;
         let mut client = bench.client(true)?;
         figures.push(median((0..rounds).map(|_| client.each(1_000)).collect::<Result<_>>()?));
+        steering.end()?;
     }
     let [low, high] = figures[..] else { bail!("not all was measured") };
     writeln!(
@@ -239,7 +267,7 @@ fn cost(directory: &Path, rounds: usize, page: &mut String) -> Result<()> {
     .enumerate()
     {
         let bench = Bench::new(directory, 300 + number)?;
-        let _steering = bench.steer(&arguments)?;
+        let steering = bench.steer(&arguments)?;
         let (mut stock, mut with) = (bench.client(false)?, bench.client(true)?);
         let (mut bare, mut more, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
@@ -250,6 +278,7 @@ fn cost(directory: &Path, rounds: usize, page: &mut String) -> Result<()> {
             more.push(own - plain);
             ratio.push(plain / own);
         }
+        steering.end()?;
         let (bare, more) = (median(bare), median(more));
         writeln!(page, "| {name} | {bare:.1} | {:.1} | {more:.2} | {:.3} |", bare + more, median(ratio))?;
     }

@@ -15,6 +15,7 @@
 #define PORTS 65536 /* ports that there are */
 #define KNOWN 4	   /* sources that are remembered for one destination: a power of two */
 #define CLAIMS 16384 /* a power of two */
+#define MARKS 1048576 /* a power of two; of four bytes each */
 
 struct address {
 	__u32 words[4];

@@ -42,6 +42,14 @@ struct {
 	__type(value, u64);
 } claims SEC(".maps");
 
+/* Tuples that were found taken a moment ago, by destination and place in the offer, so that those looked at in order lie side by side. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MARKS);
+	__type(key, u32);
+	__type(value, u32);
+} marks SEC(".maps");
+
 static const u32 zero;
 
 /* The counts are this processor's own, and nothing of this kind interrupts a connect(). */

@@ -14,6 +14,9 @@ struct attempt {
 	u8 fixed; /* the source is given, by the program or by us */
 	u8 shares; /* SO_REUSEADDR is set */
 	u8 done;
+	u16 now;   /* ticks */
+	u32 trust; /* candidates up to which a mark is believed */
+	u32 tries; /* candidates that were looked at */
 	u32 reused;
 };
 

@@ -69,6 +69,30 @@ static __always_inline enum verdict look_all(struct attempt *attempt, u16 port)
 #define IN_ORDER 32  /* candidates from the cursor on; then by lot */
 #define RESTS 24     /* ticks, 0.1 s, for which a search that found nothing keeps the next ones short */
 #define SHORT 64     /* candidates of a short search */
+#define LASTS 960    /* ticks, 4 s, for which what was found taken is passed over, */
+#define TRUST 128    /* by so many candidates of a search, and half of a short one */
+
+/*
+ * Whether a tuple was found taken a moment ago. A look-up in the kernel takes several times as long as this, and at 95 % in use
+ * twenty are needed. What has come free meanwhile is passed over until then, so a search that finds nothing goes on without this.
+ */
+static __always_inline u32 *mark_of(const struct attempt *attempt, u32 place)
+{
+	u32 at = (attempt->hash + place) & (MARKS - 1);
+
+	return bpf_map_lookup_elem(&marks, &at);
+}
+
+/* What stands there: whose it is, as far as 16 bits tell, and since when. One in 65,536 of others is taken for it, and passed over. */
+static __always_inline u32 mark(const struct attempt *attempt, u16 port)
+{
+	return ((attempt->hash ^ (u32)port << 16) & 0xffff0000) | attempt->now;
+}
+
+static __always_inline int is_fresh(const struct attempt *attempt, u32 found, u16 port)
+{
+	return !((found ^ mark(attempt, port)) >> 16) && (u16)(attempt->now - (u16)found) < LASTS;
+}
 
 /*
  * One candidate; 1 ends the search. In order, the port that was given longest ago is looked at first, and at a steady rate
@@ -80,11 +104,15 @@ static long candidate(u32 index, struct attempt *attempt)
 	u32 place = index < IN_ORDER ? __sync_fetch_and_add(&attempt->at->cursor, 1) : bpf_get_prandom_u32();
 	enum verdict verdict;
 	int yes = 1;
+	u32 *found;
 	u16 port;
 
 	place %= attempt->offer->ports;
 	port = attempt->offer->port[place & (PORTS - 1)];
-	count(tries);
+	found = mark_of(attempt, place);
+	if (!found || (index < attempt->trust && is_fresh(attempt, *found, port)))
+		return 0;
+	attempt->tries++;
 	/* To this machine, a connection from a port to itself would meet itself where nobody listens (RFC 9293 3.5, simultaneous open). */
 	if (bpf_htons(port) == attempt->key.port)
 		return 0;
@@ -94,6 +122,7 @@ static long candidate(u32 index, struct attempt *attempt)
 	verdict = look_all(attempt, port);
 	if (verdict == TAKEN) {
 		release(attempt->hash, port);
+		*found = mark(attempt, port);
 		return 0;
 	}
 	/* What it was held against may have been another destination's sources. */
@@ -124,6 +153,7 @@ static long candidate(u32 index, struct attempt *attempt)
 static __always_inline void port(struct attempt *attempt)
 {
 	u32 tries = settings.tries, tick, locals;
+	struct counts *counts;
 	int learning = !attempt->fixed && !attempt->at->known;
 
 	/* A load balancer's address is never where a connection has gone; what is free for that says nothing of where it goes. */
@@ -144,8 +174,13 @@ static __always_inline void port(struct attempt *attempt)
 	tick = bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
 	if (attempt->at->full && tick - attempt->at->full < RESTS)
 		tries = tries < SHORT ? tries : SHORT;
+	attempt->now = tick;
+	attempt->trust = tries / 2 < TRUST ? tries / 2 : TRUST;
 	if (attempt->offer->ports)
 		bpf_loop(tries, candidate, attempt, 0);
+	counts = bpf_map_lookup_elem(&counted, &zero);
+	if (counts)
+		__sync_fetch_and_add(&counts->tries, attempt->tries);
 	if (!attempt->done) {
 		/* What took so long was the want of a source, which is known from now on. */
 		if (!learning)
