@@ -15,6 +15,7 @@ pub use filter::Filter;
 pub use netlink::Netlink;
 pub use proc_net::ProcNet;
 pub use recording::{Recorder, Recording};
+pub(crate) use row::TCP_INFO_LAST_ACK;
 pub use row::{Row, SocketOptions, TcpInfo, Timer};
 pub use tidewait_kernel::wire::{Handle, Malformed, Message, messages};
 

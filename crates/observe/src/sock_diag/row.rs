@@ -10,6 +10,8 @@ use tidewait_kernel::wire::{Handle, InetDiagMsg, attributes};
 
 /// `INET_DIAG_INFO`.
 pub(super) const ATTR_INFO: u16 = 2;
+/// Where `tcpi_last_ack_recv` is in `struct tcp_info` (include/uapi/linux/tcp.h): milliseconds, four bytes.
+pub(crate) const TCP_INFO_LAST_ACK: usize = 56;
 /// `INET_DIAG_SHUTDOWN`: every full socket has it; half-open and TIME_WAIT sockets do not.
 const ATTR_SHUTDOWN: u16 = 8;
 /// `INET_DIAG_MARK`: with CAP_NET_ADMIN only.
@@ -196,8 +198,10 @@ impl<'a> Row<'a> {
     /// `struct tcp_info`, where it was asked for.
     pub fn tcp_info(&self) -> Option<TcpInfo> {
         let info = self.attribute(ATTR_INFO)?;
-        let last_ack_ms =
-            info.get(56..).and_then(|rest| rest.first_chunk()).map(|ms| u32::from_ne_bytes(*ms));
+        let last_ack_ms = info
+            .get(TCP_INFO_LAST_ACK..)
+            .and_then(|rest| rest.first_chunk())
+            .map(|ms| u32::from_ne_bytes(*ms));
         Some(TcpInfo {
             timestamps: *info.get(5)? & 1 != 0,
             last_ack_ms: last_ack_ms.filter(|_| self.state() != Some(State::SynSent)),

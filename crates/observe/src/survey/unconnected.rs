@@ -18,6 +18,7 @@ use tidewait_model::{Limit, State};
 
 use crate::owners::Unconnected;
 use crate::procfs::why_denied;
+use crate::sock_diag::TCP_INFO_LAST_ACK;
 
 /// So many sockets of the machine that are in use in no namespace, over those that every program has for a moment
 /// between socket() and connect(), are worth a search through all open files.
@@ -90,7 +91,6 @@ fn is_the_same(socket: &OwnedFd, candidate: &Unconnected) -> bool {
 /// `tcpi_last_ack_recv`, `tcpi_segs_out` and `tcpi_segs_in` of `struct tcp_info`, the latter two since 4.2). A socket that
 /// was disconnected on purpose, to be used again, has forgotten them (tcp.c `tcp_disconnect`).
 fn lost_connection(socket: BorrowedFd<'_>) -> Option<Duration> {
-    const LAST_ACK: usize = 56;
     const SEGMENTS_OUT: usize = 136;
     const SEGMENTS_IN: usize = 140;
     let mut info = [0_u8; SEGMENTS_IN + 4];
@@ -110,7 +110,7 @@ fn lost_connection(socket: BorrowedFd<'_>) -> Option<Duration> {
     let lost = result == 0
         && info.first() == Some(&State::Close.number())
         && (field(SEGMENTS_OUT) > 0 || field(SEGMENTS_IN) > 0);
-    lost.then(|| Duration::from_millis(field(LAST_ACK).into()))
+    lost.then(|| Duration::from_millis(field(TCP_INFO_LAST_ACK).into()))
 }
 
 /// What is said of processes that do not let their sockets be asked.
