@@ -1,14 +1,12 @@
 //! The gate: every check of the project, all of them run to the end, one table at the close. CI runs this.
 
-use std::io::{BufRead as _, BufReader, Read, Write};
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::Mutex;
-use std::thread;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
+use crate::harness::{Outcome, Tally, watch};
 use crate::workspace::{Workspace, cargo};
 use crate::{check, generate, policy, read_only, vm};
 
@@ -27,28 +25,6 @@ pub struct Options {
 struct Step {
     name: &'static str,
     run: fn(&Workspace) -> Result<Outcome>,
-}
-
-/// What a step found.
-#[derive(Default)]
-pub struct Outcome {
-    /// Reasons to fail, already shown where they are long.
-    pub failures: Vec<String>,
-    /// What was not tried here: `name: reason`.
-    pub skipped: Vec<String>,
-    /// Tests that ran, where the step runs tests.
-    pub tests: Tally,
-}
-
-/// Counts of tests as the test harness reports them.
-#[derive(Default, Clone, Copy, PartialEq, Debug)]
-pub struct Tally {
-    /// Tests that passed.
-    pub passed: u64,
-    /// Tests that failed.
-    pub failed: u64,
-    /// Tests marked as ignored.
-    pub ignored: u64,
 }
 
 /// The quick ones first. `-D warnings` is given to clippy and rustdoc, so that a plain build stays usable with warnings.
@@ -132,7 +108,7 @@ fn names() -> Vec<&'static str> {
 /// Runs the chosen steps and prints the table. Fails if one of them does.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let mut rows = Vec::new();
-    let mut skipped = Vec::new();
+    let (mut skipped, mut failing) = (Vec::new(), Vec::new());
     let mut tests = Tally::default();
     let mut failed = 0;
     let begun = Instant::now();
@@ -155,6 +131,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
             begun.elapsed(),
         ));
         skipped.extend(outcome.skipped.into_iter().map(|what| format!("{name}: {what}")));
+        failing.extend(outcome.failing.into_iter().map(|test| format!("{name}: {test}")));
         tests.add(outcome.tests);
     }
 
@@ -165,6 +142,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     println!("{:<10} {:<8} {:>7.1} s", "total", "", begun.elapsed().as_secs_f64());
     for what in &skipped {
         println!("SKIPPED {what}");
+    }
+    // At the end, where who looks at a long log looks first.
+    for test in &failing {
+        println!("\nFAILED {test}");
     }
     let ran = rows.iter().filter(|(_, verdict, _)| *verdict != "left out").count();
     println!(
@@ -189,107 +170,4 @@ fn run_cargo(workspace: &Workspace, arguments: &[&str], environment: &[(&str, &s
         outcome.failures.push(format!("cargo {} failed", arguments.first().unwrap_or(&"")));
     }
     Ok(outcome)
-}
-
-/// Runs a command, passes its output on line by line and reads along. Says whether it succeeded.
-pub fn watch(command: &mut Command) -> Result<(bool, Outcome)> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {name}"))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let seen = Mutex::new(Outcome::default());
-    let read = thread::scope(|scope| {
-        let errors = scope.spawn(|| stderr.map_or(Ok(()), |from| read_along(from, std::io::stderr(), &seen)));
-        let output = stdout.map_or(Ok(()), |from| read_along(from, std::io::stdout(), &seen));
-        output.and(errors.join().unwrap_or(Ok(())))
-    });
-    let status = child.wait().with_context(|| format!("waiting for {name}"))?;
-    read.with_context(|| format!("reading what {name} prints"))?;
-    let seen = seen.into_inner();
-    ensure!(seen.is_ok(), "a reader of what {name} prints has panicked");
-    Ok((status.success(), seen.unwrap_or_default()))
-}
-
-/// Copies lines, whatever their encoding, and notes what each tells.
-pub fn read_along(from: impl Read, mut to: impl Write, seen: &Mutex<Outcome>) -> std::io::Result<()> {
-    let mut from = BufReader::new(from);
-    let mut line = Vec::new();
-    while from.read_until(b'\n', &mut line)? > 0 {
-        to.write_all(&line)?;
-        if let Ok(mut seen) = seen.lock() {
-            seen.note(&String::from_utf8_lossy(&line));
-        }
-        line.clear();
-    }
-    Ok(())
-}
-
-impl Outcome {
-    /// Takes from one line of test output what it tells: a result line or a skipped test.
-    pub fn note(&mut self, line: &str) {
-        if let Some(what) = line.trim_start().strip_prefix("SKIPPED ") {
-            self.skipped.push(what.trim_end().to_owned());
-        } else if let Some(tally) = Tally::parse(line) {
-            self.tests.add(tally);
-        }
-    }
-}
-
-impl From<Vec<String>> for Outcome {
-    fn from(failures: Vec<String>) -> Self {
-        Self { failures, ..Self::default() }
-    }
-}
-
-impl Tally {
-    /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
-    fn parse(line: &str) -> Option<Self> {
-        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-        let mut tally = Self::default();
-        for count in counts.split("; ") {
-            match count.trim().split_once(' ') {
-                Some((number, "passed")) => tally.passed = number.parse().ok()?,
-                Some((number, "failed")) => tally.failed = number.parse().ok()?,
-                Some((number, "ignored")) => tally.ignored = number.parse().ok()?,
-                _ => {}
-            }
-        }
-        Some(tally)
-    }
-
-    /// Adds another count to this one.
-    pub fn add(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.ignored += other.ignored;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_are_summed_and_skips_are_named() {
-        let mut outcome = Outcome::default();
-        outcome.note("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n");
-        outcome.note("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n");
-        outcome.note("  SKIPPED destroys_sockets: no CAP_NET_ADMIN\n");
-        outcome.note("test census::tests::folds ... ok\n");
-        assert_eq!(outcome.tests, Tally { passed: 15, failed: 2, ignored: 1 });
-        assert_eq!(outcome.skipped, ["destroys_sockets: no CAP_NET_ADMIN"]);
-    }
-
-    #[test]
-    fn lines_are_passed_on_as_they_are() {
-        let (mut shown, seen) = (Vec::new(), Mutex::default());
-        let printed = b"SKIPPED a: b\ntest result: ok. 1 passed; 0 failed\n\xff no newline";
-        read_along(&printed[..], &mut shown, &seen).unwrap();
-        let outcome: Outcome = seen.into_inner().unwrap();
-        assert_eq!(shown, printed);
-        assert_eq!((outcome.tests.passed, outcome.skipped.len()), (1, 1));
-    }
 }

@@ -13,6 +13,7 @@ mod check;
 mod diagnosis;
 mod gate;
 mod generate;
+mod harness;
 mod measured;
 mod policy;
 mod read_only;

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result};
 
-use crate::gate::{Outcome, watch};
+use crate::harness::{Outcome, watch};
 use crate::workspace::{Workspace, cargo};
 
 /// The crate that is to be left out, and one that has to be there, or nothing was looked at.

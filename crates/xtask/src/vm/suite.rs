@@ -15,7 +15,7 @@ use super::image::{Entry, Image};
 use super::kernel::{self, Kernel, Offer};
 use super::machine::{self, Machine, PANIC, Streams};
 use super::{quoted, store};
-use crate::gate::{Outcome, read_along};
+use crate::harness::{Outcome, read_along};
 use crate::workspace::{Workspace, cargo};
 
 /// The kernels of the gate: the oldest that is supported, and the newest that Debian 12 offers.
@@ -96,6 +96,7 @@ pub fn outcome(workspace: &Workspace, kernels: &[String]) -> Result<Outcome> {
         let on_it = on_it?;
         outcome.tests.add(on_it.tests);
         outcome.failures.extend(on_it.failures);
+        outcome.failing.extend(on_it.failing.into_iter().map(|test| format!("{series}: {test}")));
         outcome.skipped.extend(on_it.skipped.into_iter().map(|what| format!("{series}: {what}")));
     }
     Ok(outcome)
