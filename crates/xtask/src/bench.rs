@@ -180,7 +180,7 @@ fn measure(directory: &Path) -> Result<String> {
             }
         }
     }
-    let medians: Vec<Figures> = samples.iter().map(|samples| median(samples)).collect();
+    let medians: Vec<Figures> = samples.iter().map(|samples| typical(samples)).collect();
     let Some(own) = medians.first() else { bail!("nothing was measured") };
     let mut rows = String::new();
     for (((name, _), figures), peak) in commands.iter().zip(&medians).zip(&peaks) {
@@ -251,15 +251,18 @@ fn field(status: &str, name: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-fn median(samples: &[Figures]) -> Figures {
-    let middle = |mut values: Vec<Duration>| {
-        values.sort_unstable();
-        values.get(values.len() / 2).copied().unwrap_or_default()
+/// The middle one of an odd number of values; of an even number, the upper of the two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn typical(samples: &[Figures]) -> Figures {
+    let middle = |figure: fn(&Figures) -> Duration| {
+        let middle = median(samples.iter().map(|sample| figure(sample).as_secs_f64()).collect());
+        Duration::try_from_secs_f64(middle).unwrap_or_default()
     };
-    Figures {
-        wall: middle(samples.iter().map(|sample| sample.wall).collect()),
-        cpu: middle(samples.iter().map(|sample| sample.cpu).collect()),
-    }
+    Figures { wall: middle(|sample| sample.wall), cpu: middle(|sample| sample.cpu) }
 }
 
 fn page(options: &Options, comparison: &str, memory: &str) -> Result<String> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use tidewait_lab::{Lab, NetNs, Path as Way};
 
-use super::{Figures, ended, median};
+use super::{Figures, ended, typical};
 
 /// Sockets of each round.
 const SOCKETS: u64 = 50_000;
@@ -38,7 +38,7 @@ pub fn page(directory: &Path, rounds: usize) -> Result<String> {
         command.args(["-K", "-t", "-n", "-H", "state", "time-wait"]);
         ss.push(measured(&mut command, client)?);
     }
-    let (reap, ss) = (median(&reap), median(&ss));
+    let (reap, ss) = (typical(&reap), typical(&ss));
     fill(client, server, RATE * SECONDS)?;
     let mut command = client.command(&program);
     command.arg("reap").args(age).args(["--rate", &RATE.to_string()]);

@@ -16,6 +16,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tidewait_lab::NetNs;
 
+use super::median;
+
 pub use load::{client, server};
 
 /// Ports of the stock range, and as many beside it for steering.
@@ -283,9 +285,4 @@ fn cost(directory: &Path, rounds: usize, page: &mut String) -> Result<()> {
         writeln!(page, "| {name} | {bare:.1} | {:.1} | {more:.2} | {:.3} |", bare + more, median(ratio))?;
     }
     Ok(())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -15,6 +15,8 @@ use rustix::net::sockopt;
 use rustix::process::{Pid, Signal, kill_process};
 use tidewait_lab::{Lab, NetNs};
 
+use super::median;
+
 /// How long one measurement lasts: the study looks at interfaces and listeners every second.
 const RUN: Duration = Duration::from_secs(2);
 /// The longest that it may take to begin.
@@ -169,11 +171,6 @@ fn connections(netns: &NetNs, address: SocketAddr) -> Result<f64> {
         }
         Ok(f64::from(count) / begin.elapsed().as_secs_f64())
     })?
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn said(program: &str, arguments: &[&str]) -> Result<String> {
