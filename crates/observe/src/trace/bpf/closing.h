@@ -165,13 +165,19 @@ static __always_inline int peer_closed(struct sock *sk)
  */
 static __always_inline int left_behind(struct sock *sk, u64 cookie)
 {
-	struct inet_hashinfo *table = sk->__sk_common.skc_net.net->ipv4.tcp_death_row.hashinfo;
-	/* Read with a helper it is a number to the verifier, which lets nobody reckon with a pointer. */
-	struct inet_ehash_bucket *chain = BPF_CORE_READ(table, ehash);
-	u64 slot = sk->__sk_common.skc_hash & table->ehash_mask;
+	struct net *net = net_of(sk);
+	struct inet_ehash_bucket *chain;
 	struct hlist_nulls_node *node;
+	struct inet_hashinfo *table;
+	u64 slot;
 	u32 step;
 
+	if (!net)
+		return 0;
+	table = net->ipv4.tcp_death_row.hashinfo;
+	/* Read with a helper it is a number to the verifier, which lets nobody reckon with a pointer. */
+	chain = BPF_CORE_READ(table, ehash);
+	slot = sk->__sk_common.skc_hash & table->ehash_mask;
 	chain = (void *)chain + slot * bpf_core_type_size(struct inet_ehash_bucket);
 	node = BPF_CORE_READ(chain, chain.first);
 	for (step = 0; step < CHAIN; step++) {

@@ -51,7 +51,7 @@ static __always_inline int change(struct sock *sk, int from, int to, int called)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	if (settings.netns && sk->__sk_common.skc_net.net->ns.inum != settings.netns)
+	if (settings.netns && netns_of(sk) != settings.netns)
 		return 0;
 	switch (to) {
 	case TCP_SYN_SENT:

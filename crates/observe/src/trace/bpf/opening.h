@@ -124,7 +124,7 @@ static __always_inline void note_listening(struct sock *sk, u32 owner, u32 forme
 	struct listening_key key = {};
 	u32 *noted;
 
-	key.netns = sk->__sk_common.skc_net.net->ns.inum;
+	key.netns = netns_of(sk);
 	key.port = sk->__sk_common.skc_num;
 	noted = bpf_map_lookup_elem(&listening, &key);
 	if (noted && *noted == owner)
@@ -159,7 +159,7 @@ static __always_inline u32 *listener_of(const struct sock *sk)
 {
 	struct listening_key key = {};
 
-	key.netns = sk->__sk_common.skc_net.net->ns.inum;
+	key.netns = netns_of(sk);
 	key.port = local_port(sk);
 	return bpf_map_lookup_elem(&listening, &key);
 }

@@ -36,6 +36,27 @@ static __always_inline u16 local_port(const struct sock *sk)
 	return inet ? bpf_ntohs(inet->inet_sport) : 0;
 }
 
+/*
+ * The network namespace of a TCP socket, by what a helper returns and not by the program's argument. Since 6.3 the verifier goes
+ * through the names of all types of the kernel for each pointer that is read from one that it trusts, on each path
+ * (kernel/bpf/verifier.c check_ptr_to_btf_access()): most of the time until the tracing began. What the helper returns it does
+ * not trust.
+ */
+static __always_inline struct net *net_of(const struct sock *sk)
+{
+	struct sock *tcp = (struct sock *)bpf_skc_to_tcp_sock((void *)sk);
+
+	return tcp ? tcp->__sk_common.skc_net.net : NULL;
+}
+
+/* Its number. */
+static __always_inline u32 netns_of(const struct sock *sk)
+{
+	struct net *net = net_of(sk);
+
+	return net ? net->ns.inum : 0;
+}
+
 struct place {
 	struct flow_key flow; /* without the owner */
 	u16 local_port;
@@ -47,7 +68,7 @@ static __always_inline void locate(const struct sock *sk, u8 direction, struct p
 {
 	struct flow_key *flow = &at->flow;
 
-	flow->netns = sk->__sk_common.skc_net.net->ns.inum;
+	flow->netns = netns_of(sk);
 	flow->direction = direction;
 	at->local_port = local_port(sk);
 	at->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);

@@ -150,8 +150,8 @@ static __always_inline u32 owner_of(struct task_struct *task, u32 uid)
 	return number_of(&key, task);
 }
 
-/* The running process. 0 for a thread of the kernel. */
-static __always_inline u32 caller(void)
+/* The running process. 0 for a thread of the kernel. Not static: the verifier then looks through it once, not at each call. */
+__noinline u32 caller(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
