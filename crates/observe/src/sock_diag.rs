@@ -127,7 +127,9 @@ pub struct Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
     /// The kernel has no sock_diag for TCP, or may not load it.
-    #[error("the kernel offers no inet_diag for TCP: {0}")]
+    #[error(
+        "the kernel offers no inet_diag for TCP: {0}; is the module tcp_diag loaded? (modprobe tcp_diag)"
+    )]
     Unsupported(std::io::Error),
     /// The kernel refused.
     #[error("the kernel refused the socket dump: {0}")]

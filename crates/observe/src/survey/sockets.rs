@@ -49,10 +49,11 @@ pub(super) fn take(question: &Question, name: &str, ports: &Ports, extent: Exten
         Err(error) => error,
     };
     let poorer = Limit::new(
-        format!("{name}: sockets by sock_diag; /proc/net/tcp was read instead, without bound sockets and peers' details"),
+        format!(
+            "{name}: sockets by sock_diag; /proc/net/tcp was read instead, without bound sockets and peers' details"
+        ),
         unsupported.to_string(),
-    )
-    .remedy("modprobe tcp_diag");
+    );
     let extent = Extent { bound: false, inodes: false, traced: None };
     let mut taken = match take_from(&mut ProcNet::new(&question.root), question, ports, extent, name) {
         Ok(taken) => taken,
