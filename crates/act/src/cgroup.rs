@@ -1,7 +1,5 @@
 //! A cgroup of one's own, for a command and whatever that starts: made below the own one, and gone with all that is in it.
 
-pub(crate) mod mounts;
-
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -12,7 +10,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-use mounts::{mounted_apart, mounts};
+use tidewait_kernel::cgroup::{mounted_apart, mounts};
 
 /// How long to wait for processes that were killed: one may hang in the kernel, on a disk that is gone.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
+use tidewait_kernel::cgroup::{mounted_apart, mounts};
+
 use super::SteerError;
-use crate::cgroup::mounts::{mounted_apart, mounts};
 
 /// The tree, by its root.
 #[derive(Debug)]

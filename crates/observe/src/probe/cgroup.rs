@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
 
+use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::thread::CapabilitySet;
+use tidewait_kernel::cgroup::{mounted_apart, mounts};
 
 use super::{Answer, Doing, Failure, Spec};
 
@@ -15,8 +18,8 @@ pub(super) const SPECS: &[Spec] = &[
         title: "a cgroup v2 tree",
         enables: "steer, spread, trace: by unit or container",
         needs: CapabilitySet::empty(),
-        remedy: "mount -t cgroup2 none /sys/fs/cgroup/unified (any directory will do)",
-        run: |_| mounted(),
+        remedy: "root, or mount -t cgroup2 none /sys/fs/cgroup/unified (any directory will do)",
+        run: |_| tree(),
     },
     Spec {
         id: "cgroup-create",
@@ -26,71 +29,81 @@ pub(super) const SPECS: &[Spec] = &[
         remedy: "a cgroup v2 tree that is mounted writable, or delegation by systemd (Delegate=yes)",
         run: |_| {
             let temporary = Temporary::new()?;
-            let path = temporary.path.display().to_string();
+            let path = match temporary.path.strip_prefix("/proc/self/fd") {
+                Ok(apart) => format!("/{}", apart.iter().skip(1).collect::<PathBuf>().display()),
+                Err(_) => temporary.path.display().to_string(),
+            };
             temporary.remove().doing("rmdir")?;
             Ok(format!("made and removed {path}"))
         },
     },
 ];
 
-/// The first cgroup2 mount of this process's mount namespace, and how many v1 hierarchies there are beside it.
-fn mounts() -> io::Result<(Option<PathBuf>, usize)> {
-    Ok(parse_mounts(&fs::read_to_string("/proc/self/mountinfo")?))
-}
-
-fn parse_mounts(mountinfo: &str) -> (Option<PathBuf>, usize) {
-    let (mut v2, mut v1) = (None, 0);
-    for line in mountinfo.lines() {
-        // "31 23 0:28 / /sys/fs/cgroup rw,… shared:9 - cgroup2 cgroup2 rw" (proc_pid_mountinfo(5))
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        match right.split(' ').next() {
-            Some("cgroup") => v1 += 1,
-            Some("cgroup2") if v2.is_none() => {
-                v2 = left.split(' ').nth(4).map(|path| PathBuf::from(unescape(path)));
-            }
-            _ => {}
+/// How the v2 tree is reached. Where it is mounted nowhere, it is as by the commands: in a mount that this process alone has.
+fn tree() -> Answer {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").doing("/proc/self/mountinfo")?;
+    let (v2, v1) = (mounts(&mountinfo), v1_hierarchies(&mountinfo));
+    match (v2.first(), v1) {
+        (Some(mount), 0) => Ok(format!("at {}", mount.point.display())),
+        (Some(mount), v1) => Ok(format!("at {}, beside cgroup v1 ({v1}, hybrid)", mount.point.display())),
+        (None, v1) => {
+            apart()?;
+            let beside = if v1 == 0 { String::new() } else { format!(", beside cgroup v1 ({v1})") };
+            Ok(format!(
+                "mounted nowhere{beside}; tidewait mounts it for itself, with every process in its root"
+            ))
         }
     }
-    (v2, v1)
 }
 
-/// Undoes the octal escapes of mountinfo: blank, tab, newline and backslash.
-fn unescape(path: &str) -> String {
-    path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+fn v1_hierarchies(mountinfo: &str) -> usize {
+    let kinds = mountinfo.lines().filter_map(|line| line.split_once(" - ")?.1.split(' ').next());
+    kinds.filter(|kind| *kind == "cgroup").count()
 }
 
-fn mounted() -> Answer {
-    match mounts().doing("/proc/self/mountinfo")? {
-        (Some(path), 0) => Ok(format!("at {}", path.display())),
-        (Some(path), v1) => Ok(format!("at {}, beside {v1} v1 hierarchies (hybrid)", path.display())),
-        (None, 0) => Err(Failure::Unknown("no cgroup tree is mounted here".to_owned())),
-        (None, v1) => Err(Failure::Unknown(format!("only {v1} v1 hierarchies are mounted here"))),
+fn apart() -> Result<OwnedFd, Failure> {
+    mounted_apart().map_err(|error| match error {
+        Errno::NODEV => Failure::Unsupported("this kernel has no cgroup v2".to_owned()),
+        Errno::PERM => Failure::Unknown(
+            "the cgroup v2 tree is mounted nowhere, and to mount it takes CAP_SYS_ADMIN".to_owned(),
+        ),
+        error => Failure::of("mounting the cgroup v2 tree, which is mounted nowhere", &error.into()),
+    })
+}
+
+/// The directory of the cgroup that this process is in; with the mount that it is to be seen in, if nobody else has one.
+fn home() -> Result<(PathBuf, Option<OwnedFd>), Failure> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").doing("/proc/self/mountinfo")?;
+    let membership = fs::read_to_string("/proc/self/cgroup").doing("/proc/self/cgroup")?;
+    // The kernel leaves the line out for as long as nobody has mounted the tree: then everybody is in its root.
+    let own = membership.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let mounts = mounts(&mountinfo);
+    if let Some(path) = mounts.iter().find_map(|mount| mount.path_of(own)) {
+        return Ok((path, None));
     }
-}
-
-/// The cgroup this process is in, as a directory.
-fn own_directory(mount: &Path) -> io::Result<PathBuf> {
-    let membership = fs::read_to_string("/proc/self/cgroup")?;
-    let path = membership.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    // "/../…" is a place outside of this cgroup namespace.
-    Ok(if path.starts_with("..") { mount.to_owned() } else { mount.join(path) })
+    if let Some(mount) = mounts.into_iter().next() {
+        // "/../…": a place outside of this cgroup namespace.
+        return Ok((mount.point, None));
+    }
+    let root = apart()?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+    Ok((path, Some(root)))
 }
 
 /// A cgroup named after this process, for as long as the value lives.
 pub(super) struct Temporary {
     pub(super) path: PathBuf,
     home: PathBuf,
+    /// Where the tree is mounted for this alone.
+    _mount: Option<OwnedFd>,
 }
 
 impl Temporary {
     pub(super) fn new() -> Result<Self, Failure> {
-        let (mount, _) = mounts().doing("/proc/self/mountinfo")?;
-        let mount = mount
-            .ok_or_else(|| Failure::Unknown("not tried: no cgroup v2 tree is mounted here".to_owned()))?;
-        let home = own_directory(&mount).doing("/proc/self/cgroup")?;
+        let (home, mount) = home()?;
         let path = home.join(name(rustix::process::getpid()));
         fs::create_dir(&path).doing(&format!("mkdir {}", path.display()))?;
-        Ok(Self { path, home })
+        Ok(Self { path, home, _mount: mount })
     }
 
     /// Moves this process in; it moves out when the value is dropped.
@@ -114,9 +127,7 @@ impl Drop for Temporary {
 
 /// Removes the temporary cgroup of a worker that ended before it could; usually there is none.
 pub(super) fn clean_up_after(worker: Pid) {
-    if let Ok((Some(mount), _)) = mounts()
-        && let Ok(home) = own_directory(&mount)
-    {
+    if let Ok((home, _mount)) = home() {
         let _ = fs::remove_dir(home.join(name(worker)));
     }
 }
@@ -130,12 +141,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_v2_tree_wherever_it_is_mounted() {
+    fn hierarchies_of_version_1_are_counted() {
         let hybrid = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
                       32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:4 - cgroup cgroup rw,cpu\n\
                       41 31 0:38 / /mnt/my\\040groups rw,relatime shared:5 master:1 - cgroup2 none rw\n";
-        assert_eq!(parse_mounts(hybrid), (Some(PathBuf::from("/mnt/my groups")), 1));
-        assert_eq!(parse_mounts("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").1, 0);
-        assert_eq!(parse_mounts("nonsense\n"), (None, 0));
+        assert_eq!(v1_hierarchies(hybrid), 1);
+        assert_eq!(v1_hierarchies("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\nnonsense\n"), 0);
     }
 }

@@ -212,13 +212,14 @@ fn cgroups_that_the_command_makes_go_with_it() {
 }
 
 #[test]
-fn where_no_cgroup_tree_is_mounted_one_is_for_itself_alone() {
-    const TEST: &str = "where_no_cgroup_tree_is_mounted_one_is_for_itself_alone";
+fn where_no_cgroup_tree_is_mounted_one_is_for_itself_alone_and_doctor_says_so() {
+    const TEST: &str = "where_no_cgroup_tree_is_mounted_one_is_for_itself_alone_and_doctor_says_so";
     if !can_steer(TEST) {
         return;
     }
     let script = format!(
         "umount -a -t cgroup2 2>/dev/null; grep -q ' - cgroup2 ' /proc/self/mountinfo && exit 99; \
+         {TIDEWAIT} doctor --json && \
          exec {TIDEWAIT} exec --steer --range 20000-20999 -- sh -c 'sed -n s/^0:://p /proc/self/cgroup; exit 4'"
     );
     let Some(netns) = netns(TEST) else { return };
@@ -232,6 +233,13 @@ fn where_no_cgroup_tree_is_mounted_one_is_for_itself_alone() {
     assert_eq!(output.status.code(), Some(4), "{}", said_wrong(&output));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("/tidewait-exec-"), "{said}");
+    let doctor =
+        serde_json::Deserializer::from_str(&said).into_iter::<serde_json::Value>().next().unwrap().unwrap();
+    for id in ["cgroup2", "cgroup-create", "bpf-connect4", "bpf-connect6", "bpf-sock-ops"] {
+        let probes = doctor["probes"].as_array().unwrap();
+        let probe = probes.iter().find(|probe| probe["id"] == id).unwrap_or_else(|| panic!("{id}: {doctor}"));
+        assert_eq!(probe["verdict"], "works", "{probe}");
+    }
 }
 
 #[test]

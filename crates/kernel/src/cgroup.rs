@@ -8,7 +8,10 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 
 /// Mounts the tree where nobody else sees it, for as long as the descriptor is open; the root of it. Where only the
 /// hierarchies of version 1 are mounted each process is in the root of version 2 all the same.
-pub(crate) fn mounted_apart() -> Result<OwnedFd, Errno> {
+///
+/// # Errors
+/// NODEV where the kernel has no cgroup v2, PERM without CAP_SYS_ADMIN.
+pub fn mounted_apart() -> Result<OwnedFd, Errno> {
     let context = fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(context.as_fd())?;
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -19,16 +22,16 @@ pub(crate) fn mounted_apart() -> Result<OwnedFd, Errno> {
 
 /// A cgroup v2 tree, or a part of it, that is mounted.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Mount {
+pub struct Mount {
     /// The cgroup that is at the mount point.
-    pub(crate) root: String,
+    pub root: String,
     /// Where it is mounted.
-    pub(crate) point: PathBuf,
+    pub point: PathBuf,
 }
 
 impl Mount {
     /// Where the cgroup `own` is, if it is in this part.
-    pub(crate) fn path_of(&self, own: &str) -> Option<PathBuf> {
+    pub fn path_of(&self, own: &str) -> Option<PathBuf> {
         let below = if self.root == "/" { own } else { own.strip_prefix(&self.root)? };
         let is_path = below.is_empty() || below.starts_with('/');
         (is_path && !below.starts_with("/..")).then(|| self.point.join(below.trim_start_matches('/')))
@@ -36,7 +39,7 @@ impl Mount {
 }
 
 /// The cgroup v2 mounts among the lines of /proc/self/mountinfo (proc_pid_mountinfo(5)).
-pub(crate) fn mounts(mountinfo: &str) -> Vec<Mount> {
+pub fn mounts(mountinfo: &str) -> Vec<Mount> {
     let unescape = |path: &str| {
         path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
     };
