@@ -68,6 +68,12 @@ pub fn runs_above(group: BorrowedFd<'_>, hook: Hook) -> bool {
     false
 }
 
+/// Whether a program at `hook` of `group` itself is there already: those of one group run in the order they were attached in.
+/// `false` where the kernel does not tell.
+pub fn runs_before(group: BorrowedFd<'_>, hook: Hook) -> bool {
+    query(group, hook).is_some_and(|(programs, _)| programs > 0)
+}
+
 /// The group above; `None` at the root of what can be seen.
 fn parent(group: BorrowedFd<'_>) -> Option<OwnedFd> {
     let above =

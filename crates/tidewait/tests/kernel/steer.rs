@@ -399,6 +399,26 @@ fn without_the_capabilities_it_ends_with_77_and_names_them() {
 }
 
 #[test]
+fn the_second_of_two_says_that_the_first_is_asked_before() {
+    const NAME: &str = "two_of_one_group";
+    let net = NetNs::new().unwrap();
+    let Some(group) = can_steer(NAME, &net) else { return };
+    let one = |range: &str| {
+        Running::start(&net, &["steer", "--cgroup", group.text(), "--range", range, "--for", "600"])
+    };
+    let (first, second) = (one("20000-20999"), one("21000-21999"));
+    let warnings = |running: &Running| running.begin["warnings"].to_string();
+    assert!(!warnings(&first).contains("is asked first"), "{}", first.begin);
+    assert!(warnings(&second).contains("is asked first"), "{}", second.begin);
+    let ports = ports_of(&net, &group, 85, 5);
+    assert!(ports[1..].iter().all(|port| (20_000..=20_999).contains(port)), "{ports:?}");
+    drop(first);
+    // The second has them when the first is gone.
+    let ports = ports_of(&net, &group, 86, 5);
+    assert!(ports[1..].iter().all(|port| (21_000..=21_999).contains(port)), "{ports:?}");
+}
+
+#[test]
 fn everybody_means_those_of_the_network_namespace() {
     const NAME: &str = "all";
     let Ok(net) = NetNs::new() else { return skip(NAME, "no network namespace") };

@@ -77,8 +77,12 @@ impl Plan {
     /// In words that name what is missing.
     pub fn attach(&mut self, cgroup: BorrowedFd<'_>, process: Option<u32>) -> anyhow::Result<Steering> {
         stands_beside(cgroup)?;
-        let careful = self.claimed.is_some()
-            && [Hook::Connect4, Hook::Connect6].into_iter().any(|hook| attached::runs_above(cgroup, hook));
+        let connects = [Hook::Connect4, Hook::Connect6];
+        if connects.into_iter().any(|hook| attached::runs_before(cgroup, hook)) {
+            self.warnings.push(warnings::OTHERS_BEFORE.to_owned());
+        }
+        let careful =
+            self.claimed.is_some() && connects.into_iter().any(|hook| attached::runs_above(cgroup, hook));
         if careful {
             self.warnings.push(warnings::OTHERS_ABOVE.to_owned());
         }

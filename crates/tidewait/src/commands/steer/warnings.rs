@@ -23,6 +23,10 @@ pub const OTHERS_ABOVE: &str = "BPF programs of others are at connect() of a con
      ports are given where a connection has gone already, the first one to each destination has the kernel's, and so has every one to an address that \
      is changed";
 
+/// Where programs of others run before those that are attached.
+pub const OTHERS_BEFORE: &str = "another BPF program is at connect() of this control group already, perhaps of another `tidewait steer`, and is asked first: \
+     where it chooses a port or a source address, that stays (`bpftool cgroup tree` shows it)";
+
 /// From the loopback it goes to this machine alone.
 fn peers(sources: &[IpAddr]) -> Option<String> {
     sources.iter().any(|source| !source.is_loopback()).then(|| {
