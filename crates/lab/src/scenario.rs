@@ -122,6 +122,11 @@ impl Scenario {
         .concat()
     }
 
+    /// Whether it changes limits of the whole machine, which every other that runs meanwhile would meet.
+    pub fn changes_the_machine(&self) -> bool {
+        self.needs.contains(&Need::Disposable)
+    }
+
     /// Moves this process into a machine of its own and makes the trouble there. `tell` hears what is being done.
     ///
     /// To be called in a process of its own, before it has threads; that process ends by leaving the machine.

@@ -56,6 +56,8 @@ pub struct Stage {
     lab: Lab,
     tell: Box<dyn Fn(&str)>,
     kept: Vec<Box<dyn Any>>,
+    /// What was changed outside of the machine: put back when it is dropped.
+    changed: Vec<Box<dyn Any>>,
     peers: u8,
     lens: Lens,
 }
@@ -77,7 +79,16 @@ impl Stage {
         socket::allow_descriptors(DESCRIPTORS)?;
         // As on a machine with much memory: what a scenario leaves in TIME_WAIT shall be there.
         host.set("net.ipv4.tcp_max_tw_buckets", "262144")?;
-        Ok(Stage { machine, host, lab, tell, kept: Vec::new(), peers: 0, lens: Lens::default() })
+        Ok(Stage {
+            machine,
+            host,
+            lab,
+            tell,
+            kept: Vec::new(),
+            changed: Vec::new(),
+            peers: 0,
+            lens: Lens::default(),
+        })
     }
 
     /// How the machine is to be looked at.
@@ -144,6 +155,16 @@ impl Stage {
     /// Keeps something as long as the stage lives.
     pub(super) fn keep(&mut self, what: impl Any) {
         self.kept.push(Box::new(what));
+    }
+
+    /// Keeps something that puts back what was changed outside of the machine, when it is dropped.
+    pub(super) fn changed(&mut self, what: impl Any) {
+        self.changed.push(Box::new(what));
+    }
+
+    /// Puts back what was changed outside of the machine. Whoever lets the kernel take the machine down has to call it.
+    pub fn put_back(&mut self) {
+        self.changed.clear();
     }
 
     /// Lets time pass.

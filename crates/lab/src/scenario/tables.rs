@@ -10,6 +10,7 @@ use super::{Expectation, Need, Scenario, Stage};
 use crate::conntrack;
 use crate::error::{Error, Result};
 use crate::held::Side;
+use crate::netns::NetNs;
 use crate::privilege::scaled;
 use crate::server::Policy;
 
@@ -78,12 +79,36 @@ fn incoming(stage: &mut Stage) -> Result<()> {
     stage.fill_incoming(&peer, scaled(30_000).max(6_000))
 }
 
+/// The limit of orphans as it was, written back in the end: what runs next has orphans too.
+struct Orphans {
+    outside: NetNs,
+    before: String,
+}
+
+impl Orphans {
+    fn limit(outside: &NetNs, limit: &str) -> Result<Orphans> {
+        let set = || {
+            fs::read_to_string(MAX_ORPHANS).and_then(|before| fs::write(MAX_ORPHANS, limit).map(|()| before))
+        };
+        let before = outside.run(set)?.map_err(|error| {
+            Error::Unavailable(format!(
+                "{MAX_ORPHANS}: {error}: {DISPOSABLE} is for the initial network namespace"
+            ))
+        })?;
+        Ok(Orphans { outside: outside.clone(), before })
+    }
+}
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        // It was written before, so it can be written now.
+        let _ = self.outside.run(|| fs::write(MAX_ORPHANS, &self.before));
+    }
+}
+
 fn orphans(stage: &mut Stage) -> Result<()> {
-    stage.outside().run(|| fs::write(MAX_ORPHANS, "1000"))?.map_err(|error| {
-        Error::Unavailable(format!(
-            "{MAX_ORPHANS}: {error}: {DISPOSABLE} is for the initial network namespace"
-        ))
-    })?;
+    let limit = Orphans::limit(stage.outside(), "1000")?;
+    stage.changed(limit);
     let peer = stage.peer()?;
     let mut held = stage.out(&peer, 8080).hold_established(900)?;
     stage.host().blackhole(their_address())?;

@@ -21,6 +21,7 @@ use tidewait_surfaces::text::{self, Page};
 use crate::cli::{Format, Lab, LabErrand, LabRun as Options};
 use crate::exit::{NotPermitted, Usage};
 use crate::output;
+use progress::Progress;
 use stage::Ending;
 
 /// Near names that are offered for one that is unknown.
@@ -110,11 +111,11 @@ enum Event {
     NotPermitted(String),
 }
 
-/// Runs them, some at a time, and shows each as it ends; the results in the order of the scenarios.
+/// Runs them, some at a time, and shows each as it ends; the results in the order of the scenarios. Those that change the whole
+/// machine come last, each alone: the others would meet its limits.
 fn run_all(scenarios: &[Scenario], options: &Options, page: &Page) -> Result<Vec<ScenarioResult>> {
     let mut results: Vec<Option<ScenarioResult>> = vec![None; scenarios.len()];
-    let work = |index, scenario: Scenario, tell: &mpsc::Sender<Event>| one(index, &scenario, tell);
-    jobs::run(scenarios, options.jobs, work, |event, progress| {
+    let mut show = |event, progress: &mut Progress| {
         match event {
             Event::Step(scenario, step) => progress.step(scenario, &step),
             Event::Ended(index, result, report) => {
@@ -131,7 +132,14 @@ fn run_all(scenarios: &[Scenario], options: &Options, page: &Page) -> Result<Vec
             Event::NotPermitted(reason) => return Err(NotPermitted(reason).into()),
         }
         Ok(())
-    })?;
+    };
+    let (alone, beside): (Vec<_>, Vec<_>) =
+        scenarios.iter().copied().enumerate().partition(|(_, scenario)| scenario.changes_the_machine());
+    for (list, at_a_time) in [(beside, options.jobs), (alone, 1)] {
+        let work =
+            |_, (index, scenario): (usize, Scenario), tell: &mpsc::Sender<Event>| one(index, &scenario, tell);
+        jobs::run(&list, at_a_time, work, &mut show)?;
+    }
     Ok(results.into_iter().flatten().collect())
 }
 

@@ -46,7 +46,7 @@ pub fn play(name: &str) -> Result<()> {
     let scenario = Scenario::all().into_iter().find(|scenario| scenario.name == name);
     let scenario = scenario.ok_or_else(|| Usage(format!("no scenario is called {name:?}")))?;
     // Kept to the end: the kernel takes the machine down faster than it can be taken apart here.
-    let stage = scenario.stage(|step| say(&Word::Step(step.to_owned())));
+    let mut stage = scenario.stage(|step| say(&Word::Step(step.to_owned())));
     let ending = match &stage {
         Ok(stage) => {
             say(&Word::Step("looking".to_owned()));
@@ -60,6 +60,9 @@ pub fn play(name: &str) -> Result<()> {
         Err(error @ Error::NotPermitted(_)) => Ending::NotPermitted(error.to_string()),
         Err(error) => Ending::Failed(error.to_string()),
     };
+    if let Ok(stage) = &mut stage {
+        stage.put_back();
+    }
     say(&Word::End(ending));
     std::process::exit(0);
 }
