@@ -52,6 +52,12 @@ pub fn mounts(mountinfo: &str) -> Vec<Mount> {
     mountinfo.lines().filter_map(mount).collect()
 }
 
+/// How many hierarchies of cgroup v1 are mounted, among the same lines.
+pub fn v1_hierarchies(mountinfo: &str) -> usize {
+    let kinds = mountinfo.lines().filter_map(|line| line.split_once(" - ")?.1.split(' ').next());
+    kinds.filter(|kind| *kind == "cgroup").count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +76,6 @@ mod tests {
         assert_eq!(found[1].path_of("/pods/ab"), None);
         assert_eq!(found[0].path_of("/../elsewhere"), None);
         assert!(mounts("nonsense\n").is_empty());
+        assert_eq!((v1_hierarchies(hybrid), v1_hierarchies("nonsense\n")), (1, 0));
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::thread::CapabilitySet;
-use tidewait_kernel::cgroup::{mounted_apart, mounts};
+use tidewait_kernel::cgroup::{mounted_apart, mounts, v1_hierarchies};
 
 use super::{Answer, Doing, Failure, Spec};
 
@@ -54,11 +54,6 @@ fn tree() -> Answer {
             ))
         }
     }
-}
-
-fn v1_hierarchies(mountinfo: &str) -> usize {
-    let kinds = mountinfo.lines().filter_map(|line| line.split_once(" - ")?.1.split(' ').next());
-    kinds.filter(|kind| *kind == "cgroup").count()
 }
 
 fn apart() -> Result<OwnedFd, Failure> {
@@ -134,18 +129,4 @@ pub(super) fn clean_up_after(worker: Pid) {
 
 fn name(process: Pid) -> String {
     format!("tidewait-probe-{}", process.as_raw_nonzero())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hierarchies_of_version_1_are_counted() {
-        let hybrid = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
-                      32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:4 - cgroup cgroup rw,cpu\n\
-                      41 31 0:38 / /mnt/my\\040groups rw,relatime shared:5 master:1 - cgroup2 none rw\n";
-        assert_eq!(v1_hierarchies(hybrid), 1);
-        assert_eq!(v1_hierarchies("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\nnonsense\n"), 0);
-    }
 }
