@@ -85,6 +85,23 @@ fn live_connections_keep_their_tuples_and_their_bytes_while_the_range_runs_full(
     }
 }
 
+/// A search looks at 1,000 candidates and finds the one free port of 500 in 86 of 100 cases. A short one would in 12.
+#[test]
+fn a_search_that_had_bad_luck_does_not_keep_the_next_ones_short() {
+    const NAME: &str = "ports::a_search_that_had_bad_luck_does_not_keep_the_next_ones_short";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let _server = server(&scene, &["10.99.0.1"], 80);
+    let mut client = scene.client(true);
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_499))) else { return };
+    assert_eq!(client.numbers("keep long 10.99.0.1 80 499").len(), 499);
+    let before = counted(&steering, true, false);
+    // Closed by RST, the port is free at once.
+    assert_eq!(client.numbers("race 10.99.0.1 80 1 300"), [300, 0, 0]);
+    let counts = counted(&steering, true, false);
+    assert_eq!(counts.connects - before.connects, 300, "{counts:?}");
+    assert!(counts.steered - before.steered > 200, "{before:?} {counts:?}");
+}
+
 #[test]
 fn who_chose_for_himself_is_left_alone() {
     const NAME: &str = "ports::who_chose_for_himself_is_left_alone";

@@ -82,7 +82,8 @@ struct destination {
 	__u32 turn;   /* the next source */
 	__u32 known;  /* how many of `sources` are filled */
 	__u32 oldest; /* which one is given up for the next */
-	__u32 full;   /* when a search found nothing, in ticks; 0: never */
+	__u32 full;   /* when a search found nothing, in ticks */
+	__u32 vain;   /* so many in a row found nothing */
 	__u32 seen;   /* a connection has gone there */
 	struct address sources[KNOWN]; /* what routing chose here lately */
 };

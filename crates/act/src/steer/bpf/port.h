@@ -67,7 +67,8 @@ static __always_inline enum verdict look_all(struct attempt *attempt, u16 port)
 }
 
 #define IN_ORDER 32  /* candidates from the cursor on; then by lot */
-#define RESTS 24     /* ticks, 0.1 s, for which a search that found nothing keeps the next ones short */
+#define VAIN 4       /* searches in a row that find nothing, after which it is not bad luck: at 99 % one in 20,000 finds nothing */
+#define RESTS 24     /* ticks, 0.1 s, for which they keep the next ones short */
 #define SHORT 64     /* candidates of a short search */
 #define LASTS 960    /* ticks, 4 s, for which what was found taken is passed over, */
 #define TRUST 128    /* by so many candidates of a search, and half of a short one */
@@ -154,7 +155,7 @@ static __always_inline void port(struct attempt *attempt)
 {
 	u32 tries = settings.tries, tick, locals;
 	struct counts *counts;
-	int learning = !attempt->fixed && !attempt->at->known;
+	int learning = !attempt->fixed && !attempt->at->known, resting;
 
 	/* A load balancer's address is never where a connection has gone; what is free for that says nothing of where it goes. */
 	if (settings.careful && !attempt->at->seen) {
@@ -172,7 +173,8 @@ static __always_inline void port(struct attempt *attempt)
 	}
 	attempt->hash = hash_of(&attempt->key);
 	tick = bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
-	if (attempt->at->full && tick - attempt->at->full < RESTS)
+	resting = attempt->at->vain >= VAIN && tick - attempt->at->full < RESTS;
+	if (resting)
 		tries = tries < SHORT ? tries : SHORT;
 	attempt->now = tick;
 	attempt->trust = tries / 2 < TRUST ? tries / 2 : TRUST;
@@ -182,12 +184,19 @@ static __always_inline void port(struct attempt *attempt)
 	if (counts)
 		__sync_fetch_and_add(&counts->tries, attempt->tries);
 	if (!attempt->done) {
-		/* What took so long was the want of a source, which is known from now on. */
-		if (!learning)
+		/*
+		 * What took so long was the want of a source, which is known from now on. And a short one that finds nothing
+		 * says little: it does not make the rest longer.
+		 */
+		if (!learning && !resting) {
 			attempt->at->full = tick;
+			attempt->at->vain++;
+		}
 		count(fell_back);
 		return;
 	}
+	if (attempt->at->vain)
+		attempt->at->vain = 0;
 	count(steered);
 	if (learning)
 		count(learning);
