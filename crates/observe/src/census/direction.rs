@@ -42,8 +42,20 @@ impl Ports {
         Ports { range: settings.port_range(), steered: Holder::ports(&steered) }
     }
 
-    fn contain(&self, port: u16) -> bool {
+    pub(crate) fn contain(&self, port: u16) -> bool {
         self.range.unwrap_or(STOCK).contains(port) || self.steered.contains(port)
+    }
+
+    /// Whether a peer that has this port most likely opened the connection: its range is not known, and it is stock or like ours.
+    pub(crate) fn may_be_a_clients(&self, port: u16) -> bool {
+        self.contain(port) || STOCK.contains(port)
+    }
+
+    /// All of them; some twice.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        let range = self.range.unwrap_or(STOCK);
+        (range.low..=range.high).chain(self.steered.iter())
     }
 }
 
@@ -87,9 +99,7 @@ impl Listeners {
             return Direction::Incoming(*wildcard);
         }
         let half_open = matches!(state, State::NewSynRecv | State::SynRecv);
-        // The peer's range is not known; a client elsewhere most likely has a stock port or one of ours.
-        let from_client = ports.contain(remote.port) || STOCK.contains(remote.port);
-        if half_open || (!ports.contain(local.port) && from_client) {
+        if half_open || (!ports.contain(local.port) && ports.may_be_a_clients(remote.port)) {
             Direction::Incoming(local)
         } else {
             Direction::Outgoing

@@ -9,6 +9,7 @@ use libbpf_rs::{MapCore, MapFlags};
 use rustix::time::{ClockId, clock_gettime};
 use tidewait_kernel::bpf::{self, Trouble};
 use tidewait_model::address::Address;
+use tidewait_model::steer::Holder;
 use tidewait_model::study::{BANDS, Destination, Kind, KindSeen, Method, Seen, Sighting};
 use tidewait_model::trace::Direction;
 use tidewait_model::{Endpoint, Limit, PortRange};
@@ -17,7 +18,9 @@ use zerocopy::FromBytes;
 use super::load::{ALL, Loaded, load};
 use super::sockets::{Renewed, Services, Watched, Watchlist};
 use super::{Picture, Wish, layout};
+use crate::census::direction::Ports;
 use crate::places::PlaceError;
+use crate::procfs;
 use crate::refusal::Refusal;
 use crate::sock_diag::{DumpError, Netlink};
 
@@ -80,15 +83,15 @@ impl Watch {
     fn look(&mut self, sockets: bool) -> Result<(), String> {
         let Watch { wish, loaded, watchlist, .. } = self;
         let path = wish.root.join("proc/sys/net/ipv4/ip_local_port_range");
-        let now_ms = u64::try_from(Clock::read().monotonic_ns / 1_000_000).unwrap_or(0);
         let renewed =
             if sockets { renewed(loaded).map_err(|trouble| trouble.detail)? } else { Renewed::default() };
         let outcome = wish.place.enter(|| -> Result<Services, DumpError> {
             let mut source = Netlink::open()?;
             let range = std::fs::read_to_string(path).ok().and_then(|text| PortRange::parse(&text));
-            let services = Services::read(&mut source, range)?;
+            let steered = Holder::ports(&procfs::steered(&wish.root).0);
+            let services = Services::read(&mut source, Ports { range, steered })?;
             if sockets {
-                watchlist.look(&mut source, &services, (&renewed, now_ms))?;
+                watchlist.look(&mut source, &services, &renewed)?;
             }
             Ok(services)
         });
@@ -126,8 +129,7 @@ impl Watch {
             }
         }
         for (end, watched) in &self.watchlist.ends {
-            let end = (end.map_or(Direction::Outgoing, |(direction, _)| direction), end.map(|(_, end)| end));
-            let seen = ends.entry(end).or_insert_with(nothing);
+            let seen = ends.entry(*end).or_insert_with(nothing);
             for seen in [seen, &mut total] {
                 watch(seen, watched);
             }
@@ -168,7 +170,7 @@ impl Watch {
             let why = format!("the headers of {} packets could not be read", ledger.unread);
             limits.push(Limit::new("segments with broken headers", why));
         }
-        if ledger.overflow > 0 || self.watchlist.ends.contains_key(&None) {
+        if ledger.overflow > 0 || self.watchlist.ends.keys().any(|(_, end)| end.is_none()) {
             limits.push(
                 Limit::new(
                     "destinations one by one",
@@ -248,11 +250,10 @@ type Key = (Direction, Option<Endpoint>);
 
 fn end(key: &layout::LateKey) -> Key {
     let direction = if key.direction == 1 { Direction::Incoming } else { Direction::Outgoing };
-    // Sockets beyond the bound are counted in one.
-    if key.family == 0 {
-        return (Direction::Outgoing, None);
-    }
-    (direction, Some(Endpoint { address: address(key.end, key.family == V4, key.scope), port: key.port }))
+    // What is beyond the bound is counted in one of each direction.
+    let named = key.family != 0;
+    let end = Endpoint { address: address(key.end, key.family == V4, key.scope), port: key.port };
+    (direction, named.then_some(end))
 }
 
 fn nothing() -> Seen {

@@ -26,12 +26,10 @@ pub(super) struct Settings {
 pub(super) struct Live {
     pub(super) ticks_per_second: u32,
     pub(super) time_wait_ms: u32,
-    pub(super) range_low: u16,
-    pub(super) range_high: u16,
-    pub(super) stamped: u32,
     pub(super) jiffies: u64,
     pub(super) nanoseconds: u64,
     pub(super) services: [u64; 1024],
+    pub(super) chosen: [u64; 1024],
 }
 
 /// `struct late_key`.
@@ -141,19 +139,7 @@ mod tests {
             band_begins,
             seed
         );
-        mirror!(
-            btf,
-            Live,
-            "live",
-            ticks_per_second,
-            time_wait_ms,
-            range_low,
-            range_high,
-            stamped,
-            jiffies,
-            nanoseconds,
-            services
-        );
+        mirror!(btf, Live, "live", ticks_per_second, time_wait_ms, jiffies, nanoseconds, services, chosen);
         mirror!(btf, LateKey, "late_key", end, scope, port, family, direction, kind, band, unused);
         mirror!(btf, Late, "late", segments, rejected, latest_ms, at);
         mirror!(btf, Ledger, "ledger", looked_at, fragments, unread, fin_wait2, overflow);

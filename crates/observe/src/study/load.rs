@@ -222,12 +222,8 @@ fn calibrate(object: &Object, maps: &HashMap<String, MapHandle>, wish: &Wish) ->
         live(map)
     };
     let first = look()?;
-    let mut second = first;
-    // Where the kernel notes when TIME_WAIT began, no tick is needed.
-    if first.stamped == 0 {
-        std::thread::sleep(CALIBRATION);
-        second = look()?;
-    }
+    std::thread::sleep(CALIBRATION);
+    let second = look()?;
     let seconds = second.nanoseconds.saturating_sub(first.nanoseconds) as f64 / 1e9;
     let rate = second.jiffies.saturating_sub(first.jiffies) as f64 / seconds;
     let far = |ticks: u32| (f64::from(ticks) / rate).ln().abs();

@@ -8,18 +8,18 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
+use rustix::time::{ClockId, clock_gettime};
 use tidewait_model::study::{BAND_BEGINS_MS, BANDS, band};
 use tidewait_model::trace::Direction;
-use tidewait_model::{Endpoint, PortRange, State};
+use tidewait_model::{Endpoint, State};
 
 use super::layout;
-use crate::sock_diag::{DumpError, Family, Filter, Request, Row, Sockets, Timer};
+use crate::census::Repeats;
+use crate::census::direction::Ports;
+use crate::sock_diag::{DumpError, Family, Filter, Request, Sockets, Timer};
 
 /// A destination or a service.
 pub(super) type End = (Direction, Endpoint);
-
-/// The stock range, where a namespace's own is not known; and what a peer most likely has.
-const STOCK: PortRange = PortRange { low: 32_768, high: 60_999 };
 
 /// Sockets that were watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,34 +30,49 @@ pub(super) struct Watched {
 
 /// Which local ports are services, as the programs in the kernel judge it (`is_incoming`).
 pub(super) struct Services {
-    pub(super) range: PortRange,
-    pub(super) ports: Box<[u64; 1024]>,
+    chosen: Ports,
+    listening: Bits,
+}
+
+/// A bit for each port, as the programs have them.
+type Bits = Box<[u64; 1024]>;
+
+fn bits(ports: impl Iterator<Item = u16>) -> Bits {
+    let mut bits = Box::new([0_u64; 1024]);
+    for port in ports {
+        if let Some(word) = bits.get_mut(usize::from(port >> 6)) {
+            *word |= 1 << (port & 63);
+        }
+    }
+    bits
 }
 
 impl Services {
-    /// Asks who listens.
-    pub(super) fn read(source: &mut dyn Sockets, range: Option<PortRange>) -> Result<Services, DumpError> {
-        let mut ports = Box::new([0_u64; 1024]);
+    /// Asks who listens. `chosen`: the ports that connect() gets.
+    pub(super) fn read(source: &mut dyn Sockets, chosen: Ports) -> Result<Services, DumpError> {
+        let mut listening = Vec::new();
         for family in Family::BOTH {
             source.dump(&Request::all(family).states([State::Listen]), &mut |row| {
-                let port = row.local().port;
-                if let Some(word) = ports.get_mut(usize::from(port >> 6)) {
-                    *word |= 1 << (port & 63);
-                }
+                listening.push(row.local().port);
             })?;
         }
-        Ok(Services { range: range.unwrap_or(STOCK), ports })
+        Ok(Services { chosen, listening: bits(listening.into_iter()) })
     }
 
     fn end(&self, local: Endpoint, remote: Endpoint) -> End {
-        let listening =
-            self.ports.get(usize::from(local.port >> 6)).is_some_and(|w| w >> (local.port & 63) & 1 != 0);
-        let from_client = self.range.contains(remote.port) || STOCK.contains(remote.port);
-        if listening || (!self.range.contains(local.port) && from_client) {
+        let word = self.listening.get(usize::from(local.port >> 6));
+        let listening = word.is_some_and(|word| word >> (local.port & 63) & 1 != 0);
+        if listening || (!self.chosen.contain(local.port) && self.chosen.may_be_a_clients(remote.port)) {
             (Direction::Incoming, local)
         } else {
             (Direction::Outgoing, remote)
         }
+    }
+
+    /// Writes them where the programs read them.
+    pub(super) fn write(&self, live: &mut layout::Live) {
+        live.services = *self.listening;
+        live.chosen = *bits(self.chosen.iter());
     }
 }
 
@@ -76,8 +91,8 @@ pub(super) struct Watchlist {
     most: usize,
     /// When the last dump began.
     last: Option<Instant>,
-    /// By destination; `None`: those beyond the bound.
-    pub(super) ends: HashMap<Option<End>, Watched>,
+    /// By direction and destination or service; `None`: those beyond the bound.
+    pub(super) ends: HashMap<(Direction, Option<Endpoint>), Watched>,
 }
 
 impl Watchlist {
@@ -95,16 +110,17 @@ impl Watchlist {
         self.last
     }
 
-    /// Dumps the sockets in TIME_WAIT and adds what is new.
-    ///
-    /// `now_ms`: CLOCK_MONOTONIC at this moment, in milliseconds.
+    /// Dumps the sockets in TIME_WAIT and adds what is new; nothing where that fails half-way.
     pub(super) fn look(
         &mut self,
         source: &mut dyn Sockets,
         services: &Services,
-        (renewed, now_ms): (&Renewed, u64),
+        renewed: &Renewed,
     ) -> Result<(), DumpError> {
         let begun = Instant::now();
+        let monotonic = clock_gettime(ClockId::Monotonic);
+        let now_ms = u64::try_from(monotonic.tv_sec * 1_000 + monotonic.tv_nsec / 1_000_000).unwrap_or(0);
+        let (mut found, mut repeats) = (HashMap::default(), Repeats::default());
         let elapsed = self.last.map(|last| begun.duration_since(last));
         for family in Family::BOTH {
             if self.only.to.is_some_and(|to| family == Family::V4 && to.ip.is_ipv6()) {
@@ -113,6 +129,9 @@ impl Watchlist {
             let request = Request::all(family).states([State::TimeWait]).only(self.only);
             source.dump(&request, &mut |row| {
                 let Timer::TimeWait(left) = row.timer() else { return };
+                if repeats.is_repeated(row.cookie()) {
+                    return;
+                }
                 let age = self.time_wait.saturating_sub(Duration::from_millis(u64::from(left)));
                 // Born after the dump began: the next one counts it.
                 let Some(age) = age.checked_sub(begun.elapsed()) else { return };
@@ -123,26 +142,31 @@ impl Watchlist {
                     }
                     _ => age,
                 };
-                self.add(row, services, age, elapsed);
+                let (local, remote) = (row.local(), row.remote());
+                if self.sample == 1 || hash(local, remote).is_multiple_of(self.sample) {
+                    found
+                        .entry(services.end(local, remote))
+                        .or_insert_with(Watched::default)
+                        .add(age, elapsed);
+                }
             })?;
+        }
+        for ((direction, end), watched) in found {
+            let key = (direction, Some(end));
+            let known = self.ends.len() < self.most || self.ends.contains_key(&key);
+            self.ends.entry(if known { key } else { (direction, None) }).or_default().merge(&watched);
         }
         self.last = Some(begun);
         Ok(())
     }
-
-    /// Adds a socket of this age, `elapsed` after the last dump.
-    fn add(&mut self, row: &Row<'_>, services: &Services, age: Duration, elapsed: Option<Duration>) {
-        let (local, remote) = (row.local(), row.remote());
-        if self.sample > 1 && !hash(local, remote).is_multiple_of(self.sample) {
-            return;
-        }
-        let key = Some(services.end(local, remote));
-        let key = if self.ends.len() < self.most || self.ends.contains_key(&key) { key } else { None };
-        self.ends.entry(key).or_default().add(age, elapsed);
-    }
 }
 
 impl Watched {
+    fn merge(&mut self, other: &Watched) {
+        self.sockets += other.sockets;
+        self.at_age.iter_mut().zip(other.at_age).for_each(|(sum, count)| *sum += count);
+    }
+
     fn add(&mut self, age: Duration, elapsed: Option<Duration>) {
         let now = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let Some(elapsed) = elapsed else {
@@ -193,14 +217,6 @@ pub(super) fn bytes(address: IpAddr) -> (u8, [u8; 16]) {
     }
 }
 
-impl Services {
-    /// Writes them where the programs read them.
-    pub(super) fn write(&self, live: &mut layout::Live) {
-        (live.range_low, live.range_high) = (self.range.low, self.range.high);
-        live.services = *self.ports;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,15 +259,16 @@ mod tests {
 
     #[test]
     fn a_service_is_what_is_listened_on_or_what_a_client_came_to() {
-        let mut ports = Box::new([0; 1024]);
-        ports[40_000 >> 6] |= 1 << (40_000 & 63);
-        let services = Services { range: STOCK, ports };
+        let chosen = Ports { range: None, steered: (22_268..=29_999).collect() };
+        let services = Services { chosen, listening: bits([40_000].into_iter()) };
         let end = |port| Endpoint { address: IpAddr::from([10, 0, 0, 1]).into(), port };
         for (local, remote, direction) in [
             (40_000, 80, Direction::Incoming),
             (40_001, 80, Direction::Outgoing),
             (80, 50_000, Direction::Incoming),
             (1_023, 2_049, Direction::Outgoing),
+            // Steered, to a service whose port might be a client's.
+            (22_268, 50_051, Direction::Outgoing),
         ] {
             assert_eq!(services.end(end(local), end(remote)).0, direction, "{local} {remote}");
         }

@@ -96,10 +96,11 @@ __noinline u32 band_of(u64 age)
 }
 
 /*
- * Milliseconds since TIME_WAIT began. `renews`: its timer is about to begin anew, and will tell no more how old it is; the
- * kernel itself notes that only since 6.14.
+ * Milliseconds since TIME_WAIT began. `renews`: its timer is about to begin anew, and will tell no more how old it is. The
+ * kernel itself notes that only since 6.14, and for peers with timestamps: of an orphan without them the note stays that of its
+ * FIN_WAIT2 (net/ipv4/tcp_minisocks.c tcp_timewait_state_process, 6.14 to 6.18).
  */
-static __always_inline u64 age_of(struct inet_timewait_sock *tw, const struct flow *flow, int renews)
+static __always_inline u64 age_of(struct inet_timewait_sock *tw, const struct flow *flow, int stamps, int renews)
 {
 	struct inet_timewait_sock___stamped *stamped = (void *)tw;
 	u64 now = bpf_ktime_get_ns() / 1000000, ticks = bpf_jiffies64();
@@ -114,7 +115,7 @@ static __always_inline u64 age_of(struct inet_timewait_sock *tw, const struct fl
 	key.local_port = flow->local_port;
 	key.remote_port = flow->remote_port;
 	key.family = flow->family;
-	if (bpf_core_field_exists(stamped->tw_entry_stamp)) {
+	if (bpf_core_field_exists(stamped->tw_entry_stamp) && stamps) {
 		s32 since = (u32)now - BPF_CORE_READ(stamped, tw_entry_stamp);
 
 		age = since > 0 ? since : 0;
@@ -139,14 +140,22 @@ static __always_inline u64 age_of(struct inet_timewait_sock *tw, const struct fl
 	return age;
 }
 
+static __always_inline int has(const u64 *ports, u16 port)
+{
+	u32 word = port >> 6;
+
+	/* So that the verifier sees the bound. */
+	forget(word);
+	return ports[word & 1023] >> (port & 63) & 1;
+}
+
+/* `Services::end` in sockets.rs. */
 __noinline int is_incoming(u16 local, u16 remote)
 {
-	u16 low = live.range_low, high = live.range_high;
-
-	if (live.services[(local >> 6) & 1023] >> (local & 63) & 1)
+	if (has(live.services, local))
 		return 1;
-	/* Whose port was chosen automatically; the peer's range is not known, and most likely stock. */
-	return (local < low || local > high) && ((remote >= low && remote <= high) || (remote >= 32768 && remote <= 60999));
+	/* Whose port was chosen for it; the peer's range is not known, and most likely stock. */
+	return !has(live.chosen, local) && (has(live.chosen, remote) || (remote >= 32768 && remote <= 60999));
 }
 
 static __always_inline void tally(struct late_key *key, int rejected, u64 age)
@@ -206,7 +215,7 @@ static __always_inline void judge(struct inet_timewait_sock *tw, const struct fl
 	known.recent_at = BPF_CORE_READ(waiting, tw_ts_recent_stamp);
 	known.rfc1337 = BPF_CORE_READ(tw, __tw_common.skc_net.net, ipv4.sysctl_tcp_rfc1337);
 	seen = verdict(segment, &known);
-	age = age_of(tw, flow, seen & RENEWS);
+	age = age_of(tw, flow, known.recent_at != 0, seen & RENEWS);
 	key.kind = seen;
 	key.band = band_of(age);
 	key.direction = is_incoming(flow->local_port, flow->remote_port);

@@ -203,9 +203,6 @@ int arriving(struct __sk_buff *skb)
 SEC("tc")
 int clock(struct __sk_buff *skb)
 {
-	struct inet_timewait_sock___stamped *stamped = (void *)0;
-
-	live.stamped = bpf_core_field_exists(stamped->tw_entry_stamp);
 	live.jiffies = bpf_jiffies64();
 	live.nanoseconds = bpf_ktime_get_ns();
 	return 0;

@@ -25,12 +25,10 @@ struct settings {
 struct live {
 	u32 ticks_per_second;
 	u32 time_wait_ms;
-	u16 range_low; /* of local ports that are chosen automatically */
-	u16 range_high;
-	u32 stamped; /* whether the kernel notes when TIME_WAIT began */
 	u64 jiffies; /* read by clock() */
 	u64 nanoseconds;
 	u64 services[1024]; /* a bit for each port that something listens on */
+	u64 chosen[1024]; /* a bit for each port that is chosen for connect(), automatically or by `tidewait steer` */
 };
 
 /* A destination or a service, what came, and how late. */
