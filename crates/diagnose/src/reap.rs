@@ -131,11 +131,13 @@ pub fn by_age<K>(
         if live && left > 0 {
             look_ms = look_ms.min(at_ms.max(now_ms + AFRESH_MS));
         } else if at_ms <= latest_ms {
-            due.push(Due { at_ms, group: socket.group, key: socket.key });
+            due.push((socket.age_ms, Due { at_ms, group: socket.group, key: socket.key }));
         }
     }
-    due.sort_unstable_by_key(|socket| socket.at_ms);
-    Schedule { due: due.into(), look_ms, held, oldest_ms, accounts: vec![None; limits.len()], room: None }
+    // Of those that are due at once the oldest first: with a limit a second they are not ended all at once.
+    due.sort_unstable_by_key(|(age_ms, socket)| (socket.at_ms, Reverse(*age_ms)));
+    let due = due.into_iter().map(|(_, socket)| socket).collect();
+    Schedule { due, look_ms, held, oldest_ms, accounts: vec![None; limits.len()], room: None }
 }
 
 /// What relief by pressure goes by.
@@ -201,7 +203,7 @@ pub fn by_pressure<K>(
                 if surplus > 0 && socket.age_ms >= floor(&socket) {
                     surplus -= 1;
                     used -= 1.0;
-                    due.push(Due { at_ms: now_ms, group: socket.group, key: socket.key });
+                    due.push((socket.age_ms, Due { at_ms: now_ms, group: socket.group, key: socket.key }));
                 } else {
                     left.push(socket);
                 }
@@ -218,7 +220,9 @@ pub fn by_pressure<K>(
         let lasts = if lasts.is_finite() { (lasts * 1_000.0).max(0.0) as u64 } else { LONGEST_MS };
         look_ms = look_ms.min(now_ms + lasts.clamp(SHORTEST_MS, LONGEST_MS));
     }
-    Schedule { due: due.into(), look_ms, held, oldest_ms, accounts, room: Some(room.max(0.0) as u64) }
+    due.sort_by_key(|(age_ms, _)| Reverse(*age_ms));
+    let due = due.into_iter().map(|(_, socket)| socket).collect();
+    Schedule { due, look_ms, held, oldest_ms, accounts, room: Some(room.max(0.0) as u64) }
 }
 
 /// What shares ports.

@@ -114,7 +114,7 @@ pub struct Waiting<K> {
     /// Its local port.
     pub port: u16,
     /// For how long it has been waiting: in TIME_WAIT and in an orphan's FIN_WAIT2 since the state, or its timer, began; else
-    /// since the peer's last segment. 0 where that is not known.
+    /// since the peer's last segment. As of the beginning of the look; 0 where it is not known.
     pub age_ms: u32,
     /// The socket.
     pub key: K,

@@ -28,4 +28,6 @@ pub enum Reason {
     Signal,
     /// What it was about is no more: the process or the network namespace has ended, or the control group was removed.
     TargetGone,
+    /// It could not go on; the error is told by itself.
+    Failed,
 }

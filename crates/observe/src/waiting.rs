@@ -91,23 +91,24 @@ impl Watcher {
     /// # Errors
     /// If they cannot be dumped; lost messages are tried again, without what was taken.
     pub fn look(&mut self, take: &mut Take<'_>) -> Result<Look<Handle>, DumpError> {
+        let begun = Instant::now();
         let mut attempt = 1;
         loop {
-            match self.look_once(take) {
+            match self.look_once(begun, take) {
                 Err(DumpError::Overrun) if attempt < ATTEMPTS => attempt += 1,
                 other => return other,
             }
         }
     }
 
-    fn look_once(&mut self, take: &mut Take<'_>) -> Result<Look<Handle>, DumpError> {
+    fn look_once(&mut self, begun: Instant, take: &mut Take<'_>) -> Result<Look<Handle>, DumpError> {
         let stale = self.fresh_until.is_none_or(|until| until <= Instant::now());
         if stale {
             self.settings = procfs::settings(&self.wish.root).0;
             self.ports = Ports::in_this_namespace(&self.wish.root, &self.settings);
         }
         let tell_ports = self.wish.every_port || self.fresh_until.is_none();
-        let mut fold = Fold::new(&self.wish, &self.settings, &self.ports, tell_ports, take);
+        let mut fold = Fold::new(&self.wish, &self.settings, &self.ports, tell_ports, begun, take);
         let netlink = &mut self.netlink;
         // Listeners first and without the filter: they say which connections came in. The walk over bound sockets passes
         // every socket in TIME_WAIT, so it is taken more rarely.
@@ -119,7 +120,12 @@ impl Watcher {
         }
         let (plain, full) = self.wish.dumps();
         for family in Family::BOTH {
-            if family == Family::V6 && Inuse::from(&procfs::counters(&self.wish.root).0).no_ipv6(fold.small) {
+            // The kernel does not count them apart: sockets that end by themselves meanwhile hide as many. So they are looked for now and
+            // then all the same, and at first.
+            if family == Family::V6
+                && !stale
+                && Inuse::from(&procfs::counters(&self.wish.root).0).no_ipv6(fold.small)
+            {
                 break;
             }
             for (states, tcp_info) in [(&plain, false), (&full, true)] {
@@ -171,9 +177,16 @@ struct Fold<'a> {
     places: HashMap<Group, u32>,
     groups: Vec<Grouped>,
     waiting: Vec<Waiting<Handle>>,
-    /// Small sockets, those that sockstat counts as `tw`.
+    /// Small sockets, those that sockstat counts as `tw`, without those that were taken.
     small: u64,
+    /// When the look began; how long ago that was when the clock was read last, in milliseconds; and rows until it is read again.
+    begun: Instant,
+    elapsed_ms: u32,
+    unread: u32,
 }
+
+/// Rows between two readings of the clock: some tens of microseconds.
+const READ: u32 = 64;
 
 /// A group while it is gathered.
 struct Grouped {
@@ -194,6 +207,7 @@ impl Fold<'_> {
         settings: &Settings,
         ports: &'a Ports,
         tell_ports: bool,
+        begun: Instant,
         take: &'a mut Take<'a>,
     ) -> Fold<'a> {
         Fold {
@@ -208,6 +222,9 @@ impl Fold<'_> {
             groups: Vec::new(),
             waiting: Vec::new(),
             small: 0,
+            begun,
+            elapsed_ms: 0,
+            unread: 0,
         }
     }
 
@@ -250,10 +267,23 @@ impl Fold<'_> {
         if let Some(reapable) = self.wish.states.iter().find(|wanted| wanted.state() == state) {
             let age_ms = self.lengths.age_ms(*reapable, row);
             let socket = Waiting { group: place, port: local.port, age_ms, key: row.handle() };
-            if !(settled && (self.take)(&group, &socket)) {
-                self.waiting.push(socket);
+            if settled && (self.take)(&group, &socket) {
+                self.small = self.small.saturating_sub(1);
+            } else {
+                let elapsed_ms = self.elapsed_ms();
+                self.waiting.push(Waiting { age_ms: age_ms.saturating_sub(elapsed_ms), ..socket });
             }
         }
+    }
+
+    /// How long ago the look began.
+    fn elapsed_ms(&mut self) -> u32 {
+        if self.unread == 0 {
+            self.unread = READ;
+            self.elapsed_ms = u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX);
+        }
+        self.unread -= 1;
+        self.elapsed_ms
     }
 
     /// A listener that has just closed leaves its connections behind, which look outgoing where its port is in the automatic range:
@@ -327,166 +357,4 @@ impl Lengths {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sock_diag::encode::Socket;
-
-    fn folded(wish: &Wish, sockets: &[Socket]) -> Look<Handle> {
-        folded_where(wish, PortSet::default(), sockets)
-    }
-
-    fn folded_where(wish: &Wish, steered: PortSet, sockets: &[Socket]) -> Look<Handle> {
-        folded_with(wish, steered, sockets, &mut |_, _| false)
-    }
-
-    fn folded_with<'a>(
-        wish: &'a Wish,
-        steered: PortSet,
-        sockets: &[Socket],
-        take: &'a mut Take<'a>,
-    ) -> Look<Handle> {
-        let mut settings = Settings::default();
-        settings.0.insert("net.ipv4.ip_local_port_range".to_owned(), "32768 60999".to_owned());
-        settings.0.insert("net.ipv4.tcp_fin_timeout".to_owned(), "30".to_owned());
-        let ports = Ports { range: settings.port_range(), steered };
-        let mut fold = Fold::new(wish, &settings, &ports, true, take);
-        for socket in sockets {
-            let payload = socket.payload();
-            let row = Row::read(&payload).unwrap();
-            if socket.state == State::Listen { fold.idle(&row) } else { fold.connection(&row) }
-        }
-        fold.finish()
-    }
-
-    fn wish(states: &[Reapable]) -> Wish {
-        Wish {
-            root: "/".into(),
-            states: states.to_vec(),
-            only: Filter::default(),
-            incoming: false,
-            every_port: true,
-        }
-    }
-
-    #[test]
-    fn a_steered_port_waits_as_an_outgoing_one() {
-        let sockets = [Socket::time_wait("10.0.0.1:22268", "10.0.0.2:40000", 55_000)];
-        assert_eq!(folded(&wish(&[Reapable::TimeWait]), &sockets).waiting.len(), 0);
-        let steered = (22_268..=29_999).collect();
-        assert_eq!(folded_where(&wish(&[Reapable::TimeWait]), steered, &sockets).waiting.len(), 1);
-    }
-
-    #[test]
-    fn only_the_states_that_are_named_wait_and_every_one_holds_its_port() {
-        let sockets = [
-            Socket::time_wait("10.0.0.1:40000", "10.0.0.2:80", 55_000),
-            Socket { timer: (3, 20_000), ..Socket::new(State::FinWait2, "10.0.0.1:40002", "10.0.0.2:80") },
-            Socket::new(State::Established, "10.0.0.1:40004", "10.0.0.2:80"),
-            Socket::new(State::CloseWait, "10.0.0.1:40006", "10.0.0.2:80"),
-        ];
-        let look = folded(&wish(&[Reapable::TimeWait]), &sockets);
-        let ages: Vec<u32> = look.waiting.iter().map(|socket| socket.age_ms).collect();
-        assert_eq!(ages, [5_000]);
-        assert_eq!(look.groups.len(), 1);
-        assert_eq!(look.groups[0].ports.len(), 4);
-        let look = folded(&wish(&[Reapable::FinWait2, Reapable::CloseWait]), &sockets);
-        let ages: Vec<u32> = look.waiting.iter().map(|socket| socket.age_ms).collect();
-        // The orphan by its timer; without tcp_info nothing is known of the other.
-        assert_eq!(ages, [10_000, 0]);
-    }
-
-    #[test]
-    fn an_orphan_is_as_old_as_the_kernel_lets_it_get_less_what_is_left() {
-        for (seconds, left, age_ms) in
-            [("30", 20_000, 10_000), ("60", 60_000, 0), ("90", 30_000, 30_000), ("120", 10_000, 110_000)]
-        {
-            let mut settings = Settings::default();
-            settings.0.insert("net.ipv4.tcp_fin_timeout".to_owned(), seconds.to_owned());
-            let socket =
-                Socket { timer: (3, left), ..Socket::new(State::FinWait2, "10.0.0.1:40002", "10.0.0.2:80") };
-            let payload = socket.payload();
-            let row = Row::read(&payload).unwrap();
-            assert_eq!(Lengths::of(&settings).age_ms(Reapable::FinWait2, &row), age_ms, "{seconds}");
-        }
-    }
-
-    #[test]
-    fn connections_that_came_in_are_left_unless_they_are_wanted() {
-        let sockets = [
-            Socket::new(State::Listen, "0.0.0.0:40000", "0.0.0.0:0"),
-            Socket::time_wait("10.0.0.1:40000", "10.0.0.2:50000", 1_000),
-            Socket::time_wait("10.0.0.1:80", "10.0.0.2:50001", 1_000),
-            Socket::time_wait("10.0.0.1:50002", "10.0.0.2:80", 1_000),
-        ];
-        let look = folded(&wish(&[Reapable::TimeWait]), &sockets);
-        assert_eq!(look.waiting.len(), 1);
-        assert_eq!(look.groups[0].group.to_string(), "10.0.0.1 -> 10.0.0.2:80");
-        assert_eq!(look.bound.iter().collect::<Vec<_>>(), [80, 40_000]);
-        let look = folded(&Wish { incoming: true, ..wish(&[Reapable::TimeWait]) }, &sockets);
-        let names: Vec<String> = look.groups.iter().map(|found| found.group.to_string()).collect();
-        assert_eq!(
-            names,
-            ["incoming to 0.0.0.0:40000", "incoming to 10.0.0.1:80", "10.0.0.1 -> 10.0.0.2:80"]
-        );
-    }
-
-    #[test]
-    fn what_a_closed_listener_left_is_left() {
-        // The service was on 40000; a client has connections to one destination and to many.
-        let mut sockets: Vec<Socket> = (0..200)
-            .map(|peer| Socket::time_wait("10.0.0.1:40000", &format!("10.0.0.2:{}", 50_000 + peer), 1_000))
-            .collect();
-        let services = sockets.len();
-        sockets.extend((0..300).map(|port| {
-            Socket::time_wait(
-                &format!("10.0.0.1:{}", 41_000 + port),
-                &format!("10.1.0.2:{}", 80 + port % 150),
-                1_000,
-            )
-        }));
-        let look = folded(&wish(&[Reapable::TimeWait]), &sockets);
-        assert_eq!(look.waiting.len(), 300);
-        let wanted = Wish { incoming: true, ..wish(&[Reapable::TimeWait]) };
-        assert_eq!(folded(&wanted, &sockets).waiting.len(), 300 + services);
-    }
-
-    #[test]
-    fn what_is_taken_is_not_in_the_look_and_what_may_be_a_closed_listeners_is_not_offered() {
-        let mut sockets: Vec<Socket> = (0..200)
-            .map(|peer| Socket::time_wait("10.0.0.1:40000", &format!("10.0.0.2:{}", 50_000 + peer), 1_000))
-            .collect();
-        sockets.extend(
-            (0..300)
-                .map(|port| Socket::time_wait(&format!("10.0.0.1:{}", 41_000 + port), "10.1.0.2:80", 1_000)),
-        );
-        let mut offered = 0;
-        let wish = wish(&[Reapable::TimeWait]);
-        let mut take = |group: &Group, socket: &Waiting<Handle>| {
-            assert_eq!(group.to_string(), "10.0.0.1 -> 10.1.0.2:80");
-            offered += 1;
-            socket.port.is_multiple_of(2)
-        };
-        let look = folded_with(&wish, PortSet::default(), &sockets, &mut take);
-        // Of the first of a group it is not known yet.
-        assert_eq!((offered, look.waiting.len()), (299, 151));
-        assert_eq!(look.groups.iter().map(|found| found.ports.len()).max(), Some(300));
-        let mut all = 0;
-        let wanted = Wish { incoming: true, ..wish };
-        let mut take = |_: &Group, _: &Waiting<Handle>| {
-            all += 1;
-            true
-        };
-        assert!(folded_with(&wanted, PortSet::default(), &sockets, &mut take).waiting.is_empty());
-        assert_eq!(all, 500);
-    }
-
-    #[test]
-    fn a_dump_takes_no_more_than_it_needs() {
-        let only = Wish { every_port: false, ..wish(&[Reapable::TimeWait]) };
-        assert_eq!(only.dumps(), (vec![State::TimeWait], vec![]));
-        let (plain, full) = wish(&[Reapable::TimeWait, Reapable::CloseWait]).dumps();
-        assert_eq!(full, [State::CloseWait]);
-        assert!(plain.contains(&State::TimeWait) && plain.contains(&State::FinWait2));
-        assert!(!plain.contains(&State::CloseWait) && !plain.contains(&State::Listen));
-    }
-}
+mod tests;

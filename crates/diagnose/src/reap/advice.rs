@@ -2,7 +2,7 @@
 
 use tidewait_model::reap::{Found, Group, Reapable};
 use tidewait_model::report::Pool;
-use tidewait_model::{Occupancy, PortRange, Settings};
+use tidewait_model::{Occupancy, PortRange, Settings, Version};
 
 use crate::accounting::infer;
 
@@ -27,6 +27,13 @@ pub fn notes(scene: &Scene<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     if !scene.states.contains(&Reapable::TimeWait) {
         return notes;
+    }
+    if scene.kernel.parse::<Version>().is_ok_and(|kernel| kernel < Version::new(6, 0)) {
+        notes.push(format!(
+            "Linux {} most likely does not end sockets in TIME_WAIT, which 6.0 and later do: the first that is due tells, and `tidewait \
+             doctor` now",
+            scene.kernel
+        ));
     }
     let outgoing = || scene.groups.iter().filter(|found| matches!(found.group, Group::Outgoing { .. }));
     let loopback =

@@ -29,7 +29,7 @@ use crate::cli::Reap;
 use crate::exit::Usage;
 use crate::{interrupt, place};
 
-use early::Early;
+use early::{Early, Taken};
 use floors::Known;
 use hand::{Fates, Hand};
 use ledger::Ledger;
@@ -48,6 +48,8 @@ const HANDFUL: usize = 4_096;
 /// Looks take a fiftieth of a processor at most where they are taken by guess, and a tenth where it is known when they have to be.
 const GUESS_PAUSES: u32 = 50;
 const DUE_PAUSES: u32 = 10;
+/// For how long what a look found of sockets that a program may use again is true enough to end them.
+const JUDGED: Duration = Duration::from_secs(1);
 /// How often it is seen whether the namespace is still there.
 const KEPT: Duration = Duration::from_secs(2);
 
@@ -93,6 +95,10 @@ struct Reaper<'a> {
     /// When it was last seen that the namespace is there.
     kept: Instant,
     allowance: Option<Allowance>,
+    /// Whether states are ended that a program may use again.
+    live: bool,
+    /// How many more sockets may be ended; `None`: as many as there are.
+    orders: Option<usize>,
     counters: Counters,
     ledger: Ledger,
     batch: Vec<Due<Handle>>,
@@ -115,7 +121,9 @@ impl<'a> Reaper<'a> {
             every_port: options.keep_below.is_some(),
         };
         let watcher = Watcher::open(wish)?;
-        refuse_what_never_is(options, watcher.settings().time_wait_seconds())?;
+        let time_wait_seconds = watcher.settings().time_wait_seconds();
+        refuse_what_never_is(options, &floors, time_wait_seconds)?;
+        floors.refuse_below(options, time_wait_seconds)?;
         let now = Instant::now();
         Ok(Reaper {
             options,
@@ -135,7 +143,10 @@ impl<'a> Reaper<'a> {
                 .max(SHORTEST),
             counted: None,
             kept: now,
-            allowance: options.rate.map(|rate| Allowance::new(rate, 0)),
+            // What is only counted needs no time.
+            allowance: options.rate.filter(|_| !options.dry_run).map(|rate| Allowance::new(rate, 0)),
+            live: options.reapable().iter().any(|state| *state != Reapable::TimeWait),
+            orders: None,
             counters: Counters::default(),
             ledger: Ledger::default(),
             batch: Vec::with_capacity(HANDFUL),
@@ -162,9 +173,11 @@ impl<'a> Reaper<'a> {
             notes.extend(scene.settings.port_range().and_then(|range| beside_range(&first, range)));
         }
         show.begin(self.options, &self.place.name, &self.floors, notes)?;
-        let reason = self.follow(&mut show)?;
+        let outcome = self.follow(&mut show);
         self.count_cpu();
-        show.end(self.begun.elapsed(), reason, &self.counters, &self.ledger)
+        let reason = *outcome.as_ref().unwrap_or(&Reason::Failed);
+        let told = show.end(self.begun.elapsed(), reason, &self.counters, &self.ledger);
+        outcome.and(told)
     }
 
     /// Works off what is due until it is over.
@@ -172,9 +185,15 @@ impl<'a> Reaper<'a> {
         let deadline =
             self.options.until.seconds.map(|seconds| self.begun + Duration::from_secs_f64(seconds));
         let single = self.options.once || self.options.dry_run;
-        // One look is worked off as it was, however long that takes.
-        let horizon = single.then(|| self.now_ms());
+        // One look is worked off as it was, however long that takes; what may come to life again is judged anew meanwhile, and no more
+        // is ended than were due then.
+        let mut horizon = single.then(|| self.now_ms());
+        self.orders = horizon.map(|_| self.schedule.due.len());
         loop {
+            if self.is_outdated() {
+                self.look()?;
+                horizon = horizon.map(|_| self.now_ms());
+            }
             let wait = self.end_due(horizon.unwrap_or_else(|| self.now_ms()))?;
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(Reason::Signal);
@@ -208,10 +227,11 @@ impl<'a> Reaper<'a> {
 
     /// Ends what is due by `until_ms`; how long there is nothing more to do.
     fn end_due(&mut self, until_ms: u64) -> anyhow::Result<Duration> {
-        loop {
+        while !self.stop.load(Ordering::Relaxed) && !self.is_outdated() {
             let now_ms = self.now_ms();
             let most =
                 self.allowance.as_mut().map_or(HANDFUL, |allowance| allowance.now(now_ms)).min(HANDFUL);
+            let most = self.orders.map_or(most, |orders| most.min(orders));
             let mut batch = std::mem::take(&mut self.batch);
             batch.clear();
             batch.extend(self.schedule.take(until_ms, most));
@@ -222,8 +242,13 @@ impl<'a> Reaper<'a> {
             if let Some(allowance) = &mut self.allowance {
                 allowance.spend(count);
             }
-            let more = self.schedule.next_ms().filter(|next| *next <= until_ms);
-            if more.is_none() || self.stop.load(Ordering::Relaxed) {
+            if let Some(orders) = &mut self.orders {
+                *orders -= count;
+                if *orders == 0 {
+                    self.schedule.due.clear();
+                }
+            }
+            if self.schedule.next_ms().is_none_or(|next| next > until_ms) {
                 break;
             }
             if let Some(allowance) = &self.allowance {
@@ -244,6 +269,13 @@ impl<'a> Reaper<'a> {
             count(counters, fates);
             ledger.count(due.group as usize, fates);
         })
+    }
+
+    /// Whether it was too long ago that sockets which a program may use again were judged.
+    fn is_outdated(&self) -> bool {
+        self.live
+            && self.looked.elapsed() >= JUDGED
+            && self.schedule.next_ms().is_some_and(|next| next <= self.now_ms())
     }
 
     /// Whether it is time to look again.
@@ -281,7 +313,7 @@ impl<'a> Reaper<'a> {
             .watcher
             .look(&mut |group, socket| early.as_mut().is_some_and(|early| early.take(group, socket)))
             .context("the sockets cannot be looked at")?;
-        let taken = early.map_or_else(|| Ok(Vec::new()), Early::finish)?;
+        let (taken, ended) = early.map_or_else(|| (Vec::new(), Ok(())), Early::finish);
         self.counters.looks += 1;
         let mut waiting = vec![0_u64; look.groups.len()];
         for socket in &look.waiting {
@@ -289,32 +321,39 @@ impl<'a> Reaper<'a> {
                 *count += 1;
             }
         }
-        for ((found, (group, fates)), count) in look.groups.iter().zip(&taken).zip(&mut waiting) {
-            *count += if found.group == *group { fates.ended + fates.not_ended() } else { 0 };
+        for Taken { place, group, fates } in &taken {
+            let Some(place) = *place else { continue };
+            if look.groups.get(place).is_some_and(|found| found.group == *group) {
+                waiting[place] += fates.ended + fates.not_ended();
+            }
         }
         let groups = look.groups.clone();
         self.schedule = self.settle(look, now_ms)?;
         self.ledger.turn(&groups, &waiting, &self.schedule);
-        for (place, (group, fates)) in taken.into_iter().enumerate() {
-            count(&mut self.counters, fates);
-            self.ledger.count_early(place, group, fates);
+        for taken in &taken {
+            count(&mut self.counters, taken.fates);
+            self.ledger.count_early(taken);
         }
+        ended?;
         self.looked = Instant::now();
         let spent = clock_gettime(ClockId::ThreadCPUTime) - begun;
         // Where a destination grows, waiting for longer would cost it connections.
         let grows = self.schedule.look_ms < now_ms + LONGEST_MS;
         let pauses = if self.schedule.room.is_some() && !grows { GUESS_PAUSES } else { DUE_PAUSES };
         self.pause = (Duration::try_from(spent).unwrap_or_default() * pauses).max(self.together);
-        self.counted =
-            self.schedule.room.and_then(|room| self.watcher.count().map(|count| (count, room / 2)));
+        // What is about to end makes no room for a burst; with a limit a second it may stay for long.
+        let ending = if self.allowance.is_some() { 0 } else { self.schedule.due.len() as u64 };
+        self.counted = self
+            .schedule
+            .room
+            .and_then(|room| Some((self.watcher.count()?.saturating_sub(ending), room / 2)));
         Ok(groups)
     }
 
     fn settle(&self, look: Look<Handle>, now_ms: u64) -> anyhow::Result<Schedule<Handle>> {
         let Some(share) = self.options.keep_below else {
             let older_than = self.options.older_than.unwrap_or_default().as_millis() as u32;
-            let live = self.options.reapable().iter().any(|state| *state != Reapable::TimeWait);
-            return Ok(by_age(look, now_ms, older_than, &self.floors, live));
+            return Ok(by_age(look, now_ms, older_than, &self.floors, self.live));
         };
         let settings = self.watcher.settings();
         let range = settings.port_range().ok_or_else(|| {
@@ -334,17 +373,20 @@ impl<'a> Reaper<'a> {
 }
 
 /// Refuses an age that no socket in TIME_WAIT gets to.
-fn refuse_what_never_is(options: &Reap, time_wait_seconds: u32) -> Result<(), Usage> {
-    let (Some(age), [Reapable::TimeWait]) = (options.older_than, options.reapable().as_slice()) else {
-        return Ok(());
-    };
-    if age < Duration::from_secs(time_wait_seconds.into()) {
+fn refuse_what_never_is(options: &Reap, floors: &Known, time_wait_seconds: u32) -> Result<(), Usage> {
+    if options.reapable() != [Reapable::TimeWait] {
         return Ok(());
     }
-    Err(Usage(format!(
-        "--older-than {} s: no socket gets that old, TIME_WAIT lasts {time_wait_seconds} s here; give less",
-        age.as_secs_f64()
-    )))
+    let ages = [
+        ("--older-than", options.older_than.map_or(0.0, |age| age.as_secs_f64())),
+        ("--floor", floors.least_seconds()),
+    ];
+    match ages.into_iter().find(|(_, age)| *age >= f64::from(time_wait_seconds)) {
+        None => Ok(()),
+        Some((option, age)) => Err(Usage(format!(
+            "{option} {age} s: no socket gets that old, TIME_WAIT lasts {time_wait_seconds} s here; give less"
+        ))),
+    }
 }
 
 fn count(counters: &mut Counters, fates: Fates) {

@@ -1,4 +1,5 @@
 //! `tidewait reap` on the running kernel: what goes, what stays, and what is said of it.
+mod live;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -80,38 +81,6 @@ fn what_is_not_in_time_wait_stays_unless_it_is_named() {
         assert_eq!(states(client), [5, 0, 0, 0]);
         drop((open, orphans, leaked));
     });
-}
-
-#[test]
-fn a_connection_that_is_used_again_before_it_is_due_stays() {
-    const TEST: &str = "reap::a_connection_that_is_used_again_before_it_is_due_stays";
-    if !cfg!(feature = "act") {
-        return skip(TEST, "built without the feature `act`");
-    }
-    let netns = NetNs::new().unwrap();
-    // Half closed: in CLOSE_WAIT, and the peer goes on reading what comes.
-    let pair = || {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        server.shutdown(Shutdown::Write).unwrap();
-        (client, server)
-    };
-    let (mut client, mut server) = netns.run(pair).unwrap();
-    let age = ["--older-than", "3s", "--yes", "--state", "close-wait"];
-    let mut running = Running::start(&netns, &age);
-    assert_eq!(running.next()["event"], "begin");
-    // Longer than it would have taken the socket to be old enough.
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(4_500) {
-        client.write_all(b"more").unwrap();
-        server.read_exact(&mut [0; 4]).unwrap();
-        sleep(Duration::from_millis(50));
-    }
-    // Once it is idle it gets old.
-    until("the idle connection to be ended", || running.next()["killed"] == 1);
-    assert_eq!(client.write_all(b"more").unwrap_err().kind(), ErrorKind::ConnectionAborted);
-    assert_eq!(running.stop(Signal::TERM)["killed"], 1);
 }
 
 #[test]
@@ -350,13 +319,19 @@ fn a_rate_is_not_exceeded_and_a_floor_not_passed() {
         for (args, words) in [
             (&["--older-than", "500ms", "--once"][..], "below the floor of 1 s"),
             (&["--older-than", "4s", "--floor", "5", "--once"][..], "below the floor of 5 s"),
+            (&["--keep-below", "45%", "--floor", "60"][..], "--floor 60 s: no socket gets that old"),
         ] {
             let mut command = client.command(TIDEWAIT);
             command.arg("reap").args(args);
             let said = failure(command, 2);
             assert!(said.contains(words), "{said}");
         }
+        // What is only counted takes no time.
         Path::between(client, server).to(address(FIRST)).fill_time_wait(10).unwrap();
+        sleep(Duration::from_millis(50));
+        let counted = end(client, &["--older-than", "10ms", "--floor", "0", "--rate", "1", "--dry-run"]);
+        assert_eq!(counted["killed"], 10);
+        assert!(counted["seconds"].as_f64().unwrap() < 9.0, "{counted}");
         let held = end(client, &["--keep-below", "1%", "--floor", "30", "--once"]);
         assert_eq!(held["killed"], 0);
         assert_eq!(end(client, &["--older-than", "10ms", "--floor", "0.01", "--once"])["killed"], 10);

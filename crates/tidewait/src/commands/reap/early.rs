@@ -28,6 +28,16 @@ pub struct Early<'a> {
     result: anyhow::Result<()>,
 }
 
+/// What became of sockets of a group.
+pub struct Taken {
+    /// Where the look has it; `None` for what a look took that was begun anew.
+    pub place: Option<usize>,
+    /// The group.
+    pub group: Group,
+    /// What became of them.
+    pub fates: Fates,
+}
+
 #[derive(Clone, Copy)]
 struct Grouped {
     group: Group,
@@ -103,15 +113,15 @@ impl<'a> Early<'a> {
         self.batch.clear();
     }
 
-    /// Ends the last ones; what became of all, by group. One may be there more than once.
-    ///
-    /// # Errors
-    /// If orders could not be given.
-    pub fn finish(mut self) -> anyhow::Result<Vec<(Group, Fates)>> {
+    /// Ends the last ones; what became of all, by group, one may be there more than once; and whether orders could be given.
+    pub fn finish(mut self) -> (Vec<Taken>, anyhow::Result<()>) {
         self.end();
-        self.result?;
-        self.before.extend(self.groups.into_iter().flatten().map(|grouped| (grouped.group, grouped.fates)));
-        Ok(self.before)
+        let before = self.before.into_iter().map(|(group, fates)| Taken { place: None, group, fates });
+        let present = self.groups.into_iter().enumerate().filter_map(|(place, grouped)| {
+            let Grouped { group, fates, .. } = grouped?;
+            Some(Taken { place: Some(place), group, fates })
+        });
+        (before.chain(present).collect(), self.result)
     }
 }
 
@@ -154,11 +164,21 @@ mod tests {
         assert!(take(0, 443, 1_500));
         assert!(!take(1, 80, 1_500));
         assert!((0..300).all(|_| take(1, 80, 2_500)));
-        let fates = early.finish().unwrap();
+        // One whose group is never offered keeps its place.
+        assert!(take(3, 8080, 5_000));
+        let (taken, result) = early.finish();
+        result.unwrap();
         let of = |port| {
-            fates.iter().filter(|(other, _)| *other == group(port)).map(|(_, fates)| fates.ended).sum::<u64>()
+            taken
+                .iter()
+                .filter(|taken| taken.group == group(port))
+                .map(|taken| taken.fates.ended)
+                .sum::<u64>()
         };
         assert_eq!((of(80), of(443)), (301, 3));
+        let places: Vec<_> =
+            taken.iter().filter_map(|taken| Some((taken.place?, taken.fates.ended))).collect();
+        assert_eq!(places, [(0, 2), (1, 300), (3, 1)]);
     }
 
     #[test]
@@ -167,6 +187,6 @@ mod tests {
         let mut early = Early::new(1_000, &0, &mut hand, &stop);
         let socket = Waiting { group: 0, port: 40_000, age_ms: 9_000, key: Handle::of_none() };
         assert!(!early.take(&group(443), &socket));
-        assert_eq!(early.finish().unwrap().iter().map(|(_, fates)| fates.ended).sum::<u64>(), 0);
+        assert_eq!(early.finish().0.iter().map(|taken| taken.fates.ended).sum::<u64>(), 0);
     }
 }

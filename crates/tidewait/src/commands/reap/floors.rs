@@ -69,9 +69,7 @@ impl Known {
         }
         let memory = memory::read(&directory)?;
         let here = memory::place(place);
-        let known = Known::from(&memory, &here, &memory::since(), least, memory::file(&directory));
-        known.refuse_below(options)?;
-        Ok(known)
+        Ok(Known::from(&memory, &here, &memory::since(), least, memory::file(&directory)))
     }
 
     fn from(memory: &Memory, here: &study::Place, since: &str, least: f64, file: PathBuf) -> Known {
@@ -106,7 +104,10 @@ impl Known {
 
     /// Where one destination is asked for by itself, an age that a study saw segments at is a mistake; where it is one of many, its
     /// sockets are left for longer.
-    fn refuse_below(&self, options: &Reap) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// [`Usage`] where it is.
+    pub fn refuse_below(&self, options: &Reap, time_wait_seconds: u32) -> Result<(), Usage> {
         let (Some(wanted), Some(to)) = (options.older_than, options.which.to) else { return Ok(()) };
         let Some(port) = to.port else { return Ok(()) };
         let peer = Endpoint { address: to.ip.into(), port };
@@ -114,15 +115,18 @@ impl Known {
         if wanted.as_millis() >= u128::from(*ms) {
             return Ok(());
         }
+        let instead = if floor.seconds < f64::from(time_wait_seconds) {
+            format!("give {} s or more", floor.seconds)
+        } else {
+            format!("its sockets are left for all of their {time_wait_seconds} s")
+        };
         Err(Usage(format!(
-            "--older-than {} s is too short for {peer}: {}; give {} s or more. What studies saw counts for {DAYS} days and is kept in {}: \
+            "--older-than {} s is too short for {peer}: {}; {instead}. What studies saw counts for {DAYS} days and is kept in {}: \
              without that file it is forgotten",
             wanted.as_secs_f64(),
             floor.evidence,
-            floor.seconds,
             self.file.display()
-        ))
-        .into())
+        )))
     }
 
     /// The floor of every socket, in seconds.
@@ -160,7 +164,14 @@ impl Known {
 impl Floors for Known {
     fn of(&self, group: &Group) -> u32 {
         let (direction, end) = group.end();
-        let named = self.named.get(&(direction, end)).map_or(0, |(ms, _)| *ms);
+        let named = if end.address.is_unspecified() {
+            // A service at every address; studies name each by itself.
+            let of_it = self.named.iter().filter(|((way, at), _)| *way == direction && at.port == end.port);
+            of_it.map(|(_, (ms, _))| *ms).max()
+        } else {
+            self.named.get(&(direction, end)).map(|(ms, _)| *ms)
+        };
+        let named = named.unwrap_or(0);
         let unnamed = self.unnamed.get(&direction).map_or(0, |(ms, _)| *ms);
         self.least_ms.max(named).max(unnamed)
     }
@@ -213,6 +224,23 @@ mod tests {
         };
         let memory = Memory { destinations: vec![seen], ..Memory::default() };
         Known::from(&memory, &here, since, 1.0, PathBuf::from("study.json"))
+    }
+
+    #[test]
+    fn a_service_at_every_address_has_the_floor_of_its_highest() {
+        let mut known = known(None, "2026-01-03T00:00:00Z");
+        let floor = |seconds| Floor { destination: String::new(), seconds, evidence: String::new() };
+        for (direction, end, ms) in [
+            (Direction::Incoming, "10.0.0.5:80", 31_000),
+            (Direction::Incoming, "[fd00::5]:80", 5_000),
+            (Direction::Incoming, "10.0.0.5:81", 40_000),
+            (Direction::Outgoing, "10.0.0.5:80", 50_000),
+        ] {
+            known.named.insert((direction, endpoint(end).unwrap()), (ms, floor(f64::from(ms) / 1e3)));
+        }
+        let of = |service| known.of(&Group::Incoming { service: endpoint(service).unwrap() });
+        assert_eq!((of("0.0.0.0:80"), of("[::]:80"), of("10.0.0.5:80")), (31_000, 31_000, 31_000));
+        assert_eq!((of("[fd00::5]:80"), of("0.0.0.0:443"), of("10.0.0.6:80")), (5_000, 1_000, 1_000));
     }
 
     #[test]

@@ -152,8 +152,8 @@ fn open(_: &[Reapable]) -> anyhow::Result<Hand> {
 fn refusal(errno: Errno) -> anyhow::Error {
     match errno {
         Errno::OPNOTSUPP => anyhow::anyhow!(
-            "this kernel does not end sockets in TIME_WAIT, which Linux 6.0 and later do (`tidewait doctor`, destroy-time-wait); \
-             net.ipv4.tcp_tw_reuse=1 helps before that: `tidewait tune plan`"
+            "this kernel does not end sockets in TIME_WAIT or orphans in FIN_WAIT2, which Linux 6.0 and later do (`tidewait doctor`, \
+             destroy-time-wait); net.ipv4.tcp_tw_reuse=1 helps before that: `tidewait tune plan`"
         ),
         Errno::PERM | Errno::ACCESS => elsewhere(),
         errno => anyhow::anyhow!("the kernel refused to end a socket: {errno}"),

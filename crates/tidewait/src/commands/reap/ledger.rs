@@ -6,6 +6,7 @@ use tidewait_diagnose::accounting::Account;
 use tidewait_diagnose::reap::Schedule;
 use tidewait_model::reap::{Busiest, Found, Group, Row};
 
+use super::early::Taken;
 use super::hand::Fates;
 
 /// Destinations kept one by one.
@@ -79,8 +80,9 @@ impl Ledger {
 
     /// What became of sockets that ended while they were looked at: those of the group at this place, or of one that the look, begun
     /// anew, has at another or not at all.
-    pub fn count_early(&mut self, place: usize, group: Group, fates: Fates) {
-        if self.present.get(place).is_some_and(|present| present.group == group) {
+    pub fn count_early(&mut self, taken: &Taken) {
+        let Taken { place, group, fates } = *taken;
+        if let Some(place) = place.filter(|place| self.is_at(*place, group)) {
             return self.count(place, fates);
         }
         let counts = Counts { killed: fates.ended, not_killed: fates.not_ended() };
@@ -88,6 +90,11 @@ impl Ledger {
             Some(present) => present.counts.add(counts),
             None => self.keep(group, counts),
         }
+    }
+
+    /// Whether the present look has the group at this place.
+    pub fn is_at(&self, place: usize, group: Group) -> bool {
+        self.present.get(place).is_some_and(|present| present.group == group)
     }
 
     /// Adds to what was before.
