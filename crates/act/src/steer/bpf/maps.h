@@ -77,6 +77,12 @@ static __always_inline int is_any(const struct address *address)
 	return !(address->words[0] | address->words[1] | address->words[2] | address->words[3]);
 }
 
+/* ::ffff:0:0/96, an address of IPv4 */
+static __always_inline int is_mapped(const u32 words[4])
+{
+	return !(words[0] | words[1] | (words[2] ^ bpf_htonl(0xffff)));
+}
+
 static __always_inline int same(const struct address *left, const struct address *right)
 {
 	return !((left->words[0] ^ right->words[0]) | (left->words[1] ^ right->words[1]) |

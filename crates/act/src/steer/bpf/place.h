@@ -11,6 +11,7 @@ struct attempt {
 	struct address source; /* where it is fixed */
 	u32 hash;
 	u8 v6;	  /* of an IPv6 socket; the destination may be IPv4 all the same */
+	u8 unnamed; /* the program names no destination: the one in `key` is what the kernel makes of that */
 	u8 fixed; /* the source is given, by the program or by us */
 	u8 shares; /* SO_REUSEADDR is set */
 	u8 done;

@@ -157,8 +157,11 @@ static __always_inline void port(struct attempt *attempt)
 	struct counts *counts;
 	int learning = !attempt->fixed && !attempt->at->known, resting;
 
-	/* A load balancer's address is never where a connection has gone; what is free for that says nothing of where it goes. */
-	if (settings.careful && !attempt->at->seen) {
+	/*
+	 * A load balancer's address is never where a connection has gone; what is free for that says nothing of where it goes. And it
+	 * may take no address for one of its own.
+	 */
+	if (settings.careful && (attempt->unnamed || !attempt->at->seen)) {
 		count(unknown);
 		return;
 	}

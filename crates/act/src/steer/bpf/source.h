@@ -48,7 +48,8 @@ static __always_inline int is_here(const struct attempt *attempt)
 
 /*
  * Whether the sources reach the destination. Loopback addresses reach this machine alone, and others are no source for it: a
- * service there tells its own machine by 127.0.0.1. What is on the link has its source from the link.
+ * service there tells its own machine by 127.0.0.1. What is on the link has its source from the link. Where no destination is named,
+ * a source would become that, too.
  */
 static __always_inline int reaches(const struct attempt *attempt)
 {
@@ -57,12 +58,12 @@ static __always_inline int reaches(const struct attempt *attempt)
 
 	if (attempt->key.family == AF_INET) {
 		inside = attempt->offer->loopback & 1;
-		nowhere = (bpf_ntohl(to[0]) >> 16) == 0xa9fe || !to[0];
+		nowhere = (bpf_ntohl(to[0]) >> 16) == 0xa9fe;
 	} else {
 		inside = attempt->offer->loopback >> 1 & 1;
-		nowhere = !(to[0] | to[1] | to[2] | to[3]);
+		nowhere = 0;
 	}
-	return !nowhere && is_here(attempt) == inside;
+	return !nowhere && !attempt->unnamed && is_here(attempt) == inside;
 }
 
 /* Chooses a source; whether there is one. */

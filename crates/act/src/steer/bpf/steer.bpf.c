@@ -53,8 +53,24 @@ static __always_inline int concerns(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
+/*
+ * connect() to no address goes to this machine, and the kernel says where to only after these programs: to the source that is bound or 127.0.0.1
+ * (ip_route_output_key_hash_rcu()), to ::1 (tcp_v6_connect()).
+ */
+static __always_inline void name(struct attempt *attempt, const struct address *own)
+{
+	if (!is_any(&attempt->key.remote))
+		return;
+	attempt->unnamed = 1;
+	if (attempt->key.family == AF_INET6)
+		attempt->key.remote.words[3] = bpf_htonl(1);
+	else
+		attempt->key.remote.words[0] = own->words[0] ? own->words[0] : bpf_htonl(0x7f000001);
+}
+
 static __always_inline int choose(struct attempt *attempt, const struct address *own)
 {
+	name(attempt, own);
 	/* The interface that connect() will bind the socket to is not known to a lookup yet, and the source goes with it. */
 	if (is_link_local(&attempt->key)) {
 		count(apart);
@@ -106,6 +122,7 @@ int connect6(struct bpf_sock_addr *ctx)
 	struct attempt attempt = {};
 	struct address own = {};
 	struct bpf_sock *sk;
+	u32 to[4];
 
 	if (!concerns(ctx))
 		return 1;
@@ -115,21 +132,23 @@ int connect6(struct bpf_sock_addr *ctx)
 	attempt.ctx = ctx;
 	attempt.v6 = 1;
 	attempt.key.port = ctx->user_port;
-	if (!ctx->user_ip6[0] && !ctx->user_ip6[1] && ctx->user_ip6[2] == bpf_htonl(0xffff)) {
-		/* IPv4 in all but the socket. */
+	to[0] = once(ctx->user_ip6[0]);
+	to[1] = once(ctx->user_ip6[1]);
+	to[2] = once(ctx->user_ip6[2]);
+	to[3] = once(ctx->user_ip6[3]);
+	own.words[0] = once(sk->src_ip6[0]);
+	own.words[1] = once(sk->src_ip6[1]);
+	own.words[2] = once(sk->src_ip6[2]);
+	own.words[3] = once(sk->src_ip6[3]);
+	/* IPv4 in all but the socket; one that is bound to an address of IPv4 takes :: for that of IPv4. */
+	if (is_mapped(to) || (!(to[0] | to[1] | to[2] | to[3]) && is_mapped(own.words))) {
 		attempt.key.family = AF_INET;
-		attempt.key.remote.words[0] = once(ctx->user_ip6[3]);
+		attempt.key.remote.words[0] = to[3];
+		__builtin_memset(&own, 0, sizeof(own));
 		own.words[0] = once(sk->src_ip4);
 	} else {
 		attempt.key.family = AF_INET6;
-		attempt.key.remote.words[0] = once(ctx->user_ip6[0]);
-		attempt.key.remote.words[1] = once(ctx->user_ip6[1]);
-		attempt.key.remote.words[2] = once(ctx->user_ip6[2]);
-		attempt.key.remote.words[3] = once(ctx->user_ip6[3]);
-		own.words[0] = once(sk->src_ip6[0]);
-		own.words[1] = once(sk->src_ip6[1]);
-		own.words[2] = once(sk->src_ip6[2]);
-		own.words[3] = once(sk->src_ip6[3]);
+		__builtin_memcpy(attempt.key.remote.words, to, sizeof(to));
 	}
 	return choose(&attempt, &own);
 }
