@@ -127,6 +127,42 @@ fn each_source_has_all_the_ports() {
     assert_eq!((counts.spread, counts.steered, counts.fell_back), (144, 144, 0), "{counts:?}");
 }
 
+/// bind() that is refused takes the address of the socket with it.
+#[test]
+fn a_source_stays_where_somebody_has_bound_all_ports() {
+    const NAME: &str = "sources::a_source_stays_where_somebody_has_bound_all_ports";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let _server = pair.serve();
+    let mut holder = Client::new(&pair.client, None);
+    for port in 20_000..20_004 {
+        holder.ask(&format!("hold :: {port}"));
+    }
+    let mut client = pair.steered();
+    let ports = range(20_000, 20_003);
+    let wish = pair.wish(ports.clone(), &[]);
+    let Some(steering) = started(NAME, &wish) else { return };
+    for (name, host, source) in [
+        ("four", "10.98.0.2", "10.98.0.4"),
+        ("six", "fd98::2", "fd98::4"),
+        ("mapped", "::ffff:10.98.0.2", "::ffff:10.98.0.4"),
+    ] {
+        client.ask(&format!("keep {name} {host} 80 3 address {source}"));
+        let source = source.trim_start_matches("::ffff:");
+        assert_eq!(tally(&mut client, name), even(&[source], 3), "{name}");
+        assert_eq!(client.ask(&format!("reuseaddr {name}")), "0 0 0", "{name}");
+    }
+    client.ask("keep shared 10.98.0.2 80 3 reuse");
+    assert_eq!(client.ask("reuseaddr shared"), "1 1 1", "the program's own");
+    let counts = counted(&steering, true, false);
+    assert!(counts.fell_back == 12 && counts.refused_by_bind >= 12, "{counts:?}");
+    drop(steering);
+    let Some(steering) = started(NAME, &pair.wish(ports, &SOURCES)) else { return };
+    client.ask("keep spread 10.98.0.2 80 6");
+    assert_eq!(tally(&mut client, "spread"), even(&SOURCES, 2));
+    let counts = counted(&steering, true, true);
+    assert_eq!((counts.spread, counts.fell_back), (6, 6), "{counts:?}");
+}
+
 #[test]
 fn an_address_that_vanishes_is_passed_over_and_counted() {
     const NAME: &str = "sources::an_address_that_vanishes_is_passed_over_and_counted";

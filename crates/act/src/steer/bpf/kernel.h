@@ -12,4 +12,6 @@
 #error "asm/socket.h of this kind of processor has not been looked at"
 #endif
 
+#define SK_CAN_REUSE 1 /* what SO_REUSEADDR sets */
+
 #endif

@@ -23,7 +23,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "port.h"
 
 /* What is known of the socket before anything is chosen. */
-static __always_inline int concerns(struct bpf_sock_addr *ctx)
+static __always_inline int concerns(struct bpf_sock_addr *ctx, struct attempt *attempt)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct tcp_sock *tcp;
@@ -50,6 +50,8 @@ static __always_inline int concerns(struct bpf_sock_addr *ctx)
 		count(apart);
 		return 0;
 	}
+	attempt->ctx = ctx;
+	attempt->shares = BPF_CORE_READ_BITFIELD(&tcp->inet_conn.icsk_inet.sk.__sk_common, skc_reuse) == SK_CAN_REUSE;
 	return 1;
 }
 
@@ -106,10 +108,9 @@ int connect4(struct bpf_sock_addr *ctx)
 	struct attempt attempt = {};
 	struct address own = {};
 
-	if (!concerns(ctx))
+	if (!concerns(ctx, &attempt))
 		return 1;
 	own.words[0] = ctx->sk->src_ip4;
-	attempt.ctx = ctx;
 	attempt.key.remote.words[0] = ctx->user_ip4;
 	attempt.key.port = ctx->user_port;
 	attempt.key.family = AF_INET;
@@ -124,12 +125,11 @@ int connect6(struct bpf_sock_addr *ctx)
 	struct bpf_sock *sk;
 	u32 to[4];
 
-	if (!concerns(ctx))
+	if (!concerns(ctx, &attempt))
 		return 1;
 	sk = ctx->sk;
 	if (!sk)
 		return 1;
-	attempt.ctx = ctx;
 	attempt.v6 = 1;
 	attempt.key.port = ctx->user_port;
 	to[0] = once(ctx->user_ip6[0]);
