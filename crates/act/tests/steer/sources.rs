@@ -239,3 +239,38 @@ fn loopback_and_the_own_addresses_are_no_place_to_spread_to() {
     client.ask("keep out 10.98.0.2 80 3");
     assert_eq!(tally(&mut client, "out"), even(&["10.98.0.1"], 3));
 }
+
+/// Of more than 16 addresses none is held against a port, and each is the machine's own all the same.
+#[test]
+fn the_own_addresses_are_no_place_to_spread_to_however_many_they_are() {
+    const NAME: &str = "sources::the_own_addresses_are_no_place_to_spread_to_however_many_they_are";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let mut local = Client::new(&pair.client, None);
+    for last in 101..=120 {
+        pair.client.add_address(&format!("10.98.0.{last}/24")).unwrap();
+        pair.client.add_address(&format!("fd98::{last}/64")).unwrap();
+    }
+    for host in ["0.0.0.0", "fd98::119"] {
+        local.ask(&format!("serve {host} 80"));
+    }
+    let mut client = pair.steered();
+    let all: Vec<&str> = SOURCES.into_iter().chain(SOURCES6).collect();
+    let mut wish = pair.wish(PortSet::default(), &all);
+    for last in 101..=120 {
+        for address in [format!("10.98.0.{last}"), format!("fd98::{last}")] {
+            wish.offer.locals.push(address.parse().unwrap());
+        }
+    }
+    let Some(mut steering) = started(NAME, &wish) else { return };
+    for (name, host) in [("four", "10.98.0.119"), ("mapped", "::ffff:10.98.0.119"), ("six", "fd98::119")] {
+        client.ask(&format!("keep {name} {host} 80 3"));
+        assert_eq!(tally(&mut client, name).len(), 1, "{name}");
+    }
+    let counts = counted(&steering, false, true);
+    assert_eq!((counts.left_to_routing, counts.spread), (9, 0), "{counts:?}");
+    // What is not the machine's own any more is spread to.
+    wish.offer.locals.retain(|local| *local != "10.98.0.119".parse::<IpAddr>().unwrap());
+    steering.offer(&wish.offer).unwrap();
+    client.ask("keep elsewhere 10.98.0.119 80 3");
+    assert_eq!(counted(&steering, false, true).spread, 3);
+}

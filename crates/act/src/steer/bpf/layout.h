@@ -69,6 +69,12 @@ struct counts {
 	__u64 gone;	 /* a source was refused by bind(): the address is not there any more */
 };
 
+/* An address of this machine. */
+struct here_key {
+	struct address address;
+	__u32 v4; /* whether it is one of IPv4 */
+};
+
 struct destination_key {
 	struct address remote;
 	__u16 port; /* network order */

@@ -27,6 +27,19 @@ struct {
 	});
 } offers SEC(".maps");
 
+/* All addresses of this machine, however many: the one map inside is replaced as that of the offer is, and is of their number. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_HASH);
+		__uint(max_entries, 1);
+		__uint(key_size, sizeof(struct here_key));
+		__uint(value_size, sizeof(u32));
+	});
+} here SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);

@@ -26,24 +26,16 @@ static __always_inline void source_at(struct attempt *attempt, u32 place)
 static __always_inline int is_here(const struct attempt *attempt)
 {
 	const u32 *to = attempt->key.remote.words;
+	struct here_key key = { .address = attempt->key.remote, .v4 = attempt->key.family == AF_INET };
+	void *addresses;
 
-	if (attempt->key.family == AF_INET) {
-		if (bpf_ntohl(to[0]) >> 24 == 127)
-			return 1;
-		UNROLL
-		for (int i = 0; i < LOCALS; i++)
-			if (i < attempt->offer->locals4 && attempt->offer->local4[i].words[0] == to[0])
-				return 1;
-		return 0;
-	}
-	if (!to[0] && !to[1] && !to[2] && to[3] == bpf_htonl(1))
+	/* Also those of the loopback that are no address of an interface. */
+	if (attempt->key.family == AF_INET && bpf_ntohl(to[0]) >> 24 == 127)
 		return 1;
-	UNROLL
-	for (int i = 0; i < LOCALS; i++)
-		if (i < attempt->offer->locals6 && attempt->offer->local6[i].words[0] == to[0] && attempt->offer->local6[i].words[1] == to[1] &&
-		    attempt->offer->local6[i].words[2] == to[2] && attempt->offer->local6[i].words[3] == to[3])
-			return 1;
-	return 0;
+	if (attempt->key.family == AF_INET6 && !to[0] && !to[1] && !to[2] && to[3] == bpf_htonl(1))
+		return 1;
+	addresses = bpf_map_lookup_elem(&here, &zero);
+	return addresses && bpf_map_lookup_elem(addresses, &key);
 }
 
 /*
