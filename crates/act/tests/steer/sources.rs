@@ -163,6 +163,26 @@ fn a_source_stays_where_somebody_has_bound_all_ports() {
     assert_eq!((counts.spread, counts.fell_back), (6, 6), "{counts:?}");
 }
 
+/// Those that routing chose are told from those that the program did.
+#[test]
+fn what_a_program_binds_says_nothing_of_what_routing_chooses() {
+    const NAME: &str = "sources::what_a_program_binds_says_nothing_of_what_routing_chooses";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let _server = pair.serve();
+    let mut client = pair.steered();
+    let Some(steering) = started(NAME, &pair.wish(range(20_000, 20_019), &[])) else { return };
+    for (host, bound) in [("10.98.0.2", "10.98.0.4"), ("fd98::2", "fd98::1")] {
+        client.ask(&format!("keep bound {host} 80 3 address {bound}"));
+        let before = counted(&steering, true, false);
+        client.ask(&format!("keep free {host} 80 5"));
+        assert!(!tally(&mut client, "free").contains_key(bound), "{host}");
+        // The first one is held against all addresses, and the others against the one that it went from.
+        let counts = counted(&steering, true, false);
+        assert_eq!(counts.learning - before.learning, 1, "{counts:?}");
+        client.ask("drop free");
+    }
+}
+
 #[test]
 fn an_address_that_vanishes_is_passed_over_and_counted() {
     const NAME: &str = "sources::an_address_that_vanishes_is_passed_over_and_counted";

@@ -13,5 +13,6 @@
 #endif
 
 #define SK_CAN_REUSE 1 /* what SO_REUSEADDR sets */
+#define SOCK_BINDADDR_LOCK 4 /* the source was bound */
 
 #endif

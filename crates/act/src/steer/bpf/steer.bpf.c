@@ -192,7 +192,9 @@ int connecting(struct bpf_sock_ops *ctx)
 	release(hash_of(&key), ctx->local_port);
 	if (belongs(at, &key)) {
 		at->seen = 1;
-		learn(at, &local);
+		/* bind() sets the lock, that of spread() too, and routing does not. */
+		if (!(BPF_CORE_READ_BITFIELD(&tcp->inet_conn.icsk_inet.sk, sk_userlocks) & SOCK_BINDADDR_LOCK))
+			learn(at, &local);
 	}
 	return 1;
 }
