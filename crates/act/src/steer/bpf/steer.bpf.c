@@ -22,6 +22,18 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "source.h"
 #include "port.h"
 
+/* IP_LOCAL_PORT_RANGE, in either of its forms; since Linux 6.3. */
+static __always_inline int has_range(struct tcp_sock *tcp)
+{
+	struct inet_sock___pair *pair = (void *)tcp;
+
+	if (bpf_core_field_exists(tcp->inet_conn.icsk_inet.local_port_range))
+		return tcp->inet_conn.icsk_inet.local_port_range != 0;
+	if (bpf_core_field_exists(pair->local_port_range))
+		return pair->local_port_range.lo || pair->local_port_range.hi;
+	return 0;
+}
+
 /* What is known of the socket before anything is chosen. */
 static __always_inline int concerns(struct bpf_sock_addr *ctx, struct attempt *attempt)
 {
@@ -45,8 +57,7 @@ static __always_inline int concerns(struct bpf_sock_addr *ctx, struct attempt *a
 		count(apart);
 		return 0;
 	}
-	if (bpf_core_field_exists(tcp->inet_conn.icsk_inet.local_port_range) &&
-	    tcp->inet_conn.icsk_inet.local_port_range) {
+	if (has_range(tcp)) {
 		count(apart);
 		return 0;
 	}
