@@ -168,6 +168,24 @@ fn who_chose_for_himself_is_left_alone() {
     assert_eq!(client.ask("echoes later"), "all");
 }
 
+/// A candidate is refused a thousand times, and the kernel's connect() with it: there is nothing to choose.
+#[test]
+fn a_socket_that_cannot_reach_its_destination_is_left_alone() {
+    const NAME: &str = "ports::a_socket_that_cannot_reach_its_destination_is_left_alone";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let _server = server(&scene, &["10.99.0.1"], 80);
+    let mut client = scene.client(true);
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_099))) else { return };
+    for _ in 0..5 {
+        assert!(client.try_ask("keep a ::ffff:10.99.0.1 80 1 address fd99::1").starts_with("error"));
+    }
+    let counts = counted(&steering, true, false);
+    assert_eq!((counts.left_apart, counts.candidates, counts.refused_by_bind), (5, 0, 0), "{counts:?}");
+    // The next ones to there look as long as any.
+    client.ask("keep a ::ffff:10.99.0.1 80 5 address ::ffff:10.99.0.2");
+    assert_eq!(counted(&steering, true, false).steered, 5);
+}
+
 #[test]
 fn ports_that_are_no_longer_offered_are_given_no_more_and_come_back() {
     const NAME: &str = "ports::ports_that_are_no_longer_offered_are_given_no_more_and_come_back";

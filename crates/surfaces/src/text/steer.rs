@@ -91,7 +91,7 @@ pub fn steered(end: &End, begin: &Begin) -> String {
     row(
         false,
         left_apart,
-        "were left alone: bound to a device, with a port range of their own, or to a link-local address",
+        "were left alone: bound to a device, with a port range of their own, to a link-local address, or from IPv6 to IPv4",
     );
     row(false, refused_by_bind, "ports were refused by bind(): somebody else has bound them or listens");
     row(false, sources_gone, "times a source address was not there any more");

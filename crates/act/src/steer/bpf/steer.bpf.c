@@ -153,6 +153,11 @@ int connect6(struct bpf_sock_addr *ctx)
 	own.words[3] = once(sk->src_ip6[3]);
 	/* IPv4 in all but the socket; one that is bound to an address of IPv4 takes :: for that of IPv4. */
 	if (is_mapped(to) || (!(to[0] | to[1] | to[2] | to[3]) && is_mapped(own.words))) {
+		/* None of IPv4 is reached from an address of IPv6: connect() fails, and each bind() would. */
+		if (!is_any(&own) && !is_mapped(own.words)) {
+			count(apart);
+			return 1;
+		}
 		attempt.key.family = AF_INET;
 		attempt.key.remote.words[0] = to[3];
 		__builtin_memset(&own, 0, sizeof(own));
