@@ -186,6 +186,27 @@ fn a_socket_that_cannot_reach_its_destination_is_left_alone() {
     assert_eq!(counted(&steering, true, false).steered, 5);
 }
 
+/// The tuple of a connect() that failed is claimed for a second.
+#[test]
+fn connects_that_fail_at_once_use_up_the_range_for_a_second() {
+    const NAME: &str = "ports::connects_that_fail_at_once_use_up_the_range_for_a_second";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let mut client = scene.client(true);
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_049))) else { return };
+    let mut fail = |count: usize| {
+        let unreachable = vec!["101"; count].join(" ");
+        assert_eq!(client.ask(&format!("attempts 203.0.113.1 80 {count}")), unreachable);
+        counted(&steering, true, false)
+    };
+    let counts = fail(50);
+    assert_eq!((counts.steered, counts.candidates), (50, 50), "{counts:?}");
+    let counts = fail(10);
+    assert!(counts.fell_back > 0, "{counts:?}");
+    std::thread::sleep(Duration::from_millis(1_100));
+    let after = fail(20);
+    assert_eq!((after.steered - counts.steered, after.fell_back), (20, counts.fell_back), "{after:?}");
+}
+
 #[test]
 fn ports_that_are_no_longer_offered_are_given_no_more_and_come_back() {
     const NAME: &str = "ports::ports_that_are_no_longer_offered_are_given_no_more_and_come_back";
