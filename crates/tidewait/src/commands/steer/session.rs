@@ -117,8 +117,9 @@ struct Session<'a> {
     attached: Instant,
     /// What was counted before that.
     before: Counts,
-    /// As it was told last.
+    /// As it was told last, and when.
     last: Counts,
+    drawn: Instant,
     /// When it was seen last that somebody keeps the namespace.
     kept: Instant,
     /// What is done, as it was told last.
@@ -142,6 +143,7 @@ impl<'a> Session<'a> {
             attached: now,
             before: Counts::default(),
             last: Counts::default(),
+            drawn: now,
             kept: now,
             refusal: String::new(),
             waits: false,
@@ -302,8 +304,9 @@ impl<'a> Session<'a> {
                 true,
             );
         }
-        self.line.draw(&text::steering_line(&counts, &self.last));
-        self.last = counts;
+        let now = Instant::now();
+        self.line.draw(&text::steering_line(&counts, &self.last, now - self.drawn));
+        (self.last, self.drawn) = (counts, now);
         Ok(())
     }
 
