@@ -95,6 +95,7 @@ struct sock_common {
 	u16 skc_num;
 	unsigned short skc_family;
 	unsigned char skc_state;
+	unsigned char skc_reuse : 4;
 	int skc_bound_dev_if;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
@@ -122,7 +123,15 @@ struct inet_sock {
 	struct sock sk;
 	u16 inet_sport;
 	u32 inet_saddr;
-	u32 local_port_range; /* since 6.3: two numbers of 16 bits, later one of 32 */
+	u32 local_port_range; /* since 6.8 */
+};
+
+/* Linux 6.3 to 6.7. */
+struct inet_sock___pair {
+	struct {
+		u16 lo;
+		u16 hi;
+	} local_port_range;
 };
 
 struct inet_connection_sock {

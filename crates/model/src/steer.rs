@@ -120,7 +120,7 @@ pub struct Counts {
     /// Its source address was left to routing: to this machine or to nowhere, or no address of its family is there to be given.
     #[serde(default)]
     pub left_to_routing: u64,
-    /// Left alone: bound to a device, with a port range of its own, or to a link-local address.
+    /// Left alone: bound to a device, with a port range of its own, to a link-local address, or from IPv6 to IPv4.
     pub left_apart: u64,
     /// Ports that were looked at.
     pub candidates: u64,

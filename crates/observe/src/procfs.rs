@@ -18,7 +18,7 @@ mod users;
 pub use cgroup::{Membership, cgroup_of};
 pub use counters::counters;
 pub use process::Process;
-pub use settings::{open_files, settings};
+pub use settings::{open_files, settings, some_settings};
 pub use steered::steered;
 pub use udp::udp_ports;
 pub use users::Users;

@@ -1,5 +1,6 @@
 //! The programs in the kernel, and what they counted.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
@@ -10,7 +11,7 @@ use tidewait_kernel::bpf::{self, Cause, Trouble};
 use tidewait_model::PortSet;
 use zerocopy::{FromBytes, FromZeros as _, IntoBytes};
 
-use super::layout::{Address, Counted, Offered, Settings};
+use super::layout::{Address, Counted, Here, Offered, Settings};
 use super::{Counts, LOCALS, Offer, SOURCES, SteerError, Wish};
 
 /// `steer.bpf.c`, compiled.
@@ -68,23 +69,18 @@ impl Steering {
         let new = offer.ports.iter().filter(|port| !known.contains(*port)).collect();
         self.order.extend(shuffled(new)?);
         let value = offered(offer, &self.order)?;
-        let failed = |error: libbpf_rs::Error| refused(&bpf::trouble("offer", &error));
-        let options = bpf_map_create_opts {
-            sz: size_of::<bpf_map_create_opts>() as u64,
-            ..bpf_map_create_opts::default()
-        };
-        let inner = MapHandle::create(
-            MapType::Array,
-            Some("offer"),
-            size_of::<u32>() as u32,
-            size_of::<Offered>() as u32,
-            1,
-            &options,
-        )
-        .map_err(failed)?;
-        inner.update(0_u32.as_bytes(), value.as_bytes(), MapFlags::ANY).map_err(failed)?;
+        let inner = inner(MapType::Array, size_of::<u32>(), size_of::<Offered>(), 1)?;
+        inner.update(0_u32.as_bytes(), value.as_bytes(), MapFlags::ANY).map_err(|error| unoffered(&error))?;
+        self.put("here", &here(offer)?)?;
+        self.put("offers", &inner)
+    }
+
+    /// Puts a map in the place of the one that is in the map `name`.
+    fn put(&self, name: &str, inner: &MapHandle) -> Result<(), SteerError> {
         let number = inner.as_fd().as_raw_fd();
-        self.map("offers")?.update(0_u32.as_bytes(), number.as_bytes(), MapFlags::ANY).map_err(failed)
+        self.map(name)?
+            .update(0_u32.as_bytes(), number.as_bytes(), MapFlags::ANY)
+            .map_err(|error| unoffered(&error))
     }
 
     fn map(&self, name: &str) -> Result<Map<'_>, SteerError> {
@@ -146,6 +142,30 @@ fn load(settings: &Settings) -> Result<Object, Trouble> {
     // What was said of a load that went well in the end explains no later trouble.
     bpf::listen();
     Ok(object)
+}
+
+fn unoffered(error: &libbpf_rs::Error) -> SteerError {
+    refused(&bpf::trouble("offer", error))
+}
+
+/// A map that goes into another one.
+fn inner(kind: MapType, key: usize, value: usize, entries: usize) -> Result<MapHandle, SteerError> {
+    let options =
+        bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, ..bpf_map_create_opts::default() };
+    let entries = u32::try_from(entries).unwrap_or(u32::MAX);
+    MapHandle::create(kind, Some("offer"), key as u32, value as u32, entries, &options)
+        .map_err(|error| unoffered(&error))
+}
+
+/// All addresses of the machine. Sources are among them though no interface has them: networks with a route of type local do not.
+fn here(offer: &Offer) -> Result<MapHandle, SteerError> {
+    let all: BTreeSet<IpAddr> = offer.locals.iter().chain(&offer.sources).map(IpAddr::to_canonical).collect();
+    let map = inner(MapType::Hash, size_of::<Here>(), size_of::<u32>(), all.len().max(1))?;
+    for address in all {
+        let key = Here { address: bytes(address), v4: address.is_ipv4().into() };
+        map.update(key.as_bytes(), 1_u32.as_bytes(), MapFlags::ANY).map_err(|error| unoffered(&error))?;
+    }
+    Ok(map)
 }
 
 /// The wish in the words of the programs.

@@ -11,6 +11,14 @@ pub(super) const PORTS: usize = 65_536;
 /// `struct address`.
 pub(super) type Address = [u8; 16];
 
+/// `struct here_key`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(super) struct Here {
+    pub(super) address: Address,
+    pub(super) v4: u32,
+}
+
 /// `struct settings`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -105,6 +105,13 @@ fn obey(words: &[&str], kept: &mut HashMap<String, Vec<TcpStream>>) -> std::io::
             socket.connect(to(host, port))?;
             answer = socket.local_addr()?.to_string();
         }
+        // Bound for good, and neither shared nor listened on.
+        ["hold", host, port] => {
+            let at = to(host, port);
+            let socket = socket(family(at), SocketType::STREAM, None)?;
+            bind(&socket, &at)?;
+            std::mem::forget(socket);
+        }
         ["reuseaddr", name] => {
             for stream in &kept[*name] {
                 write!(answer, "{} ", u8::from(sockopt::socket_reuseaddr(stream)?)).unwrap();

@@ -47,6 +47,42 @@ fn connect_gets_ports_of_the_range_and_shares_them_between_destinations() {
     assert_eq!(counts.learning, 5, "{counts:?}");
 }
 
+/// The kernel makes this machine's address of it, and only then is it known which tuples there are.
+#[test]
+fn a_connect_to_no_address_gets_a_port_that_is_free_where_it_goes() {
+    const NAME: &str = "ports::a_connect_to_no_address_gets_a_port_that_is_free_where_it_goes";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let _server = server(&scene, &["0.0.0.0"], 80);
+    let _server6 = server(&scene, &["fd99::1", "::1"], 80);
+    let mut client = scene.client(true);
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_099))) else { return };
+    let mut used = Vec::new();
+    for (host, before, source) in [
+        ("0.0.0.0", "", "127.0.0.1"),
+        ("::", "", "::1"),
+        ("0.0.0.0", " address 10.99.0.2", "10.99.0.2"),
+        ("::ffff:0.0.0.0", " address ::ffff:10.99.0.1", "10.99.0.1"),
+        ("::", " address fd99::2", "fd99::2"),
+    ] {
+        let ports = client.numbers(&format!("keep a {host} 80 110{before}"));
+        let ours = ports.iter().filter(|port| (20_000..=20_099).contains(*port)).count();
+        assert!((90..=100).contains(&ours), "{host}{before}: {ours} {:?}", steering.counts());
+        if source == "127.0.0.1" {
+            used = ports;
+        }
+        assert_eq!(client.ask("echoes a"), "all");
+        assert_eq!(client.ask("sources a"), [source; 110].join(" "), "{host}{before}");
+        client.ask("drop a");
+    }
+    // The tuples of the first ones are in TIME_WAIT by now: none is taken again, whatever the program calls this machine.
+    for (host, before) in [("::ffff:0.0.0.0", ""), ("::", " address ::ffff:127.0.0.1"), ("127.0.0.1", "")] {
+        let ports = client.numbers(&format!("keep a {host} 80 5{before}"));
+        assert!(!ports.iter().any(|port| used.contains(port)), "{host}{before}: {ports:?}");
+    }
+    let counts = counted(&steering, true, false);
+    assert_eq!((counts.unknown_source, counts.refused_by_bind), (0, 0), "{counts:?}");
+}
+
 /// Local port, remote address and cookie of every established connection, as `ss` shows them.
 fn live(scene: &Scene) -> std::collections::BTreeSet<String> {
     let output = scene.net.command("ss").args(["-Htne", "state", "established"]).output().unwrap();
@@ -130,6 +166,45 @@ fn who_chose_for_himself_is_left_alone() {
     let ports = client.numbers("nonblocking later 10.99.0.1 80 5");
     assert!(all_in(&ports, 20_000, 20_099), "{ports:?}");
     assert_eq!(client.ask("echoes later"), "all");
+}
+
+/// A candidate is refused a thousand times, and the kernel's connect() with it: there is nothing to choose.
+#[test]
+fn a_socket_that_cannot_reach_its_destination_is_left_alone() {
+    const NAME: &str = "ports::a_socket_that_cannot_reach_its_destination_is_left_alone";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let _server = server(&scene, &["10.99.0.1"], 80);
+    let mut client = scene.client(true);
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_099))) else { return };
+    for _ in 0..5 {
+        assert!(client.try_ask("keep a ::ffff:10.99.0.1 80 1 address fd99::1").starts_with("error"));
+    }
+    let counts = counted(&steering, true, false);
+    assert_eq!((counts.left_apart, counts.candidates, counts.refused_by_bind), (5, 0, 0), "{counts:?}");
+    // The next ones to there look as long as any.
+    client.ask("keep a ::ffff:10.99.0.1 80 5 address ::ffff:10.99.0.2");
+    assert_eq!(counted(&steering, true, false).steered, 5);
+}
+
+/// The tuple of a connect() that failed is claimed for a second.
+#[test]
+fn connects_that_fail_at_once_use_up_the_range_for_a_second() {
+    const NAME: &str = "ports::connects_that_fail_at_once_use_up_the_range_for_a_second";
+    let Some(scene) = Scene::new(NAME) else { return };
+    let mut client = scene.client(true);
+    let Some(steering) = scene.steer(NAME, &scene.wish(range(20_000, 20_049))) else { return };
+    let mut fail = |count: usize| {
+        let unreachable = vec!["101"; count].join(" ");
+        assert_eq!(client.ask(&format!("attempts 203.0.113.1 80 {count}")), unreachable);
+        counted(&steering, true, false)
+    };
+    let counts = fail(50);
+    assert_eq!((counts.steered, counts.candidates), (50, 50), "{counts:?}");
+    let counts = fail(10);
+    assert!(counts.fell_back > 0, "{counts:?}");
+    std::thread::sleep(Duration::from_millis(1_100));
+    let after = fail(20);
+    assert_eq!((after.steered - counts.steered, after.fell_back), (20, counts.fell_back), "{after:?}");
 }
 
 #[test]

@@ -127,6 +127,62 @@ fn each_source_has_all_the_ports() {
     assert_eq!((counts.spread, counts.steered, counts.fell_back), (144, 144, 0), "{counts:?}");
 }
 
+/// bind() that is refused takes the address of the socket with it.
+#[test]
+fn a_source_stays_where_somebody_has_bound_all_ports() {
+    const NAME: &str = "sources::a_source_stays_where_somebody_has_bound_all_ports";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let _server = pair.serve();
+    let mut holder = Client::new(&pair.client, None);
+    for port in 20_000..20_004 {
+        holder.ask(&format!("hold :: {port}"));
+    }
+    let mut client = pair.steered();
+    let ports = range(20_000, 20_003);
+    let wish = pair.wish(ports.clone(), &[]);
+    let Some(steering) = started(NAME, &wish) else { return };
+    for (name, host, source) in [
+        ("four", "10.98.0.2", "10.98.0.4"),
+        ("six", "fd98::2", "fd98::4"),
+        ("mapped", "::ffff:10.98.0.2", "::ffff:10.98.0.4"),
+    ] {
+        client.ask(&format!("keep {name} {host} 80 3 address {source}"));
+        let source = source.trim_start_matches("::ffff:");
+        assert_eq!(tally(&mut client, name), even(&[source], 3), "{name}");
+        assert_eq!(client.ask(&format!("reuseaddr {name}")), "0 0 0", "{name}");
+    }
+    client.ask("keep shared 10.98.0.2 80 3 reuse");
+    assert_eq!(client.ask("reuseaddr shared"), "1 1 1", "the program's own");
+    let counts = counted(&steering, true, false);
+    assert!(counts.fell_back == 12 && counts.refused_by_bind >= 12, "{counts:?}");
+    drop(steering);
+    let Some(steering) = started(NAME, &pair.wish(ports, &SOURCES)) else { return };
+    client.ask("keep spread 10.98.0.2 80 6");
+    assert_eq!(tally(&mut client, "spread"), even(&SOURCES, 2));
+    let counts = counted(&steering, true, true);
+    assert_eq!((counts.spread, counts.fell_back), (6, 6), "{counts:?}");
+}
+
+/// Those that routing chose are told from those that the program did.
+#[test]
+fn what_a_program_binds_says_nothing_of_what_routing_chooses() {
+    const NAME: &str = "sources::what_a_program_binds_says_nothing_of_what_routing_chooses";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let _server = pair.serve();
+    let mut client = pair.steered();
+    let Some(steering) = started(NAME, &pair.wish(range(20_000, 20_019), &[])) else { return };
+    for (host, bound) in [("10.98.0.2", "10.98.0.4"), ("fd98::2", "fd98::1")] {
+        client.ask(&format!("keep bound {host} 80 3 address {bound}"));
+        let before = counted(&steering, true, false);
+        client.ask(&format!("keep free {host} 80 5"));
+        assert!(!tally(&mut client, "free").contains_key(bound), "{host}");
+        // The first one is held against all addresses, and the others against the one that it went from.
+        let counts = counted(&steering, true, false);
+        assert_eq!(counts.learning - before.learning, 1, "{counts:?}");
+        client.ask("drop free");
+    }
+}
+
 #[test]
 fn an_address_that_vanishes_is_passed_over_and_counted() {
     const NAME: &str = "sources::an_address_that_vanishes_is_passed_over_and_counted";
@@ -202,4 +258,39 @@ fn loopback_and_the_own_addresses_are_no_place_to_spread_to() {
     let _server = pair.serve();
     client.ask("keep out 10.98.0.2 80 3");
     assert_eq!(tally(&mut client, "out"), even(&["10.98.0.1"], 3));
+}
+
+/// Of more than 16 addresses none is held against a port, and each is the machine's own all the same.
+#[test]
+fn the_own_addresses_are_no_place_to_spread_to_however_many_they_are() {
+    const NAME: &str = "sources::the_own_addresses_are_no_place_to_spread_to_however_many_they_are";
+    let Some(pair) = Pair::new(NAME) else { return };
+    let mut local = Client::new(&pair.client, None);
+    for last in 101..=120 {
+        pair.client.add_address(&format!("10.98.0.{last}/24")).unwrap();
+        pair.client.add_address(&format!("fd98::{last}/64")).unwrap();
+    }
+    for host in ["0.0.0.0", "fd98::119"] {
+        local.ask(&format!("serve {host} 80"));
+    }
+    let mut client = pair.steered();
+    let all: Vec<&str> = SOURCES.into_iter().chain(SOURCES6).collect();
+    let mut wish = pair.wish(PortSet::default(), &all);
+    for last in 101..=120 {
+        for address in [format!("10.98.0.{last}"), format!("fd98::{last}")] {
+            wish.offer.locals.push(address.parse().unwrap());
+        }
+    }
+    let Some(mut steering) = started(NAME, &wish) else { return };
+    for (name, host) in [("four", "10.98.0.119"), ("mapped", "::ffff:10.98.0.119"), ("six", "fd98::119")] {
+        client.ask(&format!("keep {name} {host} 80 3"));
+        assert_eq!(tally(&mut client, name).len(), 1, "{name}");
+    }
+    let counts = counted(&steering, false, true);
+    assert_eq!((counts.left_to_routing, counts.spread), (9, 0), "{counts:?}");
+    // What is not the machine's own any more is spread to.
+    wish.offer.locals.retain(|local| *local != "10.98.0.119".parse::<IpAddr>().unwrap());
+    steering.offer(&wish.offer).unwrap();
+    client.ask("keep elsewhere 10.98.0.119 80 3");
+    assert_eq!(counted(&steering, false, true).spread, 3);
 }

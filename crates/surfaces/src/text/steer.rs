@@ -1,5 +1,7 @@
 //! Steering: what is done, what was done.
 
+use std::time::Duration;
+
 use tidewait_model::exec::Chosen;
 use tidewait_model::steer::{Begin, Counts, End};
 
@@ -25,10 +27,14 @@ pub fn steering(begin: &Begin) -> String {
     format!("for {} in network namespace {}: {}{reuse}", begin.target, begin.namespace, what.join(", "))
 }
 
-/// What was done until now, in one line; `before`: a second ago.
-pub fn line(counts: &Counts, before: &Counts) -> String {
+/// What was done until now, in one line; `before`: so long ago.
+pub fn line(counts: &Counts, before: &Counts, elapsed: Duration) -> String {
     let mut parts = Vec::new();
-    let rate = |now: u64, then: u64| number::count(now.saturating_sub(then));
+    let rate = |now: u64, then: u64| {
+        // An interval of nothing has no rate.
+        let seconds = elapsed.as_secs_f64().max(0.001);
+        number::count((now.saturating_sub(then) as f64 / seconds).round() as u64)
+    };
     if counts.steered > 0 || counts.spread == 0 {
         let now = rate(counts.steered, before.steered);
         parts.push(format!("{} steered ({now}/s)", number::count(counts.steered)));
@@ -91,7 +97,7 @@ pub fn steered(end: &End, begin: &Begin) -> String {
     row(
         false,
         left_apart,
-        "were left alone: bound to a device, with a port range of their own, or to a link-local address",
+        "were left alone: bound to a device, with a port range of their own, to a link-local address, or from IPv6 to IPv4",
     );
     row(false, refused_by_bind, "ports were refused by bind(): somebody else has bound them or listens");
     row(false, sources_gone, "times a source address was not there any more");
@@ -178,9 +184,10 @@ mod tests {
         let counts = Counts { steered: 1_200, candidates: 1_500, left_with_port: 3, ..Counts::default() };
         let before = Counts { steered: 200, ..Counts::default() };
         assert_eq!(
-            line(&counts, &before),
+            line(&counts, &before, Duration::from_secs(1)),
             "1,200 steered (1,000/s), 0 of TIME_WAIT, 0 left to the kernel, 3 left alone"
         );
+        assert!(line(&counts, &before, Duration::from_millis(2_500)).starts_with("1,200 steered (400/s), "));
         let end = End { at: "2026-01-01T00:00:09Z".to_owned(), seconds: 9.0, reason: Reason::Time, counts };
         let text = steered(&end, &begin());
         assert!(text.contains("1,200  got their port here"), "{text}");

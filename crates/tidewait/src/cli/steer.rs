@@ -48,7 +48,7 @@ pub struct Choosing {
     /// Default: half of the free ones from 10000 on beside that range
     #[arg(long, value_name = "RANGES", default_value = "own", hide_default_value = true, value_parser = choice)]
     pub range: Choice,
-    /// Give also the port of a TIME_WAIT that is older than so many seconds, if the peer's timestamps protect it. Default:
+    /// Give also the port of a TIME_WAIT that is older than so many whole seconds, if the peer's timestamps protect it. Default:
     /// never
     #[arg(long, value_name = "SECONDS", value_parser = interval, allow_negative_numbers = true)]
     pub reuse_after: Option<f64>,

@@ -12,6 +12,8 @@ use tidewait_lab::{NetNs, skip};
 
 use crate::common::{TIDEWAIT, failure};
 
+mod again;
+
 /// A cgroup that is removed in the end.
 struct Group(PathBuf);
 

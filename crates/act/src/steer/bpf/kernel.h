@@ -12,4 +12,7 @@
 #error "asm/socket.h of this kind of processor has not been looked at"
 #endif
 
+#define SK_CAN_REUSE 1 /* what SO_REUSEADDR sets */
+#define SOCK_BINDADDR_LOCK 4 /* the source was bound */
+
 #endif

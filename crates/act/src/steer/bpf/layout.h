@@ -63,10 +63,16 @@ struct counts {
 	__u64 bound;	 /* left alone: the program had bound a port */
 	__u64 sourced;	 /* not spread: the program had bound a source */
 	__u64 routed;	 /* not spread: to where a source must not be changed, or there is none to give */
-	__u64 apart;	 /* left alone: bound to a device, with a port range of its own, or to a link-local address */
+	__u64 apart;	 /* left alone: bound to a device, with a port range of its own, to a link-local address, or from IPv6 to IPv4 */
 	__u64 tries;	 /* candidates that were looked at */
 	__u64 taken;	 /* of those: free by all that was seen, but bind() was refused */
 	__u64 gone;	 /* a source was refused by bind(): the address is not there any more */
+};
+
+/* An address of this machine. */
+struct here_key {
+	struct address address;
+	__u32 v4; /* whether it is one of IPv4 */
 };
 
 struct destination_key {

@@ -27,6 +27,19 @@ struct {
 	});
 } offers SEC(".maps");
 
+/* All addresses of this machine, however many: the one map inside is replaced as that of the offer is, and is of their number. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_HASH);
+		__uint(max_entries, 1);
+		__uint(key_size, sizeof(struct here_key));
+		__uint(value_size, sizeof(u32));
+	});
+} here SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
@@ -75,6 +88,12 @@ static const u32 zero;
 static __always_inline int is_any(const struct address *address)
 {
 	return !(address->words[0] | address->words[1] | address->words[2] | address->words[3]);
+}
+
+/* ::ffff:0:0/96, an address of IPv4 */
+static __always_inline int is_mapped(const u32 words[4])
+{
+	return !(words[0] | words[1] | (words[2] ^ bpf_htonl(0xffff)));
 }
 
 static __always_inline int same(const struct address *left, const struct address *right)

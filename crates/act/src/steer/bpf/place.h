@@ -11,8 +11,11 @@ struct attempt {
 	struct address source; /* where it is fixed */
 	u32 hash;
 	u8 v6;	  /* of an IPv6 socket; the destination may be IPv4 all the same */
+	u8 unnamed; /* the program names no destination: the one in `key` is what the kernel makes of that */
 	u8 fixed; /* the source is given, by the program or by us */
 	u8 shares; /* SO_REUSEADDR is set */
+	u8 lent;   /* by us */
+	u8 refused; /* a bind() was refused, and has taken the source with it (__inet_bind(), inet_reset_saddr()) */
 	u8 done;
 	u16 now;   /* ticks */
 	u32 trust; /* candidates up to which a mark is believed */

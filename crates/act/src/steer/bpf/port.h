@@ -137,10 +137,12 @@ static long candidate(u32 index, struct attempt *attempt)
 			return 1;
 		}
 		attempt->shares = 1;
+		attempt->lent = 1;
 	}
 	if (bind(attempt, &attempt->source, port)) {
 		/* Somebody else has bound it, without SO_REUSEADDR or to listen. */
 		count(taken);
+		attempt->refused = 1;
 		release(attempt->hash, port);
 		return 0;
 	}
@@ -151,14 +153,28 @@ static long candidate(u32 index, struct attempt *attempt)
 	return 1;
 }
 
+/* No candidate was taken: the socket is as it was before, and keeps the source that the program or spread() gave it. */
+static __always_inline void undo(struct attempt *attempt)
+{
+	int no = 0;
+
+	if (attempt->lent)
+		bpf_setsockopt(attempt->ctx, SOL_SOCKET, SO_REUSEADDR, &no, sizeof(no));
+	if (attempt->refused && attempt->fixed)
+		bind(attempt, &attempt->source, 0);
+}
+
 static __always_inline void port(struct attempt *attempt)
 {
 	u32 tries = settings.tries, tick, locals;
 	struct counts *counts;
 	int learning = !attempt->fixed && !attempt->at->known, resting;
 
-	/* A load balancer's address is never where a connection has gone; what is free for that says nothing of where it goes. */
-	if (settings.careful && !attempt->at->seen) {
+	/*
+	 * A load balancer's address is never where a connection has gone; what is free for that says nothing of where it goes. And it
+	 * may take no address for one of its own.
+	 */
+	if (settings.careful && (attempt->unnamed || !attempt->at->seen)) {
 		count(unknown);
 		return;
 	}
@@ -184,6 +200,7 @@ static __always_inline void port(struct attempt *attempt)
 	if (counts)
 		__sync_fetch_and_add(&counts->tries, attempt->tries);
 	if (!attempt->done) {
+		undo(attempt);
 		/*
 		 * What took so long was the want of a source, which is known from now on. And a short one that finds nothing
 		 * says little: it does not make the rest longer.

@@ -26,29 +26,22 @@ static __always_inline void source_at(struct attempt *attempt, u32 place)
 static __always_inline int is_here(const struct attempt *attempt)
 {
 	const u32 *to = attempt->key.remote.words;
+	struct here_key key = { .address = attempt->key.remote, .v4 = attempt->key.family == AF_INET };
+	void *addresses;
 
-	if (attempt->key.family == AF_INET) {
-		if (bpf_ntohl(to[0]) >> 24 == 127)
-			return 1;
-		UNROLL
-		for (int i = 0; i < LOCALS; i++)
-			if (i < attempt->offer->locals4 && attempt->offer->local4[i].words[0] == to[0])
-				return 1;
-		return 0;
-	}
-	if (!to[0] && !to[1] && !to[2] && to[3] == bpf_htonl(1))
+	/* Also those of the loopback that are no address of an interface. */
+	if (attempt->key.family == AF_INET && bpf_ntohl(to[0]) >> 24 == 127)
 		return 1;
-	UNROLL
-	for (int i = 0; i < LOCALS; i++)
-		if (i < attempt->offer->locals6 && attempt->offer->local6[i].words[0] == to[0] && attempt->offer->local6[i].words[1] == to[1] &&
-		    attempt->offer->local6[i].words[2] == to[2] && attempt->offer->local6[i].words[3] == to[3])
-			return 1;
-	return 0;
+	if (attempt->key.family == AF_INET6 && !to[0] && !to[1] && !to[2] && to[3] == bpf_htonl(1))
+		return 1;
+	addresses = bpf_map_lookup_elem(&here, &zero);
+	return addresses && bpf_map_lookup_elem(addresses, &key);
 }
 
 /*
  * Whether the sources reach the destination. Loopback addresses reach this machine alone, and others are no source for it: a
- * service there tells its own machine by 127.0.0.1. What is on the link has its source from the link.
+ * service there tells its own machine by 127.0.0.1. What is on the link has its source from the link. Where no destination is named,
+ * a source would become that, too.
  */
 static __always_inline int reaches(const struct attempt *attempt)
 {
@@ -57,12 +50,12 @@ static __always_inline int reaches(const struct attempt *attempt)
 
 	if (attempt->key.family == AF_INET) {
 		inside = attempt->offer->loopback & 1;
-		nowhere = (bpf_ntohl(to[0]) >> 16) == 0xa9fe || !to[0];
+		nowhere = (bpf_ntohl(to[0]) >> 16) == 0xa9fe;
 	} else {
 		inside = attempt->offer->loopback >> 1 & 1;
-		nowhere = !(to[0] | to[1] | to[2] | to[3]);
+		nowhere = 0;
 	}
-	return !nowhere && is_here(attempt) == inside;
+	return !nowhere && !attempt->unnamed && is_here(attempt) == inside;
 }
 
 /* Chooses a source; whether there is one. */

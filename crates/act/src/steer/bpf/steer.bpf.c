@@ -22,8 +22,20 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "source.h"
 #include "port.h"
 
+/* IP_LOCAL_PORT_RANGE, in either of its forms; since Linux 6.3. */
+static __always_inline int has_range(struct tcp_sock *tcp)
+{
+	struct inet_sock___pair *pair = (void *)tcp;
+
+	if (bpf_core_field_exists(tcp->inet_conn.icsk_inet.local_port_range))
+		return tcp->inet_conn.icsk_inet.local_port_range != 0;
+	if (bpf_core_field_exists(pair->local_port_range))
+		return pair->local_port_range.lo || pair->local_port_range.hi;
+	return 0;
+}
+
 /* What is known of the socket before anything is chosen. */
-static __always_inline int concerns(struct bpf_sock_addr *ctx)
+static __always_inline int concerns(struct bpf_sock_addr *ctx, struct attempt *attempt)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct tcp_sock *tcp;
@@ -45,16 +57,33 @@ static __always_inline int concerns(struct bpf_sock_addr *ctx)
 		count(apart);
 		return 0;
 	}
-	if (bpf_core_field_exists(tcp->inet_conn.icsk_inet.local_port_range) &&
-	    tcp->inet_conn.icsk_inet.local_port_range) {
+	if (has_range(tcp)) {
 		count(apart);
 		return 0;
 	}
+	attempt->ctx = ctx;
+	attempt->shares = BPF_CORE_READ_BITFIELD(&tcp->inet_conn.icsk_inet.sk.__sk_common, skc_reuse) == SK_CAN_REUSE;
 	return 1;
+}
+
+/*
+ * connect() to no address goes to this machine, and the kernel says where to only after these programs: to the source that is bound or 127.0.0.1
+ * (ip_route_output_key_hash_rcu()), to ::1 (tcp_v6_connect()).
+ */
+static __always_inline void name(struct attempt *attempt, const struct address *own)
+{
+	if (!is_any(&attempt->key.remote))
+		return;
+	attempt->unnamed = 1;
+	if (attempt->key.family == AF_INET6)
+		attempt->key.remote.words[3] = bpf_htonl(1);
+	else
+		attempt->key.remote.words[0] = own->words[0] ? own->words[0] : bpf_htonl(0x7f000001);
 }
 
 static __always_inline int choose(struct attempt *attempt, const struct address *own)
 {
+	name(attempt, own);
 	/* The interface that connect() will bind the socket to is not known to a lookup yet, and the source goes with it. */
 	if (is_link_local(&attempt->key)) {
 		count(apart);
@@ -90,10 +119,9 @@ int connect4(struct bpf_sock_addr *ctx)
 	struct attempt attempt = {};
 	struct address own = {};
 
-	if (!concerns(ctx))
+	if (!concerns(ctx, &attempt))
 		return 1;
 	own.words[0] = ctx->sk->src_ip4;
-	attempt.ctx = ctx;
 	attempt.key.remote.words[0] = ctx->user_ip4;
 	attempt.key.port = ctx->user_port;
 	attempt.key.family = AF_INET;
@@ -106,30 +134,37 @@ int connect6(struct bpf_sock_addr *ctx)
 	struct attempt attempt = {};
 	struct address own = {};
 	struct bpf_sock *sk;
+	u32 to[4];
 
-	if (!concerns(ctx))
+	if (!concerns(ctx, &attempt))
 		return 1;
 	sk = ctx->sk;
 	if (!sk)
 		return 1;
-	attempt.ctx = ctx;
 	attempt.v6 = 1;
 	attempt.key.port = ctx->user_port;
-	if (!ctx->user_ip6[0] && !ctx->user_ip6[1] && ctx->user_ip6[2] == bpf_htonl(0xffff)) {
-		/* IPv4 in all but the socket. */
+	to[0] = once(ctx->user_ip6[0]);
+	to[1] = once(ctx->user_ip6[1]);
+	to[2] = once(ctx->user_ip6[2]);
+	to[3] = once(ctx->user_ip6[3]);
+	own.words[0] = once(sk->src_ip6[0]);
+	own.words[1] = once(sk->src_ip6[1]);
+	own.words[2] = once(sk->src_ip6[2]);
+	own.words[3] = once(sk->src_ip6[3]);
+	/* IPv4 in all but the socket; one that is bound to an address of IPv4 takes :: for that of IPv4. */
+	if (is_mapped(to) || (!(to[0] | to[1] | to[2] | to[3]) && is_mapped(own.words))) {
+		/* None of IPv4 is reached from an address of IPv6: connect() fails, and each bind() would. */
+		if (!is_any(&own) && !is_mapped(own.words)) {
+			count(apart);
+			return 1;
+		}
 		attempt.key.family = AF_INET;
-		attempt.key.remote.words[0] = once(ctx->user_ip6[3]);
+		attempt.key.remote.words[0] = to[3];
+		__builtin_memset(&own, 0, sizeof(own));
 		own.words[0] = once(sk->src_ip4);
 	} else {
 		attempt.key.family = AF_INET6;
-		attempt.key.remote.words[0] = once(ctx->user_ip6[0]);
-		attempt.key.remote.words[1] = once(ctx->user_ip6[1]);
-		attempt.key.remote.words[2] = once(ctx->user_ip6[2]);
-		attempt.key.remote.words[3] = once(ctx->user_ip6[3]);
-		own.words[0] = once(sk->src_ip6[0]);
-		own.words[1] = once(sk->src_ip6[1]);
-		own.words[2] = once(sk->src_ip6[2]);
-		own.words[3] = once(sk->src_ip6[3]);
+		__builtin_memcpy(attempt.key.remote.words, to, sizeof(to));
 	}
 	return choose(&attempt, &own);
 }
@@ -173,7 +208,9 @@ int connecting(struct bpf_sock_ops *ctx)
 	release(hash_of(&key), ctx->local_port);
 	if (belongs(at, &key)) {
 		at->seen = 1;
-		learn(at, &local);
+		/* bind() sets the lock, that of spread() too, and routing does not. */
+		if (!(BPF_CORE_READ_BITFIELD(&tcp->inet_conn.icsk_inet.sk, sk_userlocks) & SOCK_BINDADDR_LOCK))
+			learn(at, &local);
 	}
 	return 1;
 }

@@ -15,6 +15,10 @@ use crate::exit::Usage;
 /// How often a claim is tried anew: another process may choose at the same moment.
 const TRIES: usize = 5;
 
+const RANGE: &str = "net.ipv4.ip_local_port_range";
+const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
+const UNPRIVILEGED: &str = "net.ipv4.ip_unprivileged_port_start";
+
 /// Ports that are given from now on.
 pub struct Claimed {
     /// Which.
@@ -35,7 +39,8 @@ pub fn claim(place: &Place, choice: &Choice) -> anyhow::Result<Claimed> {
     place.enter(|| {
         let mut held = None;
         for _ in 0..TRIES {
-            let around = surroundings()?;
+            let steered = Holder::ports(&Claim::all(Path::new("/")).context("/proc/thread-self/net/unix")?);
+            let around = Surroundings { steered, ..surroundings()? };
             let chosen = choice.ports(&around).map_err(|why| too_few(why, &around))?;
             match Claim::take(&chosen.ranges) {
                 Ok(claim) => {
@@ -76,22 +81,23 @@ pub fn warnings(claimed: &Claimed) -> Vec<String> {
     )]
 }
 
-/// What decides on the ports of the calling thread's network namespace.
+/// What decides on the ports of the calling thread's network namespace, but for those that others steer: they matter only until
+/// the own ones are claimed. It is asked each second.
 fn surroundings() -> anyhow::Result<Surroundings> {
-    let (settings, _) = procfs::settings(Path::new("/"));
+    let (settings, _) = procfs::some_settings(Path::new("/"), &[RANGE, RESERVED, UNPRIVILEGED]);
     let kernel = settings
-        .text("net.ipv4.ip_local_port_range")
+        .text(RANGE)
         .and_then(PortRange::parse)
         .context("net.ipv4.ip_local_port_range cannot be read: mount /proc")?;
     Ok(Surroundings {
         kernel,
-        reserved: list(&settings, "net.ipv4.ip_local_reserved_ports"),
+        reserved: list(&settings, RESERVED),
         unprivileged: settings
-            .number("net.ipv4.ip_unprivileged_port_start")
+            .number(UNPRIVILEGED)
             .and_then(|port| u16::try_from(port).ok())
             .unwrap_or(1_024),
         listening: listening()?,
-        steered: Holder::ports(&Claim::all(Path::new("/")).context("/proc/thread-self/net/unix")?),
+        steered: PortSet::default(),
     })
 }
 

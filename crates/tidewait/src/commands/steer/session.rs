@@ -117,14 +117,17 @@ struct Session<'a> {
     attached: Instant,
     /// What was counted before that.
     before: Counts,
-    /// As it was told last.
+    /// As it was told last, and when.
     last: Counts,
+    drawn: Instant,
     /// When it was seen last that somebody keeps the namespace.
     kept: Instant,
     /// What is done, as it was told last.
     told: Begin,
     /// Why it could not be attached again, as it was told last.
     refusal: String,
+    /// That it could not: it is tried again when it is due.
+    waits: bool,
 }
 
 impl<'a> Session<'a> {
@@ -140,8 +143,10 @@ impl<'a> Session<'a> {
             attached: now,
             before: Counts::default(),
             last: Counts::default(),
+            drawn: now,
             kept: now,
             refusal: String::new(),
+            waits: false,
         }
     }
 
@@ -173,14 +178,11 @@ impl<'a> Session<'a> {
                 return Ok(Reason::Time);
             }
             let due = now >= next;
-            if self.steered.is_none() {
-                self.come_back(due)?;
-            } else {
-                match self.target.whereabouts() {
-                    Whereabouts::Here => {}
-                    Whereabouts::Away => self.leave()?,
-                    Whereabouts::Gone => return Ok(Reason::TargetGone),
-                }
+            match self.target.whereabouts() {
+                Whereabouts::Gone => return Ok(Reason::TargetGone),
+                Whereabouts::Here | Whereabouts::Away if self.steered.is_none() => self.come_back(due)?,
+                Whereabouts::Here => {}
+                Whereabouts::Away => self.leave()?,
             }
             if due {
                 if self.steered.is_some() && self.kept.elapsed() >= KEPT {
@@ -207,7 +209,7 @@ impl<'a> Session<'a> {
         let is_new = self.target.is_empty || self.attached.elapsed() < SETTLED;
         if (is_new || self.target.process.is_some())
             && self.target.has_moved()
-            && let Some(target) = self.target.again(self.asked.target, true)
+            && let Ok(Some(target)) = self.target.again(self.asked.target, true)
         {
             self.attach_again(target)?;
         }
@@ -235,11 +237,18 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Begins again where they are back.
-    fn come_back(&mut self, thorough: bool) -> anyhow::Result<()> {
-        match self.target.again(self.asked.target, thorough) {
-            Some(target) => self.attach_again(target),
-            None => Ok(()),
+    /// Begins again where they are back. What was in the way a moment ago still is, as a rule, and to find that out takes long: then
+    /// it is tried only where it is `due`.
+    fn come_back(&mut self, due: bool) -> anyhow::Result<()> {
+        if self.waits && !due {
+            return Ok(());
+        }
+        let found = self.target.again(self.asked.target, due);
+        // That there is nothing is known at once; where there was something, it is in the way.
+        self.waits = !due && found.is_err();
+        match found {
+            Ok(Some(target)) => self.attach_again(target),
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 
@@ -255,9 +264,11 @@ impl<'a> Session<'a> {
                 self.steered = Some(steered);
                 self.attached = Instant::now();
                 self.refusal.clear();
+                self.waits = false;
                 self.begin()
             }
             Err(error) => {
+                self.waits = true;
                 let words = exit::words(&error);
                 if words != self.refusal {
                     self.tell(&format!("{} is back, but cannot be steered yet: {words}", self.target.name));
@@ -293,8 +304,9 @@ impl<'a> Session<'a> {
                 true,
             );
         }
-        self.line.draw(&text::steering_line(&counts, &self.last));
-        self.last = counts;
+        let now = Instant::now();
+        self.line.draw(&text::steering_line(&counts, &self.last, now - self.drawn));
+        (self.last, self.drawn) = (counts, now);
         Ok(())
     }
 

@@ -1,9 +1,11 @@
 //! The addresses of a network namespace: those that may be a source, and whether those that are asked for are among them.
 
+use std::io;
 use std::net::{IpAddr, UdpSocket};
 
 use anyhow::Context as _;
 use if_addrs::{IfAddr, get_if_addrs};
+use rustix::io::Errno;
 use tidewait_observe::places::Place;
 
 use crate::exit::Usage;
@@ -23,7 +25,13 @@ pub fn locals() -> anyhow::Result<Vec<IpAddr>> {
 /// Whether connections of the network namespace that the calling thread is in may come from `source`. Tried rather than looked
 /// up: local are also networks with a route of type local, and all under ip_nonlocal_bind.
 pub fn is_there(source: IpAddr) -> bool {
-    UdpSocket::bind((source, 0)).is_ok()
+    UdpSocket::bind((source, 0)).map_or_else(|error| !says_gone(&error), |_| true)
+}
+
+/// Whether bind() was refused because there is no such address, or none of its family. For any other reason, files that have run
+/// out say, it may well be there, and connect() passes over one that is not.
+fn says_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
 }
 
 /// Checks that connections of `place` may come from each of `sources`.
@@ -91,4 +99,19 @@ fn broadcasts() -> anyhow::Result<Vec<IpAddr>> {
 
 fn is_link_local(ip: &IpAddr) -> bool {
     matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_that_there_is_no_such_address_says_that_it_is_gone() {
+        assert!(is_there(IpAddr::from([127, 0, 0, 1])));
+        // TEST-NET-3 (RFC 5737).
+        assert!(!is_there(IpAddr::from([203, 0, 113, 1])));
+        for (error, gone) in [(Errno::ADDRNOTAVAIL, true), (Errno::MFILE, false), (Errno::ADDRINUSE, false)] {
+            assert_eq!(says_gone(&error.into()), gone, "{error}");
+        }
+    }
 }

@@ -53,7 +53,7 @@ impl Plan {
         let ports = claimed.as_ref().map_or_else(PortSet::default, |claimed| claimed.chosen.ports.clone());
         let offer = Offer { ports, sources: sources.to_vec(), locals };
         let mut warnings = warnings::of(claimed.as_ref(), sources);
-        let mut reuse_after = reuse_after.map(Duration::from_secs_f64);
+        let mut reuse_after = reuse_after.map(whole);
         if reuse_after.is_some() && warnings::are_timestamps_off(&place) {
             reuse_after = None;
             warnings.push(warnings::NO_TIMESTAMPS.to_owned());
@@ -120,6 +120,11 @@ impl Plan {
             locals: sources::locals()?,
         })
     }
+}
+
+/// The kernel notes in whole seconds when a peer was heard last: so many, or one more where it is a fraction.
+fn whole(seconds: f64) -> Duration {
+    Duration::from_secs(seconds.ceil().max(1.0) as u64)
 }
 
 /// Steering that goes on until it is dropped.
@@ -226,6 +231,13 @@ const FEW: u32 = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_is_told_as_it_is_kept() {
+        for (asked, kept) in [(0.0, 1), (0.5, 1), (1.0, 1), (1.2, 2), (60.0, 60)] {
+            assert_eq!(whole(asked), Duration::from_secs(kept), "{asked}");
+        }
+    }
 
     #[test]
     fn what_has_changed_is_said_and_what_is_of_every_day_is_not() {

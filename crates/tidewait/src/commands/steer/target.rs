@@ -96,12 +96,25 @@ impl Target {
 
     /// What was asked for, once it is there again with a process by which the namespace is known; `None` until then. `thorough`:
     /// also elsewhere in the tree, which takes longer.
-    pub fn again(&self, asked: &cli::Target, thorough: bool) -> Option<Target> {
-        if !thorough && self.process.is_none() {
-            let group = Tree::find().ok()?.group(&self.group.path).ok()?;
-            group.processes().first()?;
+    ///
+    /// # Errors
+    /// Those of [`Target::find`].
+    pub fn again(&self, asked: &cli::Target, thorough: bool) -> anyhow::Result<Option<Target>> {
+        if !thorough && self.process.is_none() && !self.is_back() {
+            return Ok(None);
         }
-        Target::find(asked).ok().filter(|target| !target.is_empty || asked.netns.is_some())
+        let found = Target::find(asked)?;
+        // Its number may be another's by now.
+        if self.process.as_ref().is_some_and(Process::has_ended) {
+            return Ok(None);
+        }
+        Ok(Some(found).filter(|target| !target.is_empty || asked.netns.is_some()))
+    }
+
+    /// Whether its control group is where it was, with a process in it.
+    fn is_back(&self) -> bool {
+        let group = Tree::find().ok().and_then(|tree| tree.group(&self.group.path).ok());
+        group.is_some_and(|group| !group.processes().is_empty())
     }
 }
 
