@@ -108,7 +108,8 @@ fn time_wait_goes_to_the_client_and_is_spread_evenly() {
         assert_eq!(count_to(&client, "10.77.0.2:80", State::TimeWait), 2_501);
         assert_eq!(count_to(&client, "10.77.0.2:81", State::TimeWait), 2_500);
         assert_eq!(client.states().unwrap().total(), 5_001, "nothing but TIME_WAIT stays behind");
-        assert_eq!(server.states().unwrap().total(), 0, "and nothing at all on the server's side");
+        let left = || server.states().unwrap().total();
+        wait_until(|| left() == 0, || format!("nothing at all on the server's side, not {}", left()));
     });
 }
 
@@ -336,7 +337,9 @@ fn servers_differ_in_who_keeps_the_time_wait() {
             );
             let total = |host: &Host| host.states().unwrap().total() - listening(host);
             wait_until(|| (total(keeper), total(other)) == (kept(), 0), || "nothing else".to_owned());
-            assert_eq!((running.accepted(), running.open(), running.turned_away()), (200, 0, 0));
+            // The last socket is gone from the table before the server has noted that.
+            let served = || (running.accepted(), running.open(), running.turned_away());
+            wait_until(|| served() == (200, 0, 0), || format!("200 accepted and closed, not {:?}", served()));
         }
     });
 }
@@ -350,7 +353,8 @@ fn a_server_that_never_closes_leaks_close_wait() {
         let options = ChurnOptions { rate: None, count: Some(50), ..ChurnOptions::default() };
         Path::between(&client, &server).to(destination).churn(options).unwrap().wait();
         expect(&server, State::CloseWait, 50);
-        assert_eq!(running.open(), 50);
+        // A connection may end while it waits for accept().
+        wait_until(|| running.open() == 50, || format!("50 open, not {}", running.open()));
         drop(running);
         expect(&server, State::CloseWait, 0);
         assert_eq!(server.states().unwrap().total(), 0);
@@ -382,10 +386,17 @@ fn a_server_that_closes_later_passes_through_close_wait() {
         let (client, server) = pair();
         let destination = address("10.77.0.2:80");
         let _server = Server::start(&server, &[destination], Policy::CloseLater).unwrap();
-        let churn = ChurnOptions { count: Some(30), ..ChurnOptions::default() };
-        Path::between(&client, &server).to(destination).churn(churn).unwrap().wait();
-        expect(&server, State::CloseWait, 30);
-        expect(&client, State::FinWait2, 30);
+        // Over a second and a half, each for a second in between: some can be seen there, and on a busy machine never all.
+        let options = ChurnOptions { rate: Some(20), count: Some(30), ..ChurnOptions::default() };
+        let churn = Path::between(&client, &server).to(destination).churn(options).unwrap();
+        let between =
+            || (server.states().unwrap()[State::CloseWait], client.states().unwrap()[State::FinWait2]);
+        let some = || {
+            let (closing, waiting) = between();
+            closing > 0 && waiting > 0
+        };
+        wait_until(some, || format!("some that wait for the server to close, not {:?}", between()));
+        assert_eq!(churn.wait().made, 30);
         expect(&server, State::CloseWait, 0);
         expect(&client, State::TimeWait, 30);
     });
@@ -468,7 +479,8 @@ fn a_churn_keeps_its_rate_and_stops() {
         assert_eq!(report.failures(), 0, "{:?}", report.failed);
         // What was missed is said, so the sum is the rate even on a machine that is busy otherwise.
         let turns = (report.made + report.missed) as f64 / report.elapsed.as_secs_f64();
-        assert!((450.0..=550.0).contains(&turns), "{turns} a second: {report:?}");
+        // But not what became due in a pause at the very end.
+        assert!((350.0..=550.0).contains(&turns), "{turns} a second: {report:?}");
         expect(&client, State::TimeWait, report.made);
     });
 }

@@ -110,6 +110,8 @@ fn the_bytes_stay_right_through_loss_duplication_and_reordering() {
 #[test]
 fn a_lost_last_ack_has_the_fin_sent_again() {
     on_a_wire("a_lost_last_ack_has_the_fin_sent_again", |client, server, wire| {
+        // A FIN that comes a third time is answered to a server that has forgotten: its reset must not end TIME_WAIT (RFC 1337).
+        client.set("net.ipv4.tcp_rfc1337", "1").unwrap();
         let (near, far) = connect(client, server, v4(443));
         let lost = wire.trap(Direction::Forth, 1, Segment::last_ack, Deed::Drop);
         let fins = wire.trap(Direction::Back, 9, Segment::fin, Deed::Record);
@@ -135,8 +137,8 @@ fn a_held_duplicate_arrives_and_what_was_recorded_can_be_sent_again() {
         let (mut near, mut far) = connect(client, server, v4(443));
         let after = Duration::from_millis(300);
         let copied = wire.trap(Direction::Back, 1, |segment| segment.data > 0, Deed::Copy(after));
-        far.write_all(b"ebb").unwrap();
         let sent = Instant::now();
+        far.write_all(b"ebb").unwrap();
         let mut read = [0; 3];
         near.read_exact(&mut read).unwrap();
         assert!(copied.wait(1, PATIENCE));

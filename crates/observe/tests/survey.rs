@@ -38,6 +38,15 @@ fn question() -> Question {
     }
 }
 
+/// Waits for what the kernel does in the background.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "waited for {what} in vain");
+        sleep(Duration::from_millis(5));
+    }
+}
+
 /// What is seen from inside a host.
 fn seen_by(host: &Host, question: &Question) -> Observation {
     host.run(|| survey(question)).unwrap().unwrap()
@@ -152,6 +161,7 @@ fn many_leaked_sockets_are_worth_a_search_for_their_holder() {
         let path = Path::between(&client, &server).to(address("10.77.0.2:81"));
         let count = scaled(1_000).max(150);
         let _leak = path.leak_close_wait(Side::Server, count).unwrap();
+        until("all the clients' FINs", || server.states().unwrap()[State::CloseWait] == count);
         let observation = seen_by(&server, &question());
         let group = group(&observation, State::CloseWait, true);
         assert_eq!((group.sockets, pid_of(group)), (count, Some(std::process::id())));
@@ -222,6 +232,8 @@ fn a_full_accept_queue_has_an_owner_and_its_forsaken_connections_have_none() {
         let _idle = Server::start(&server, &[address("10.77.0.2:90")], Policy::Echo).unwrap();
         let waiting: Vec<TcpStream> =
             (0..26).map(|_| client.run(|| TcpStream::connect("10.77.0.2:80")).unwrap().unwrap()).collect();
+        // Their own side is open before the last packet of the handshake has arrived.
+        until("all 26 in the queue", || server.unaccepted().unwrap() == 26);
         let observation = seen_by(&server, &question());
         let of_port = |port| {
             let listeners = &facts(&observation).census.listeners;
@@ -385,17 +397,18 @@ fn counters_are_watched_for_as_long_as_was_asked() {
         let _server = Server::start(&server, &[address("10.77.0.2:80")], Policy::CloseAfterPeer).unwrap();
         let (once, begin) = (seen_by(&client, &question()), Instant::now());
         assert_eq!(facts(&once).growth, None);
-        let watching = Question { watch_for: Some(Duration::from_millis(600)), ..question() };
+        let watching = Question { watch_for: Some(Duration::from_secs(3)), ..question() };
         let observation = thread::scope(|scope| {
             let looking = scope.spawn(|| seen_by(&client, &watching));
-            sleep(Duration::from_millis(250));
+            // Until the first look is over, and well before the second.
+            sleep(Duration::from_secs(1));
             for _ in 0..5 {
                 client.run(|| TcpStream::connect("10.77.0.2:80")).unwrap().unwrap();
             }
             looking.join().unwrap()
         });
         let growth = facts(&observation).growth.as_ref().unwrap();
-        assert!(growth.seconds >= 0.6 && growth.seconds <= begin.elapsed().as_secs_f64(), "{growth:?}");
+        assert!(growth.seconds >= 3.0 && growth.seconds <= begin.elapsed().as_secs_f64(), "{growth:?}");
         assert_eq!(growth.counters.get("Tcp.ActiveOpens"), Some(&5));
         assert!(!growth.counters.keys().any(|name| name.starts_with("sockstat")), "{growth:?}");
     });

@@ -148,8 +148,12 @@ fn destroying_time_wait_agrees_with_ss() {
         drop(client);
         server.read_to_end(&mut Vec::new()).expect("end of stream");
         drop(server);
-        thread::sleep(Duration::from_millis(20));
         let count = || ran("ss -Htan state time-wait").lines().count();
+        // The last FIN may be on its way yet.
+        let end = Instant::now() + Duration::from_secs(15);
+        while count() == 0 && Instant::now() < end {
+            thread::sleep(Duration::from_millis(20));
+        }
         let before = count();
         ran("ss -K -Htan state time-wait");
         (before, count())

@@ -2,7 +2,7 @@
 
 use tidewait_lab::wire::Direction as Way;
 
-use super::stage::{each_way, v4};
+use super::stage::{each_way, until, v4};
 
 #[test]
 fn a_quiet_machine_yields_nothing() {
@@ -11,7 +11,8 @@ fn a_quiet_machine_yields_nothing() {
         stage.close(near, far);
         stage.watch.refresh();
         let picture = stage.all(0);
-        assert_eq!((picture.total.segments, picture.total.sockets), (0, 1), "{picture:#?}");
+        assert!(picture.total.segments <= stage.late(), "{} by the wire: {picture:#?}", stage.late());
+        assert_eq!(picture.total.sockets, 1, "{picture:#?}");
         assert!(picture.limits.is_empty(), "{picture:#?}");
         assert!(picture.looked_at.is_none_or(|count| count > 0), "{picture:#?}");
     });
@@ -26,10 +27,17 @@ fn a_share_is_watched_with_its_sockets_and_no_other() {
             fins.push(stage.close(near, far));
         }
         fins.iter().for_each(|fin| stage.wire.inject(Way::Back, fin));
+        until("each to be seen", || {
+            let picture = stage.watch.picture().unwrap();
+            picture.destinations.iter().filter(|row| row.seen.segments > 0).count() == 40
+        });
         let all = stage.all(40);
-        assert_eq!((all.total.segments, all.total.sockets, all.destinations.len()), (40, 40, 40));
+        let late = stage.late();
+        assert!((40..=40 + late).contains(&all.total.segments), "{late} by the wire: {all:#?}");
+        assert_eq!((all.total.sockets, all.destinations.len()), (40, 40));
         for row in &all.destinations {
-            assert_eq!((row.seen.segments, row.seen.sockets), (1, 1), "{row:#?}");
+            assert!((1..=1 + late).contains(&row.seen.segments), "{late} by the wire: {row:#?}");
+            assert_eq!(row.seen.sockets, 1, "{row:#?}");
         }
     });
 }

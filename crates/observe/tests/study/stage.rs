@@ -1,8 +1,10 @@
 //! A client and a server on a wire that loses and repeats what it is told, and a watch over the client's TIME_WAIT.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,8 @@ pub struct Stage<'a> {
     pub watch: Watch,
     /// A peer that has forgotten the connection answers with a reset, which would come for TIME_WAIT too; forged ones acknowledge.
     _no_resets: [Trap; 2],
+    late: Arc<AtomicU64>,
+    _late: Trap,
 }
 
 /// What is in the way of watching here; `None` if it ought to work.
@@ -90,12 +94,17 @@ pub fn each_way(name: &str, watch_server: bool, test: impl Fn(&mut Stage<'_>) + 
                     let strays = |segment: &Segment| segment.rst() && !segment.ack();
                     let [forth, back] =
                         [Way::Forth, Way::Back].map(|way| wire.trap(way, u64::MAX, strays, Deed::Drop));
+                    let late = Arc::new(AtomicU64::new(0));
+                    let way = if watch_server { Way::Forth } else { Way::Back };
+                    let trap = count_late(&wire, way, Arc::clone(&late));
                     test(&mut Stage {
                         client: &client,
                         server: &server,
                         wire: &wire,
                         watch,
                         _no_resets: [forth, back],
+                        late,
+                        _late: trap,
                     });
                     true
                 }
@@ -112,7 +121,32 @@ pub fn v4(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 77, 0, 2], port))
 }
 
+/// Counts what goes one way behind the FIN of its connection; it is not kept from any other trap.
+fn count_late(wire: &Wire, way: Way, late: Arc<AtomicU64>) -> Trap {
+    let mut ended = HashSet::new();
+    let behind = move |segment: &Segment| {
+        let ends = (segment.source, segment.destination);
+        if segment.syn() {
+            ended.remove(&ends);
+        }
+        if ended.contains(&ends) {
+            late.fetch_add(1, Ordering::SeqCst);
+        }
+        if segment.fin() {
+            ended.insert(ends);
+        }
+        false
+    };
+    wire.trap(way, u64::MAX, behind, Deed::Record)
+}
+
 impl Stage<'_> {
+    /// How many segments of the peer's own came for TIME_WAIT until now, by the wire: on a busy machine it may send a FIN again
+    /// though nothing was lost.
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::SeqCst)
+    }
+
     /// A connection from the client, both ends.
     pub fn connect(&self, address: SocketAddr) -> (TcpStream, TcpStream, TcpListener) {
         let listener = self.server.run(|| TcpListener::bind(address).unwrap()).unwrap();

@@ -14,8 +14,8 @@ use tidewait_model::trace::{Counts, Direction};
 use tidewait_observe::trace::Kind;
 
 use super::sockets::{
-    connect, deaf, disconnect, drain, pair, send, set, set_bytes, socket, socket_with, state, stream,
-    until_state, until_there,
+    connect, deaf, disconnect, drain, dropped, pair, queued, send, set, set_bytes, socket, socket_with,
+    state, stream, until, until_state, until_there,
 };
 use super::watch::{Expected, Place, Watch, families, places};
 
@@ -150,6 +150,7 @@ fn begun() -> Vec<Case> {
                 connect(&socket, place.connect).unwrap();
                 let (first, _) = listener.accept().unwrap();
                 send(&first, 5);
+                until_there(&socket, 5);
                 disconnect(&socket);
                 until_state(&first, CLOSE);
                 connect(&socket, place.connect).unwrap();
@@ -377,6 +378,7 @@ fn both_sides_connect_at_once() {
             // The refusal is lost; then the other's SYN comes.
             deaf(&a, true);
             assert_eq!(connect(&a, ends[1]), Err(Errno::INPROGRESS));
+            until("the refusal to be lost", || dropped(&a) > 0);
             deaf(&a, false);
             assert_eq!(connect(&b, ends[0]), Err(Errno::INPROGRESS));
             until_state(&a, ESTABLISHED);
@@ -459,6 +461,8 @@ fn a_full_queue_is_no_accepted_connection() {
             }
             until_state(&clients[0], ESTABLISHED);
             until_state(&clients[1], ESTABLISHED);
+            // Their own side is open before the last packet of the handshake has arrived.
+            until("two in the queue", || queued(&listener) >= 2);
             let established = clients.iter().filter(|client| state(*client) == ESTABLISHED).count() as u64;
             let mut accepted = Vec::new();
             while let Ok(server) = rustix::net::accept(&listener) {
@@ -509,7 +513,7 @@ fn multipath_connections_are_counted_by_their_subflows() {
     }
     let command = std::fs::read_to_string("/proc/self/comm").unwrap();
     for (direction, connects, accepts) in [(Direction::Outgoing, 1, 0), (Direction::Incoming, 0, 1)] {
-        super::sockets::until("the subflow to end", || watch.counts(direction, 20_000).closed() == 1);
+        until("the subflow to end", || watch.counts(direction, 20_000).closed() == 1);
         let counts = watch.counts(direction, 20_000);
         assert_eq!((counts.connects, counts.accepts), (connects, accepts));
         // A worker of the kernel may close it; the owner is known all the same.

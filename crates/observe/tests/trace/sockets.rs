@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,25 @@ pub fn deaf(socket: &impl AsRawFd, deaf: bool) {
     assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
 }
 
+/// How many packets for the socket were thrown away.
+pub fn dropped(socket: &impl AsRawFd) -> u32 {
+    // SK_MEMINFO_DROPS (include/uapi/linux/sock_diag.h) is the last of nine.
+    let mut numbers = [0_u32; 9];
+    let mut length = size_of_val(&numbers) as u32;
+    // SAFETY: pointer and length describe `numbers`, which outlives the call.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            numbers.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+    numbers[8]
+}
+
 /// Reads until the peer's FIN; how many bytes there were.
 pub fn drain(mut from: &TcpStream) -> usize {
     let mut all = Vec::new();
@@ -110,9 +129,8 @@ pub fn send(mut to: &TcpStream, count: usize) {
 }
 
 /// Waits until so many bytes are there to be read.
-pub fn until_there(socket: &TcpStream, bytes: usize) {
-    let mut buffer = vec![0; bytes];
-    until("bytes to arrive", || socket.peek(&mut buffer).is_ok_and(|there| there == bytes));
+pub fn until_there(socket: &impl AsFd, bytes: u64) {
+    until("bytes to arrive", || rustix::io::ioctl_fionread(socket).unwrap() >= bytes);
 }
 
 /// Waits until the socket is in a state (include/net/tcp_states.h).

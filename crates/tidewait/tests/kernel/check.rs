@@ -171,11 +171,11 @@ fn a_look_that_hangs_is_left_behind_in_time() {
         assert_eq!(code, 3, "{text}");
         assert!(text.starts_with("TIDEWAIT UNKNOWN - timed out after 1 s\n"), "{text}");
         assert!(took >= Duration::from_secs(1), "{took:?}");
-        assert!(took < Duration::from_secs(4), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
         // And nobody is left who waits there.
         let waited_for = || rustix::fs::open(&fifo, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).is_ok();
         while waited_for() {
-            assert!(begin.elapsed() < Duration::from_secs(6), "the look goes on");
+            assert!(begin.elapsed() < Duration::from_secs(30), "the look goes on");
             std::thread::sleep(Duration::from_millis(20));
         }
     });
@@ -232,7 +232,7 @@ fn a_name_server_that_is_silent_takes_no_longer_than_the_time() {
         let (client, server) = Lab::new().pair().unwrap();
         let _silent = server.run(|| UdpSocket::bind("10.77.0.2:53")).unwrap().unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "nameserver 10.77.0.2\noptions timeout:20\n").unwrap();
+        std::fs::write(file.path(), "nameserver 10.77.0.2\noptions timeout:30 attempts:2\n").unwrap();
         let script = "mount --bind \"$1\" /etc/resolv.conf && exec \"$0\" check -t 1 -H some-machine.test";
         let begin = Instant::now();
         let output = client
@@ -248,6 +248,6 @@ fn a_name_server_that_is_silent_takes_no_longer_than_the_time() {
         let (code, text) = answer(&output);
         assert_eq!(code, 3, "{text}");
         assert!(text.starts_with("TIDEWAIT UNKNOWN - timed out after 1 s\n"), "{text}");
-        assert!(begin.elapsed() < Duration::from_secs(4));
+        assert!(begin.elapsed() < Duration::from_secs(20));
     });
 }
