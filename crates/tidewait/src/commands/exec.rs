@@ -9,7 +9,8 @@ mod summary;
 mod supervise;
 
 use std::ffi::OsString;
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
@@ -63,7 +64,7 @@ struct CannotStart {
     source: io::Error,
 }
 
-impl std::fmt::Display for CannotStart {
+impl Display for CannotStart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "cannot start {}: ", self.program.display())?;
         // The program was found a moment ago.
@@ -87,13 +88,20 @@ fn refuse(name: &OsString, missing: Missing) -> ExitCode {
         Missing::NotFound => (format!("{name}: there is no such program"), NOT_FOUND),
         Missing::NotExecutable => (format!("{name}: it cannot be executed"), NOT_EXECUTABLE),
     };
-    anstream::eprintln!("tidewait: {words}");
+    say(words);
     ExitCode::from(code)
 }
 
 fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    anstream::eprintln!("tidewait: {}", exit::words(error));
+    say(exit::words(error));
     ExitCode::from(code)
+}
+
+/// Says something on standard error. Where that cannot be written (a terminal that is gone, a full disk, a pipe that the command
+/// made non-blocking) the command goes on all the same: it is what all this is for.
+fn say(words: impl Display) {
+    // In one piece: it shares standard error with the command.
+    let _ = anstream::stderr().write_all(format!("tidewait: {words}\n").as_bytes());
 }
 
 /// Starts the command, and how it ended; nothing is left then.
@@ -112,14 +120,12 @@ fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
     let summary = Summary::open(options)?;
     let reaper = options.reap.map(Reaper::start).transpose()?;
     if let (Some(age), Some(reaper)) = (options.reap, &reaper) {
-        anstream::eprintln!(
-            "tidewait: while this runs every outgoing connection of the network namespace leaves TIME_WAIT after {} s: whose it was is \
-             not known any more",
+        say(format_args!(
+            "while this runs every outgoing connection of the network namespace leaves TIME_WAIT after {} s: whose it was is not \
+             known any more",
             age.as_secs_f64()
-        );
-        for note in reaper.notes() {
-            anstream::eprintln!("tidewait: {note}");
-        }
+        ));
+        reaper.notes().iter().for_each(say);
     }
     let mut signals = Signals::catch()?;
     let library = preloaded(options, command)?;
@@ -170,9 +176,7 @@ fn steered(
     let mut steered = plan.map(|plan| steering::begin(plan, cgroup)).transpose()?;
     let status = supervise::run(command, cgroup, signals, || {
         let steered = steered.as_mut()?;
-        for words in steered.keep_up() {
-            anstream::eprintln!("tidewait: {words}");
-        }
+        steered.keep_up().iter().for_each(say);
         Some(EVERY)
     })?;
     let chosen = steered.map(|steered| steering::chosen(options, &steered)).transpose()?;

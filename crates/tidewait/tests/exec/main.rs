@@ -10,3 +10,4 @@ mod no_port;
 mod refused;
 mod seen;
 mod steered;
+mod surroundings;

@@ -12,6 +12,7 @@ use tidewait_model::reap::Counters;
 use tidewait_model::stream::Opening;
 use tidewait_surfaces::text;
 
+use super::say;
 use crate::cli::Exec;
 use crate::exit::Usage;
 use crate::output;
@@ -49,19 +50,17 @@ impl<'a> Summary<'a> {
             Some(Err(why)) => (None, Some(why)),
         };
         if self.options.verbose {
-            anstream::eprintln!("tidewait: after {seconds:.1} s, {status}");
+            say(format_args!("after {seconds:.1} s, {status}"));
         }
         if let Some(chosen) = &chosen {
-            for words in text::chosen(chosen, self.options.verbose) {
-                anstream::eprintln!("tidewait: {words}");
-            }
+            text::chosen(chosen, self.options.verbose).iter().for_each(say);
         }
         if let Some(counters) = reap.filter(|_| self.options.verbose) {
-            anstream::eprintln!("tidewait: {} sockets in TIME_WAIT were ended", text::count(counters.killed));
+            say(format_args!("{} sockets in TIME_WAIT were ended", text::count(counters.killed)));
         }
         // From then on the command had its TIME_WAIT as ever, so that this is told in any case.
         if let Some(why) = &reap_trouble {
-            anstream::eprintln!("tidewait: {why}");
+            say(why);
         }
         let Some(file) = self.file else { return };
         let report = Report {
@@ -76,7 +75,7 @@ impl<'a> Summary<'a> {
             reap_trouble,
         };
         if let Err(error) = write(file, &report) {
-            anstream::eprintln!("tidewait: --report: it cannot be written: {error}");
+            say(format_args!("--report: it cannot be written: {error}"));
         }
     }
 }

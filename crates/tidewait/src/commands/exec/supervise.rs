@@ -19,7 +19,7 @@ use signal_hook::low_level::emulate_default_handler;
 use signal_hook::low_level::siginfo::Cause;
 use tidewait_act::cgroup::Cgroup;
 
-use super::CannotStart;
+use super::{CannotStart, say};
 use crate::interrupt;
 
 /// Signals that are for the command. Those that stop and continue do that with tidewait and the command alike.
@@ -87,10 +87,10 @@ pub fn run(
             let count = cgroup.processes()?.len();
             let (go, is) =
                 if count == 1 { ("process goes", "it has") } else { ("processes go", "they have") };
-            anstream::eprintln!(
-                "tidewait: {} has ended ({status}), and {count} {go} on that it started: tidewait goes on until {is} ended",
+            say(format_args!(
+                "{} has ended ({status}), and {count} {go} on that it started: tidewait goes on until {is} ended",
                 command.get_program().display()
-            );
+            ));
             told = true;
         }
         wait_for(
