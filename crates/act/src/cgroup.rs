@@ -188,11 +188,7 @@ impl Cgroup {
         Ok(found)
     }
 
-    /// Sends a signal to every process in it and below it.
-    ///
-    /// # Errors
-    /// When they cannot be listed.
-    pub fn signal(&self, signal: Signal) -> Result<(), CgroupError> {
+    fn signal(&self, signal: Signal) -> Result<(), CgroupError> {
         for process in self.processes()? {
             // It may just have ended.
             let _ = kill_process(process, signal);

@@ -11,7 +11,7 @@ mod supervise;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write as _};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
@@ -25,7 +25,7 @@ use self::library::Library;
 use self::program::Missing;
 use self::reaper::Reaper;
 use self::summary::Summary;
-use self::supervise::Signals;
+use self::supervise::{NotStarted, Signals};
 use crate::cli::Exec;
 use crate::commands::steer::steered::{EVERY, Plan};
 use crate::exit::{self, NotPermitted, Usage};
@@ -49,11 +49,7 @@ pub fn run(options: &Exec) -> ExitCode {
     let started = if options.no_port { may_be_preloaded(&program, arguments, &path) } else { Ok(()) };
     match started.and_then(|()| start(options, &mut command)) {
         Ok(status) => supervise::end_as(status),
-        Err(error) => match error.downcast_ref::<CannotStart>().map(|cannot| cannot.source.kind()) {
-            Some(io::ErrorKind::NotFound) => failed(&error, NOT_FOUND),
-            Some(_) => failed(&error, NOT_EXECUTABLE),
-            None => exit::code(Err(error)),
-        },
+        Err(error) => not_run(error),
     }
 }
 
@@ -90,6 +86,18 @@ fn refuse(name: &OsString, missing: Missing) -> ExitCode {
     };
     say(words);
     ExitCode::from(code)
+}
+
+/// How it ends where the command did not run, or not to its end.
+fn not_run(error: anyhow::Error) -> ExitCode {
+    if let Some(NotStarted(signal)) = error.downcast_ref() {
+        return supervise::end_as(ExitStatus::from_raw(signal.as_raw()));
+    }
+    match error.downcast_ref::<CannotStart>().map(|cannot| cannot.source.kind()) {
+        Some(io::ErrorKind::NotFound) => failed(&error, NOT_FOUND),
+        Some(_) => failed(&error, NOT_EXECUTABLE),
+        None => exit::code(Err(error)),
+    }
 }
 
 fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
@@ -154,7 +162,8 @@ fn supervised(
         Ok(keeper) => keeper,
         Err(error) => {
             cgroup.remove()?;
-            return Err(error);
+            // Until it is in a process group of its own the terminal reaches the keeper as well.
+            return Err(signals.end().map_or(error, |signal| NotStarted(signal).into()));
         }
     };
     let outcome = steered(options, command, cgroup, plan, signals);

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, listen, socket_with};
+use signal_hook::consts::SIGINT;
 use tidewait_lab::c_library::{bind, local};
 
 /// The variable: an errand and its words.
@@ -32,6 +34,7 @@ fn errand() {
         ["full", peer, live, tries] => {
             full(peer.parse().unwrap(), live.parse().unwrap(), tries.parse().unwrap())
         }
+        ["hears", file] => hears(file),
         ["datagram", source] => datagram(source.parse().unwrap()),
         _ => panic!("{errand}?"),
     };
@@ -167,6 +170,22 @@ fn twice(source: IpAddr) -> String {
     let elsewhere: SocketAddr = "203.0.113.9:0".parse().unwrap();
     let missing = bind(socket(elsewhere.ip(), SocketType::STREAM).as_fd(), elsewhere);
     format!("{taken:?} {missing:?}")
+}
+
+/// Says so each time that it gets SIGINT, for as long as there is the file.
+#[expect(clippy::print_stdout, reason = "the test waits for these lines")]
+fn hears(file: &str) -> String {
+    let (mut read, write) = UnixStream::pair().unwrap();
+    read.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    signal_hook::low_level::pipe::register(SIGINT, write).unwrap();
+    println!("ready");
+    while std::path::Path::new(file).exists() {
+        // A byte a signal.
+        if read.read(&mut [0]).is_ok_and(|count| count > 0) {
+            println!("heard");
+        }
+    }
+    "over".to_owned()
 }
 
 fn datagram(source: IpAddr) -> String {

@@ -11,3 +11,4 @@ mod refused;
 mod seen;
 mod steered;
 mod surroundings;
+mod terminal;

@@ -42,6 +42,8 @@ impl Keeper {
         let mut command = itself();
         command.args(["--apart", "--pid", &std::process::id().to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Out of the reach of the terminal as soon as can be: Ctrl-C is for the command.
+        command.process_group(0);
         if let Some(cgroup) = cgroup {
             // The tree may be mounted nowhere, so that there is no path to it.
             let home = cgroup.home().try_clone_to_owned().context("cannot duplicate a descriptor")?;
