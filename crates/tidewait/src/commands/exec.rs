@@ -123,6 +123,7 @@ fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
         }
         return Err(become_it(options, command));
     }
+    supervise::wait_for_children()?;
     // What is wrong with it shows here, before anything is started.
     let plan = steering::plan(options)?;
     let summary = Summary::open(options)?;

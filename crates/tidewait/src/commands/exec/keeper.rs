@@ -1,7 +1,7 @@
 //! Whoever cleans up behind a command, however that ends: a process of its own, in a session of its own.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -57,11 +57,15 @@ impl Keeper {
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut said).context("cannot hear the keeper")?;
         }
-        let output = child.wait_with_output().context("cannot wait for the keeper's parent")?;
+        let mut why = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            stderr.read_to_string(&mut why).context("cannot hear the keeper")?;
+        }
+        // Where whoever started tidewait had it ignore SIGCHLD there is nobody to wait for, and the command is to find that as it was.
+        let _ = child.wait();
         let number = said.trim().strip_prefix(READY).and_then(|number| number.parse().ok());
         let Some(number) = number.and_then(Pid::from_raw) else {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            bail!("whoever is to clean up did not start: {why}");
+            bail!("whoever is to clean up did not start: {}", why.trim());
         };
         let process = pidfd_open(number, PidfdFlags::empty()).context("cannot watch the keeper")?;
         Ok(Keeper(process))

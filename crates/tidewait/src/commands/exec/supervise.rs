@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +14,7 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, pidfd_open,
     pidfd_send_signal, setrlimit,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::emulate_default_handler;
@@ -25,6 +26,13 @@ use crate::interrupt;
 
 /// Signals that are for the command. Those that stop and continue do that with tidewait and the command alike.
 const PASSED_ON: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
+
+/// Undoes that whoever started tidewait had it ignore SIGCHLD: the kernel then forgets children as they end, and how. What is caught
+/// is not ignored, and what is not ignored here is not in what is started.
+pub fn wait_for_children() -> Result<()> {
+    signal_hook::flag::register(SIGCHLD, Arc::default()).context("cannot catch signals")?;
+    Ok(())
+}
 
 /// Signals that came to this process.
 pub struct Signals(SignalDelivery<UnixStream, WithOrigin>);
