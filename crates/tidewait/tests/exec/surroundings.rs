@@ -1,6 +1,7 @@
 //! Surroundings that are not as usual: what `exec` makes of them, and that the command notices nothing.
 
 use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use tidewait_lab::skip;
@@ -50,5 +51,62 @@ fn where_sigchld_is_ignored_the_exit_code_is_known_all_the_same() {
         let said = said_wrong(&output);
         assert_eq!(output.status.code(), Some(3), "{options:?}: {said}");
         assert!(!said.contains("ended early"), "{said}");
+    }
+}
+
+/// `exec` as the first process of a process namespace; `None`, and a skip, where there is no such thing.
+fn first(test: &str, options: &[&str], script: &str) -> Option<Command> {
+    let netns = netns(test)?;
+    let namespace = ["--pid", "--fork", "--mount-proc"];
+    let tried = netns.command("unshare").args(namespace).arg("true").output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        skip(test, "no process namespace");
+        return None;
+    }
+    let mut command = netns.command("unshare");
+    command.args(namespace).args([TIDEWAIT, "exec"]).args(options).args(["--", "sh", "-c", script]);
+    Some(command)
+}
+
+#[test]
+fn as_the_first_process_it_ends_with_the_code_of_the_signal_and_buries_orphans() {
+    const TEST: &str = "as_the_first_process_it_ends_with_the_code_of_the_signal_and_buries_orphans";
+    if !can_steer(TEST) {
+        return;
+    }
+    // Each inner shell ends before what it has started.
+    let script = "for i in 1 2 3 4 5; do sh -c 'sleep 0.1 &'; done; sleep 0.3; tries=0; \
+                  while grep -qs '^State:.*Z' /proc/[0-9]*/status; do \
+                  sleep 0.1; tries=$((tries + 1)); test $tries -lt 50 || exit 9; done; kill -TERM $$";
+    for options in [["--steer"].as_slice(), &["--reap", "50s"]] {
+        let Some(mut command) = first(TEST, options, script) else { return };
+        let output = command.output().unwrap();
+        let said = said_wrong(&output);
+        assert_eq!(output.status.code(), Some(143), "{options:?}: {:?} {said}", output.status);
+        assert!(!said.contains("ended early"), "{said}");
+    }
+}
+
+#[test]
+fn two_of_the_same_number_have_a_cgroup_each() {
+    const TEST: &str = "two_of_the_same_number_have_a_cgroup_each";
+    if !can_steer(TEST) {
+        return;
+    }
+    let script = "sed -n s/^0:://p /proc/self/cgroup; read line; exit 5";
+    let begin = || {
+        let mut command = first(TEST, &["--steer"], script)?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        Some((child, line))
+    };
+    let Some((mut first, place)) = begin() else { return };
+    let (mut second, other) = begin().unwrap();
+    assert!(place.contains("/tidewait-exec-1") && other.contains("/tidewait-exec-1"), "{place}{other}");
+    assert_ne!(place, other);
+    for child in [&mut first, &mut second] {
+        drop(child.stdin.take());
+        assert_eq!(child.wait().unwrap().code(), Some(5));
     }
 }

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, pidfd_open,
-    pidfd_send_signal, setrlimit,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, getpid, getrlimit, kill_process, pidfd_open,
+    pidfd_send_signal, setrlimit, waitpid,
 };
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::backend::SignalDelivery;
@@ -42,7 +42,8 @@ impl Signals {
     pub fn catch() -> Result<Signals> {
         const CANNOT: &str = "cannot catch signals";
         let (read, write) = UnixStream::pair().context(CANNOT)?;
-        let signals = PASSED_ON.into_iter().filter(|signal| !interrupt::is_ignored(*signal));
+        // SIGCHLD only ends a wait, so that orphans are buried.
+        let signals = PASSED_ON.into_iter().chain([SIGCHLD]).filter(|signal| !interrupt::is_ignored(*signal));
         Ok(Signals(SignalDelivery::with_pipe(read, write, WithOrigin::default(), signals).context(CANNOT)?))
     }
 
@@ -55,7 +56,7 @@ impl Signals {
     /// Those that came since.
     fn came(&mut self) -> impl Iterator<Item = Came> {
         self.0.pending().filter_map(|origin| {
-            let signal = Signal::from_named_raw(origin.signal)?;
+            let signal = Signal::from_named_raw(origin.signal).filter(|signal| *signal != Signal::CHILD)?;
             Some(Came { signal, by_kernel: matches!(origin.cause, Cause::Kernel) })
         })
     }
@@ -122,6 +123,7 @@ pub fn run(
     signals: &mut Signals,
     mut meanwhile: impl FnMut() -> Option<Duration>,
 ) -> Result<ExitStatus> {
+    let mut orphans = Orphans::besides();
     let started = cgroup.within(|| {
         if let Some(signal) = signals.end() {
             return Err(anyhow::Error::from(NotStarted(signal)));
@@ -139,6 +141,7 @@ pub fn run(
     let (mut child, early) = started?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process without a number")?;
     let process = pidfd_open(pid, PidfdFlags::empty()).context("cannot watch the command")?;
+    orphans.own.push(pid);
     for came in early {
         let _ = pidfd_send_signal(&process, came.signal);
     }
@@ -146,6 +149,7 @@ pub fn run(
         &[(process.as_fd(), PollFlags::IN), (signals.0.get_read().as_fd(), PollFlags::IN)],
         meanwhile(),
     )? {
+        orphans.bury();
         for came in signals.came().filter(|came| !came.was_sent_to(pid)) {
             // It may just have ended.
             let _ = pidfd_send_signal(&process, came.signal);
@@ -172,12 +176,43 @@ pub fn run(
             &[(events.as_fd(), PollFlags::PRI), (signals.0.get_read().as_fd(), PollFlags::IN)],
             meanwhile(),
         )?;
+        orphans.bury();
         for came in signals.came() {
             for process in cgroup.processes()?.into_iter().filter(|process| !came.was_sent_to(*process)) {
                 // It may just have ended.
                 let _ = kill_process(process, came.signal);
             }
         }
+    }
+}
+
+/// Processes whose parents have ended, where tidewait is the first process of its namespace, as in a container: the kernel makes them
+/// its children, and nobody else can wait for them.
+struct Orphans {
+    /// Children that somebody here waits for.
+    own: Vec<Pid>,
+}
+
+impl Orphans {
+    /// All but those that there are already.
+    fn besides() -> Orphans {
+        Orphans { own: Orphans::children() }
+    }
+
+    /// Those that have ended are no zombies any more.
+    fn bury(&self) {
+        for child in Orphans::children().into_iter().filter(|child| !self.own.contains(child)) {
+            let _ = waitpid(Some(child), WaitOptions::NOHANG);
+        }
+    }
+
+    fn children() -> Vec<Pid> {
+        if !getpid().is_init() {
+            return Vec::new();
+        }
+        // The first thread inherits them.
+        let text = std::fs::read_to_string("/proc/self/task/1/children").unwrap_or_default();
+        text.split_whitespace().filter_map(|word| word.parse().ok()).filter_map(Pid::from_raw).collect()
     }
 }
 
@@ -210,12 +245,17 @@ fn wait_for(what: &[(BorrowedFd<'_>, PollFlags)], patience: Option<Duration>) ->
 /// tidewait, so that whoever started it sees what it would have seen, and a shell script stops at Ctrl-C.
 pub fn end_as(status: ExitStatus) -> ExitCode {
     if let Some(signal) = status.signal() {
+        let code = ExitCode::from(128_u8.wrapping_add(u8::try_from(signal).unwrap_or(0)));
+        // The first process of a namespace gets no signal from itself, and would be aborted instead.
+        if getpid().is_init() {
+            return code;
+        }
         // The core of the command is what matters, not one of tidewait.
         let limit = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };
         let _ = setrlimit(Resource::Core, limit);
         // It knows no real-time signals.
         let _ = emulate_default_handler(signal);
-        return ExitCode::from(128_u8.wrapping_add(u8::try_from(signal).unwrap_or(0)));
+        return code;
     }
     ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1))
 }
