@@ -14,17 +14,17 @@ use std::io::{self, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use tidewait_act::cgroup::{Cgroup, CgroupError};
 use tidewait_diagnose::programs;
-use tidewait_model::exec::Chosen;
 
 use self::keeper::Keeper;
 use self::library::Library;
 use self::program::Missing;
 use self::reaper::Reaper;
-use self::summary::Summary;
+use self::summary::{Ended, Summary};
 use self::supervise::{NotStarted, Signals};
 use crate::cli::Exec;
 use crate::commands::steer::steered::{EVERY, Plan};
@@ -145,8 +145,9 @@ fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
         library.remove();
     }
     let reaped = reaper.map(Reaper::end);
-    let (status, chosen) = outcome?;
-    summary.tell(status, chosen, reaped);
+    let ended = outcome?;
+    let status = ended.status;
+    summary.tell(ended, reaped);
     Ok(status)
 }
 
@@ -158,7 +159,7 @@ fn supervised(
     plan: Option<Plan>,
     library: Option<&Library>,
     signals: &mut Signals,
-) -> Result<(ExitStatus, Option<Chosen>)> {
+) -> Result<Ended> {
     let keeper = match Keeper::start(Some(cgroup), library) {
         Ok(keeper) => keeper,
         Err(error) => {
@@ -182,15 +183,17 @@ fn steered(
     cgroup: &Cgroup,
     plan: Option<Plan>,
     signals: &mut Signals,
-) -> Result<(ExitStatus, Option<Chosen>)> {
+) -> Result<Ended> {
     let mut steered = plan.map(|plan| steering::begin(plan, cgroup)).transpose()?;
+    let begun = Instant::now();
     let status = supervise::run(command, cgroup, signals, || {
         let steered = steered.as_mut()?;
         steered.keep_up().iter().for_each(say);
         Some(EVERY)
     })?;
+    let ran = begun.elapsed();
     let chosen = steered.map(|steered| steering::chosen(options, &steered)).transpose()?;
-    Ok((status, chosen))
+    Ok(Ended { status, ran, chosen })
 }
 
 /// Becomes the command: its number, its signals and its exit code are its own. Returns why it could not.

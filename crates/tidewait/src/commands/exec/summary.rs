@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::Instant;
+use std::time::Duration;
 
 use tidewait_model::exec::{Chosen, Report, SCHEMA};
 use tidewait_model::reap::Counters;
@@ -17,10 +17,17 @@ use crate::cli::Exec;
 use crate::exit::Usage;
 use crate::output;
 
+/// How the command ended.
+pub struct Ended {
+    pub status: ExitStatus,
+    /// For how long it ran, with what it left in the background; without what tidewait did before and afterwards.
+    pub ran: Duration,
+    pub chosen: Option<Chosen>,
+}
+
 /// What is told when it is over.
 pub struct Summary<'a> {
     options: &'a Exec,
-    begun: Instant,
     opening: Opening,
     file: Option<File>,
 }
@@ -38,12 +45,13 @@ impl<'a> Summary<'a> {
                 })
             };
         let file = options.report.as_deref().map(open).transpose()?;
-        Ok(Summary { options, begun: Instant::now(), opening: output::opening(SCHEMA), file })
+        Ok(Summary { options, opening: output::opening(SCHEMA), file })
     }
 
     /// Tells it. That it cannot be written changes nothing of how the command ended.
-    pub fn tell(self, status: ExitStatus, chosen: Option<Chosen>, reaped: Option<Result<Counters, String>>) {
-        let seconds = self.begun.elapsed().as_secs_f64();
+    pub fn tell(self, ended: Ended, reaped: Option<Result<Counters, String>>) {
+        let Ended { status, ran, chosen } = ended;
+        let seconds = ran.as_secs_f64();
         let (reap, reap_trouble) = match reaped {
             None => (None, None),
             Some(Ok(counters)) => (Some(counters), None),
