@@ -110,3 +110,22 @@ fn two_of_the_same_number_have_a_cgroup_each() {
         assert_eq!(child.wait().unwrap().code(), Some(5));
     }
 }
+
+#[test]
+fn whatever_the_umask_is_other_users_can_load_the_library() {
+    const TEST: &str = "whatever_the_umask_is_other_users_can_load_the_library";
+    let Some(netns) = netns(TEST) else { return };
+    // In a /run of its own: nobody has made the directory yet.
+    let script = format!(
+        "mount -t tmpfs tmpfs /run || exit 99; umask 077; exec {TIDEWAIT} exec --no-port -- \
+         sh -c 'umask; stat -c %a /run/tidewait /run/tidewait/*'"
+    );
+    let output = netns.command("unshare").args(["--mount", "sh", "-c", &script]).output();
+    match output {
+        Ok(output) if output.status.success() => {
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "0077\n755\n444\n");
+        }
+        Ok(output) => skip(TEST, said_wrong(&output).trim()),
+        Err(error) => skip(TEST, error),
+    }
+}
