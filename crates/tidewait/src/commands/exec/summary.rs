@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use tidewait_model::exec::{Chosen, Report, SCHEMA};
 use tidewait_model::reap::Counters;
 use tidewait_model::stream::Opening;
@@ -38,12 +41,13 @@ impl<'a> Summary<'a> {
     /// # Errors
     /// [`Usage`] where it cannot.
     pub fn open(options: &'a Exec) -> anyhow::Result<Summary<'a>> {
-        let open =
-            |path: &Path| {
-                OpenOptions::new().write(true).create(true).truncate(true).open(path).map_err(|error| {
-                    Usage(format!("--report {}: it cannot be written: {error}", path.display()))
-                })
+        let open = |path: &Path| {
+            let file = match descriptor(path) {
+                Some(number) => inherited(path, number),
+                None => OpenOptions::new().write(true).create(true).truncate(true).open(path),
             };
+            file.map_err(|error| Usage(format!("--report {}: it cannot be written: {error}", path.display())))
+        };
         let file = options.report.as_deref().map(open).transpose()?;
         Ok(Summary { options, opening: output::opening(SCHEMA), file })
     }
@@ -85,6 +89,29 @@ impl<'a> Summary<'a> {
         if let Err(error) = write(file, &report) {
             say(format_args!("--report: it cannot be written: {error}"));
         }
+    }
+}
+
+/// The descriptor that a path stands for.
+fn descriptor(path: &Path) -> Option<i32> {
+    match path.to_str()? {
+        "/dev/stdout" => Some(1),
+        "/dev/stderr" => Some(2),
+        path => path.strip_prefix("/dev/fd/").or_else(|| path.strip_prefix("/proc/self/fd/"))?.parse().ok(),
+    }
+}
+
+/// A descriptor that tidewait was started with, once more. To open its path would be to open the file anew: from its beginning, over
+/// what others write there, and a socket not at all.
+fn inherited(path: &Path, number: i32) -> io::Result<File> {
+    let again = pidfd_open(getpid(), PidfdFlags::empty())
+        .and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty()));
+    match again {
+        Ok(file) if fcntl_getfl(&file)?.intersects(OFlags::WRONLY | OFlags::RDWR) => Ok(file.into()),
+        Ok(_) => Err(Errno::BADF.into()),
+        // Before Linux 5.6, and where a container does without the call: at least nothing is lost.
+        Err(Errno::NOSYS | Errno::PERM) => OpenOptions::new().append(true).open(path),
+        Err(error) => Err(error.into()),
     }
 }
 
