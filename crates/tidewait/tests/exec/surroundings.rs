@@ -3,10 +3,12 @@
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tidewait_lab::skip;
 
-use crate::bench::{TIDEWAIT, can_steer, exec, netns, said_wrong, until_gone, ways};
+use crate::bench::{TIDEWAIT, can_steer, exec, keeper_of, left_of, netns, said_wrong, until_gone, ways};
 
 #[test]
 fn a_message_that_cannot_be_written_changes_nothing() {
@@ -128,4 +130,53 @@ fn whatever_the_umask_is_other_users_can_load_the_library() {
         Ok(output) => skip(TEST, said_wrong(&output).trim()),
         Err(error) => skip(TEST, error),
     }
+}
+
+#[test]
+fn a_report_to_a_descriptor_goes_on_where_that_is() {
+    const TEST: &str = "a_report_to_a_descriptor_goes_on_where_that_is";
+    if !can_steer(TEST) {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("reports");
+    for (redirected, path) in
+        [("3>>", "/dev/fd/3"), ("3>>", "/proc/self/fd/3"), ("2>>", "/dev/stderr"), ("3>", "/dev/fd/3")]
+    {
+        std::fs::write(&file, "before\n").unwrap();
+        let Some(netns) = netns(TEST) else { return };
+        let number = &redirected[..1];
+        let script = format!(
+            "{{ echo first >&{number}; \"$1\" exec --steer --report {path} -- sh -c 'echo it >&{number}'; \
+             echo last >&{number}; }} {redirected}\"$2\""
+        );
+        let output = netns.command("sh").args(["-c", &script, "sh", TIDEWAIT]).arg(&file).output().unwrap();
+        assert!(output.status.success(), "{}", said_wrong(&output));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let before = if redirected.ends_with(">>") { "before\n" } else { "" };
+        let report =
+            text.strip_prefix(&format!("{before}first\nit\n")).and_then(|rest| rest.strip_suffix("last\n"));
+        let report = report.unwrap_or_else(|| panic!("{redirected} {path}: {text}"));
+        let report: serde_json::Value = serde_json::from_str(report).unwrap();
+        assert_eq!(report["exit_code"], 0, "{report}");
+    }
+    let refused = exec(&["--steer", "--report", "/dev/fd/99"], &["echo", "started"]).output().unwrap();
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0), "{}", said_wrong(&refused));
+}
+
+#[test]
+fn a_keeper_that_is_told_to_end_does_not_linger() {
+    let mut command = exec(&["--no-port"], &["sh", "-c", "echo ready; read line"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    let keeper = Pid::from_raw(keeper_of(child.id()).unwrap()).unwrap();
+    // As of a service that is stopped: all of its processes get it, and the command takes its time.
+    kill_process(keeper, Signal::TERM).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(left_of(child.id()).len(), 2);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    let begin = Instant::now();
+    until_gone(child.id());
+    assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
 }
