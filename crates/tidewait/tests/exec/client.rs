@@ -12,6 +12,7 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, listen, socket_with};
 use signal_hook::consts::SIGINT;
 use tidewait_lab::c_library::{bind, local};
+use tidewait_lab::set_no_port;
 
 /// The variable: an errand and its words.
 pub const ERRAND: &str = "TIDEWAIT_TEST_ERRAND";
@@ -35,6 +36,7 @@ fn errand() {
             full(peer.parse().unwrap(), live.parse().unwrap(), tries.parse().unwrap())
         }
         ["hears", file] => hears(file),
+        ["datagram-without-port", source] => datagram_without_port(source.parse().unwrap()),
         ["datagram", source] => datagram(source.parse().unwrap()),
         _ => panic!("{errand}?"),
     };
@@ -186,6 +188,14 @@ fn hears(file: &str) -> String {
         }
     }
     "over".to_owned()
+}
+
+/// Asks for the port of a socket of UDP that is to have none until it is connected.
+fn datagram_without_port(source: IpAddr) -> String {
+    let socket = socket(source, SocketType::DGRAM);
+    set_no_port(&socket).unwrap();
+    bind(socket.as_fd(), SocketAddr::new(source, 0)).unwrap();
+    port(&socket).to_string()
 }
 
 fn datagram(source: IpAddr) -> String {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidewait_lab::skip;
+use tidewait_lab::{scaled, skip};
 
 use crate::bench::{TIDEWAIT, can_steer, exec, keeper_of, left_of, netns, said_wrong, until_gone, ways};
 
@@ -178,5 +178,7 @@ fn a_keeper_that_is_told_to_end_does_not_linger() {
     child.wait().unwrap();
     let begin = Instant::now();
     until_gone(child.id());
-    assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
+    // Otherwise it waits for a second. An emulated machine is not that fast.
+    let emulated = scaled(1000) < 1000;
+    assert!(emulated || begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
 }
