@@ -156,6 +156,8 @@ pub fn run(
         }
     }
     let status = child.wait().context("cannot wait for the command")?;
+    // Its number may be that of an orphan now.
+    orphans.own.pop();
     let mut told = false;
     loop {
         let (populated, events) = cgroup.population()?;
