@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
@@ -14,6 +14,9 @@ use tidewait_kernel::cgroup::{mounted_apart, mounts};
 
 /// How long to wait for processes that were killed: one may hang in the kernel, on a disk that is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many names are tried at most.
+const NAMES: u32 = 1000;
 
 /// How often an empty cgroup is waited for where nobody says when it is.
 const NAP: Duration = Duration::from_millis(5);
@@ -82,7 +85,8 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes a cgroup named `name` below the one that this process is in. Where no cgroup v2 tree is mounted, or only for
+    /// Makes a cgroup named `name` below the one that this process is in, or `name-1` and so on where there is one already: of a
+    /// process in another process namespace, or left by one that was killed; what nobody holds any more is removed. Where no cgroup v2 tree is mounted, or only for
     /// reading, it is made in a mount of its own that nobody else sees.
     ///
     /// # Errors
@@ -103,15 +107,33 @@ impl Cgroup {
         }
     }
 
-    fn create_in(home: OwnedFd, shown: &str, name: &str) -> Result<Cgroup, CgroupError> {
-        let path = through(home.as_fd()).join(name);
-        let place = format!("{}/{name}", shown.trim_end_matches('/'));
-        std::fs::create_dir(&path).map_err(call("make the cgroup", &place))?;
-        match directory_at(&path) {
-            Ok(directory) => Ok(Cgroup { home, directory, name: name.to_owned() }),
+    fn create_in(home: OwnedFd, shown: &str, wanted: &str) -> Result<Cgroup, CgroupError> {
+        let (mut name, mut number) = (wanted.to_owned(), 0);
+        loop {
+            let path = through(home.as_fd()).join(&name);
+            match std::fs::create_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < NAMES => {
+                    if !remove_left(&path) {
+                        number += 1;
+                        name = format!("{wanted}-{number}");
+                    }
+                }
+                made => {
+                    let place = format!("{}/{name}", shown.trim_end_matches('/'));
+                    made.map_err(call("make the cgroup", &place))?;
+                    return Cgroup::hold(home, &path, name, &place);
+                }
+            }
+        }
+    }
+
+    /// The cgroup that was just made at `path`.
+    fn hold(home: OwnedFd, path: &Path, name: String, place: &str) -> Result<Cgroup, CgroupError> {
+        match held(path) {
+            Ok(directory) => Ok(Cgroup { home, directory, name }),
             Err(source) => {
                 // Nothing is in it yet.
-                let _ = std::fs::remove_dir(&path);
+                let _ = std::fs::remove_dir(path);
                 Err(call("open the cgroup", place)(source))
             }
         }
@@ -122,7 +144,7 @@ impl Cgroup {
     /// # Errors
     /// When it cannot be opened.
     pub fn find(home: OwnedFd, name: &str) -> Result<Option<Cgroup>, CgroupError> {
-        match directory_at(&through(home.as_fd()).join(name)) {
+        match held(&through(home.as_fd()).join(name)) {
             Ok(directory) => Ok(Some(Cgroup { home, directory, name: name.to_owned() })),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(call("open the cgroup", name)(error)),
@@ -188,11 +210,7 @@ impl Cgroup {
         Ok(found)
     }
 
-    /// Sends a signal to every process in it and below it.
-    ///
-    /// # Errors
-    /// When they cannot be listed.
-    pub fn signal(&self, signal: Signal) -> Result<(), CgroupError> {
+    fn signal(&self, signal: Signal) -> Result<(), CgroupError> {
         for process in self.processes()? {
             // It may just have ended.
             let _ = kill_process(process, signal);
@@ -280,6 +298,22 @@ fn through(directory: BorrowedFd<'_>) -> PathBuf {
 
 fn directory_at(path: &Path) -> Result<OwnedFd, Errno> {
     open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// A directory with a lock on it for as long as it is open: it is not [`remove_left`] then, though nobody may be in it yet.
+fn held(path: &Path) -> Result<OwnedFd, Errno> {
+    let directory = directory_at(path)?;
+    flock(&directory, FlockOperation::NonBlockingLockShared)?;
+    Ok(directory)
+}
+
+/// Removes a cgroup that nobody holds and nobody is in; whether it is gone.
+fn remove_left(path: &Path) -> bool {
+    let is_free = |directory: &OwnedFd| flock(directory, FlockOperation::NonBlockingLockExclusive).is_ok();
+    match directory_at(path) {
+        Ok(directory) => is_free(&directory) && std::fs::remove_dir(path).is_ok(),
+        Err(error) => error == Errno::NOENT,
+    }
 }
 
 /// The own cgroup, in a tree that is mounted, and how it is shown; `None` where no cgroup v2 tree is.

@@ -66,6 +66,6 @@ pub use race::{Course, Crowd, race};
 pub use repeat::{Repeat, Repeated};
 pub use scenario::{Expectation, Judgement, Lens, Scenario, Stage};
 pub use server::{Policy, Server, ServerOptions};
-pub use socket::{set_only_port, set_source};
+pub use socket::{set_no_port, set_only_port, set_source};
 pub use sprint::{Sprint, Use};
 pub use tally::Sockstat;

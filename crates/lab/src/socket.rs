@@ -50,7 +50,10 @@ pub fn set_source(socket: &OwnedFd, source: IpAddr) -> io::Result<()> {
 }
 
 /// IP_BIND_ADDRESS_NO_PORT alone: a later bind() to port 0 keeps only the address.
-pub(crate) fn set_no_port(socket: &OwnedFd) -> io::Result<()> {
+///
+/// # Errors
+/// When the kernel refuses the option.
+pub fn set_no_port(socket: &OwnedFd) -> io::Result<()> {
     set_option(socket, IP_BIND_ADDRESS_NO_PORT, 1)
 }
 

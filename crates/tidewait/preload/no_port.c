@@ -101,7 +101,7 @@ EXPORT int getsockname(int fd, void *address, unsigned int *length)
 {
 	struct sockaddr_in6 bound;
 	unsigned int room = sizeof(bound);
-	if (has(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1) &&
+	if (is_tcp(fd) && has(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1) &&
 	    call(__NR_getsockname, fd, (long)&bound, (long)&room, 0, 0) == 0 && no_port_named(&bound, room)) {
 		/* Where this finds no port the answer is port 0, and connect() will choose one. */
 		set_no_port(fd, 0);

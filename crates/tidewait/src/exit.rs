@@ -1,6 +1,6 @@
 //! How the program ends: one place that turns a result into words on stderr and an exit code.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use tidewait_observe::places::PlaceError;
@@ -36,7 +36,8 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
     if error.chain().any(is_broken_pipe) {
         return ExitCode::SUCCESS;
     }
-    anstream::eprintln!("tidewait: {}", words(&error));
+    // Where nobody can be told, the code still tells.
+    let _ = writeln!(anstream::stderr(), "tidewait: {}", words(&error));
     ExitCode::from(if error.is::<Usage>() {
         2
     } else if error.is::<NotPermitted>() {

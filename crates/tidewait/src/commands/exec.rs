@@ -9,22 +9,23 @@ mod summary;
 mod supervise;
 
 use std::ffi::OsString;
-use std::io;
-use std::os::unix::process::CommandExt as _;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use tidewait_act::cgroup::{Cgroup, CgroupError};
 use tidewait_diagnose::programs;
-use tidewait_model::exec::Chosen;
 
 use self::keeper::Keeper;
 use self::library::Library;
 use self::program::Missing;
 use self::reaper::Reaper;
-use self::summary::Summary;
-use self::supervise::Signals;
+use self::summary::{Ended, Summary};
+use self::supervise::{NotStarted, Signals};
 use crate::cli::Exec;
 use crate::commands::steer::steered::{EVERY, Plan};
 use crate::exit::{self, NotPermitted, Usage};
@@ -48,11 +49,7 @@ pub fn run(options: &Exec) -> ExitCode {
     let started = if options.no_port { may_be_preloaded(&program, arguments, &path) } else { Ok(()) };
     match started.and_then(|()| start(options, &mut command)) {
         Ok(status) => supervise::end_as(status),
-        Err(error) => match error.downcast_ref::<CannotStart>().map(|cannot| cannot.source.kind()) {
-            Some(io::ErrorKind::NotFound) => failed(&error, NOT_FOUND),
-            Some(_) => failed(&error, NOT_EXECUTABLE),
-            None => exit::code(Err(error)),
-        },
+        Err(error) => not_run(error),
     }
 }
 
@@ -63,7 +60,7 @@ struct CannotStart {
     source: io::Error,
 }
 
-impl std::fmt::Display for CannotStart {
+impl Display for CannotStart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "cannot start {}: ", self.program.display())?;
         // The program was found a moment ago.
@@ -87,13 +84,32 @@ fn refuse(name: &OsString, missing: Missing) -> ExitCode {
         Missing::NotFound => (format!("{name}: there is no such program"), NOT_FOUND),
         Missing::NotExecutable => (format!("{name}: it cannot be executed"), NOT_EXECUTABLE),
     };
-    anstream::eprintln!("tidewait: {words}");
+    say(words);
     ExitCode::from(code)
 }
 
+/// How it ends where the command did not run, or not to its end.
+fn not_run(error: anyhow::Error) -> ExitCode {
+    if let Some(NotStarted(signal)) = error.downcast_ref() {
+        return supervise::end_as(ExitStatus::from_raw(signal.as_raw()));
+    }
+    match error.downcast_ref::<CannotStart>().map(|cannot| cannot.source.kind()) {
+        Some(io::ErrorKind::NotFound) => failed(&error, NOT_FOUND),
+        Some(_) => failed(&error, NOT_EXECUTABLE),
+        None => exit::code(Err(error)),
+    }
+}
+
 fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    anstream::eprintln!("tidewait: {}", exit::words(error));
+    say(exit::words(error));
     ExitCode::from(code)
+}
+
+/// Says something on standard error. Where that cannot be written (a terminal that is gone, a full disk, a pipe that the command
+/// made non-blocking) the command goes on all the same: it is what all this is for.
+fn say(words: impl Display) {
+    // In one piece: it shares standard error with the command.
+    let _ = anstream::stderr().write_all(format!("tidewait: {words}\n").as_bytes());
 }
 
 /// Starts the command, and how it ended; nothing is left then.
@@ -107,19 +123,18 @@ fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
         }
         return Err(become_it(options, command));
     }
+    supervise::wait_for_children()?;
     // What is wrong with it shows here, before anything is started.
     let plan = steering::plan(options)?;
     let summary = Summary::open(options)?;
     let reaper = options.reap.map(Reaper::start).transpose()?;
     if let (Some(age), Some(reaper)) = (options.reap, &reaper) {
-        anstream::eprintln!(
-            "tidewait: while this runs every outgoing connection of the network namespace leaves TIME_WAIT after {} s: whose it was is \
-             not known any more",
+        say(format_args!(
+            "while this runs every outgoing connection of the network namespace leaves TIME_WAIT after {} s: whose it was is not \
+             known any more",
             age.as_secs_f64()
-        );
-        for note in reaper.notes() {
-            anstream::eprintln!("tidewait: {note}");
-        }
+        ));
+        reaper.notes().iter().for_each(say);
     }
     let mut signals = Signals::catch()?;
     let library = preloaded(options, command)?;
@@ -130,8 +145,9 @@ fn start(options: &Exec, command: &mut Command) -> Result<ExitStatus> {
         library.remove();
     }
     let reaped = reaper.map(Reaper::end);
-    let (status, chosen) = outcome?;
-    summary.tell(status, chosen, reaped);
+    let ended = outcome?;
+    let status = ended.status;
+    summary.tell(ended, reaped);
     Ok(status)
 }
 
@@ -143,12 +159,13 @@ fn supervised(
     plan: Option<Plan>,
     library: Option<&Library>,
     signals: &mut Signals,
-) -> Result<(ExitStatus, Option<Chosen>)> {
+) -> Result<Ended> {
     let keeper = match Keeper::start(Some(cgroup), library) {
         Ok(keeper) => keeper,
         Err(error) => {
             cgroup.remove()?;
-            return Err(error);
+            // Until it is in a process group of its own the terminal reaches the keeper as well.
+            return Err(signals.end().map_or(error, |signal| NotStarted(signal).into()));
         }
     };
     let outcome = steered(options, command, cgroup, plan, signals);
@@ -166,17 +183,17 @@ fn steered(
     cgroup: &Cgroup,
     plan: Option<Plan>,
     signals: &mut Signals,
-) -> Result<(ExitStatus, Option<Chosen>)> {
+) -> Result<Ended> {
     let mut steered = plan.map(|plan| steering::begin(plan, cgroup)).transpose()?;
+    let begun = Instant::now();
     let status = supervise::run(command, cgroup, signals, || {
         let steered = steered.as_mut()?;
-        for words in steered.keep_up() {
-            anstream::eprintln!("tidewait: {words}");
-        }
+        steered.keep_up().iter().for_each(say);
         Some(EVERY)
     })?;
+    let ran = begun.elapsed();
     let chosen = steered.map(|steered| steering::chosen(options, &steered)).transpose()?;
-    Ok((status, chosen))
+    Ok(Ended { status, ran, chosen })
 }
 
 /// Becomes the command: its number, its signals and its exit code are its own. Returns why it could not.

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, listen, socket_with};
+use signal_hook::consts::SIGINT;
 use tidewait_lab::c_library::{bind, local};
+use tidewait_lab::set_no_port;
 
 /// The variable: an errand and its words.
 pub const ERRAND: &str = "TIDEWAIT_TEST_ERRAND";
@@ -32,6 +35,8 @@ fn errand() {
         ["full", peer, live, tries] => {
             full(peer.parse().unwrap(), live.parse().unwrap(), tries.parse().unwrap())
         }
+        ["hears", file] => hears(file),
+        ["datagram-without-port", source] => datagram_without_port(source.parse().unwrap()),
         ["datagram", source] => datagram(source.parse().unwrap()),
         _ => panic!("{errand}?"),
     };
@@ -167,6 +172,30 @@ fn twice(source: IpAddr) -> String {
     let elsewhere: SocketAddr = "203.0.113.9:0".parse().unwrap();
     let missing = bind(socket(elsewhere.ip(), SocketType::STREAM).as_fd(), elsewhere);
     format!("{taken:?} {missing:?}")
+}
+
+/// Says so each time that it gets SIGINT, for as long as there is the file.
+#[expect(clippy::print_stdout, reason = "the test waits for these lines")]
+fn hears(file: &str) -> String {
+    let (mut read, write) = UnixStream::pair().unwrap();
+    read.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    signal_hook::low_level::pipe::register(SIGINT, write).unwrap();
+    println!("ready");
+    while std::path::Path::new(file).exists() {
+        // A byte a signal.
+        if read.read(&mut [0]).is_ok_and(|count| count > 0) {
+            println!("heard");
+        }
+    }
+    "over".to_owned()
+}
+
+/// Asks for the port of a socket of UDP that is to have none until it is connected.
+fn datagram_without_port(source: IpAddr) -> String {
+    let socket = socket(source, SocketType::DGRAM);
+    set_no_port(&socket).unwrap();
+    bind(socket.as_fd(), SocketAddr::new(source, 0)).unwrap();
+    port(&socket).to_string()
 }
 
 fn datagram(source: IpAddr) -> String {

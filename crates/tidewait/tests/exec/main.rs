@@ -10,3 +10,5 @@ mod no_port;
 mod refused;
 mod seen;
 mod steered;
+mod surroundings;
+mod terminal;

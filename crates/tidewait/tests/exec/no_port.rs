@@ -67,6 +67,7 @@ fn errors_and_datagrams_are_as_without() {
     for words in ["twice 127.0.0.1", "datagram 127.0.0.1", "datagram ::1"] {
         assert_eq!(errand(&netns, Some(&["--no-port"]), words), errand(&netns, None, words));
     }
+    assert_eq!(errand(&netns, Some(&["--no-port"]), "datagram-without-port 127.0.0.1"), "0");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Whoever cleans up behind a command, however that ends: a process of its own, in a session of its own.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGIO, SIGTERM};
@@ -42,6 +43,8 @@ impl Keeper {
         let mut command = itself();
         command.args(["--apart", "--pid", &std::process::id().to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Out of the reach of the terminal as soon as can be: Ctrl-C is for the command.
+        command.process_group(0);
         if let Some(cgroup) = cgroup {
             // The tree may be mounted nowhere, so that there is no path to it.
             let home = cgroup.home().try_clone_to_owned().context("cannot duplicate a descriptor")?;
@@ -55,11 +58,15 @@ impl Keeper {
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut said).context("cannot hear the keeper")?;
         }
-        let output = child.wait_with_output().context("cannot wait for the keeper's parent")?;
+        let mut why = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            stderr.read_to_string(&mut why).context("cannot hear the keeper")?;
+        }
+        // Where whoever started tidewait had it ignore SIGCHLD there is nobody to wait for, and the command is to find that as it was.
+        let _ = child.wait();
         let number = said.trim().strip_prefix(READY).and_then(|number| number.parse().ok());
         let Some(number) = number.and_then(Pid::from_raw) else {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            bail!("whoever is to clean up did not start: {why}");
+            bail!("whoever is to clean up did not start: {}", why.trim());
         };
         let process = pidfd_open(number, PidfdFlags::empty()).context("cannot watch the keeper")?;
         Ok(Keeper(process))
@@ -98,6 +105,9 @@ pub fn run(options: &ExecKeeper) -> Result<()> {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))
             .context("cannot catch signals")?;
     }
+    // With SIGTERM it hurries after that: whoever ends all of a service waits for its keeper as well.
+    let (told, tell) = UnixStream::pair().context("cannot catch signals")?;
+    signal_hook::low_level::pipe::register(SIGTERM, tell).context("cannot catch signals")?;
     let process = match Pid::from_raw(options.pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
         Some(Ok(process)) => Some(process),
         None | Some(Err(Errno::SRCH)) => None,
@@ -126,18 +136,32 @@ pub fn run(options: &ExecKeeper) -> Result<()> {
     // Whoever ended without removing it was killed.
     let removed = cgroup.map_or(Ok(()), |cgroup| cgroup.kill().and_then(|()| cgroup.remove()));
     if let Some(library) = library {
-        let (mut seen, mut nap) = (Instant::now(), NAP.0);
-        while seen.elapsed() < UNUSED {
-            sleep(nap);
-            nap = NAP.0;
-            if library.is_loaded() {
-                nap = (seen.elapsed() * 2).clamp(NAP.0, NAP.1);
-                seen = Instant::now();
-            }
-        }
+        until_unused(&library, &told)?;
         library.remove();
     }
     Ok(removed?)
+}
+
+/// Waits until nobody has the library loaded, and nobody is about to. Once there is something to read from `told` nobody is waited
+/// for who has not loaded it yet: all are ending.
+fn until_unused(library: &Library, told: &UnixStream) -> Result<()> {
+    let (mut seen, mut nap, mut hurries) = (Instant::now(), NAP.0, false);
+    loop {
+        if hurries {
+            sleep(NAP.0);
+        } else {
+            let patience = Timespec::try_from(nap).context("cannot wait for so long")?;
+            hurries =
+                poll(&mut [PollFd::new(told, PollFlags::IN)], Some(&patience)).is_ok_and(|ready| ready > 0);
+        }
+        nap = NAP.0;
+        if library.is_loaded() {
+            nap = (seen.elapsed() * 2).clamp(NAP.0, NAP.1);
+            seen = Instant::now();
+        } else if hurries || seen.elapsed() >= UNUSED {
+            return Ok(());
+        }
+    }
 }
 
 /// Starts the keeper and ends, so that the keeper is nobody's child.

@@ -153,13 +153,33 @@ fn prepared(directory: &Path) -> Result<()> {
         directory.is_absolute() && !directory.as_os_str().as_bytes().iter().any(parts),
         "not an absolute path without blanks and colons"
     );
-    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    make(directory)?;
     let is = std::fs::symlink_metadata(directory)?;
     ensure!(is.is_dir() && is_own(&is), "others may write there");
     let flags = rustix::fs::statvfs(directory)?.f_flag;
     ensure!(!flags.contains(StatVfsMountFlags::NOEXEC), "mounted noexec");
     ensure!(!flags.contains(StatVfsMountFlags::RDONLY), "mounted read-only");
     Ok(())
+}
+
+/// Makes a directory, and those above it, where they are not there. For root others can reach what is in it, whatever the umask:
+/// a command may become another user.
+fn make(directory: &Path) -> io::Result<()> {
+    let made = match DirBuilder::new().mode(0o755).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make(directory.parent().ok_or(error)?)?;
+            DirBuilder::new().mode(0o755).create(directory)
+        }
+        made => made,
+    };
+    match made {
+        Ok(()) if geteuid().is_root() => {
+            std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))
+        }
+        // Also one that somebody else made just now.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
 }
 
 fn is_own(file: &Metadata) -> bool {

@@ -9,6 +9,7 @@ use tidewait_model::exec::Chosen;
 use tidewait_model::steer::ports::Choice;
 use tidewait_observe::places::{self, Scope};
 
+use super::say;
 use crate::cli::Exec;
 use crate::commands::steer::session;
 use crate::commands::steer::steered::{Plan, Steered};
@@ -32,9 +33,7 @@ pub fn plan(options: &Exec) -> Result<Option<Plan>> {
 /// Begins with it in the cgroup.
 pub fn begin(mut plan: Plan, cgroup: &Cgroup) -> Result<Steered> {
     let steering = plan.attach(cgroup.as_fd(), None)?;
-    for warning in plan.warnings() {
-        anstream::eprintln!("tidewait: {warning}");
-    }
+    plan.warnings().iter().for_each(say);
     Ok(Steered::new(plan, steering))
 }
 
