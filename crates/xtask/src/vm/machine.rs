@@ -113,9 +113,6 @@ impl Machine {
             command.args(["-chardev", &format!("file,id={name},path={path}")]);
             command.args(["-device", &format!("virtserialport,chardev={name},name={name}")]);
         }
-        if let Ok(extra) = env::var("QX") {
-            command.args(extra.split_whitespace());
-        }
         command.current_dir(place).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().context("cannot start qemu-system-x86_64 by setpriv")
     }
