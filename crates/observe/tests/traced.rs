@@ -16,6 +16,7 @@ fn without_bpf_built_in_the_tracer_says_so() {
 #[cfg(feature = "bpf")]
 mod with_bpf {
     use std::net::{IpAddr, SocketAddr, TcpStream};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
     use std::thread::sleep;
     use std::time::Instant;
 
@@ -27,6 +28,14 @@ mod with_bpf {
     use tidewait_observe::survey::{Owners, Question, survey_traced};
 
     use super::*;
+
+    /// Held by each test: a child has all descriptors of this process between fork() and exec(), and what a test closes meanwhile
+    /// is closed by the child.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    fn alone() -> MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn question() -> Question {
         Question {
@@ -49,6 +58,7 @@ mod with_bpf {
 
     /// Runs a test inside the first of two hosts, with a tracer that runs already.
     fn traced(name: &str, window: Duration, test: impl FnOnce(&mut Tracing, &Host, &Host) + Send) {
+        let _alone = alone();
         let full = format!("with_bpf::{name}");
         isolated(&full, || {
             let (client, server) = Lab::new().pair().unwrap();
@@ -164,6 +174,7 @@ mod with_bpf {
 
     #[test]
     fn sockets_from_before_belong_to_nobody_that_was_traced() {
+        let _alone = alone();
         let name = "with_bpf::sockets_from_before_belong_to_nobody_that_was_traced";
         isolated(name, || {
             let (client, server) = Lab::new().pair().unwrap();
@@ -238,6 +249,7 @@ mod with_bpf {
 
     #[test]
     fn a_pool_from_before_is_not_given_to_who_connected_a_moment_ago() {
+        let _alone = alone();
         let name = "with_bpf::a_pool_from_before_is_not_given_to_who_connected_a_moment_ago";
         isolated(name, || {
             let (client, server) = Lab::new().pair().unwrap();

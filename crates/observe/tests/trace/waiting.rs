@@ -40,8 +40,10 @@ fn every_socket_in_time_wait_is_noted_with_owner_closer_and_direction() {
     let name = "waiting::every_socket_in_time_wait_is_noted_with_owner_closer_and_direction";
     let Some(mut watch) = Watch::counting(name) else { return };
     let elsewhere = Elsewhere::begin(20_000..=22_000, &["lab"]);
+    let changes = |port| elsewhere.as_ref().map_or(0, |trace| trace.changes(port));
+    let unseen = || [20_000, 21_000, 22_000].map(changes).iter().sum::<u64>();
     let count = scaled(5_000);
-    let dumped = watch
+    watch
         .netns
         .run(|| {
             let places = places(20_000);
@@ -54,11 +56,20 @@ fn every_socket_in_time_wait_is_noted_with_owner_closer_and_direction() {
                 drop(first);
                 drain(&second);
             }
-            until("TIME_WAIT", || dump().len() as u64 >= count);
-            dump()
         })
         .unwrap();
-    assert_eq!(dumped.len() as u64, count);
+    let netns = watch.netns.clone();
+    let mut born = || {
+        let flows = watch.picture().flows.into_iter();
+        let here = flows.filter(|(inode, _)| u64::from(*inode) == netns.inode());
+        here.map(|(_, flow)| flow.counts.time_wait).sum::<u64>()
+    };
+    until("TIME_WAIT", || born() + unseen() >= count);
+    assert!(born() <= count);
+    // A client does not know which ports the servers keep, and may choose one again: the new connection takes the old one's
+    // place (RFC 9293 MAY-2).
+    let dumped = netns.run(dump).unwrap();
+    assert!((count * 9 / 10..=count).contains(&(dumped.len() as u64)), "{} of {count}", dumped.len());
     let picture = watch.picture();
     let mut directions = [0_u64; 2];
     let mut unnoted = 0;
@@ -74,13 +85,11 @@ fn every_socket_in_time_wait_is_noted_with_owner_closer_and_direction() {
             assert_eq!(picture.people[&number].pid, Some(std::process::id()));
         }
     }
-    // As many on either side; and the counts are those of the sockets.
-    assert_eq!(directions, [count.div_ceil(2), count / 2]);
-    let here = picture.flows.iter().filter(|(netns, _)| u64::from(*netns) == watch.netns.inode());
-    assert_eq!(here.map(|(_, flow)| flow.counts.time_wait).sum::<u64>() + unnoted, count);
-    let changes = |port| elsewhere.as_ref().map_or(0, |trace| trace.changes(port));
-    let unseen: u64 = [20_000, 21_000, 22_000].map(changes).iter().sum();
-    assert!(unnoted <= unseen, "{unnoted} are not noted, {unseen} elsewhere");
+    // As many on either side, but for those.
+    for (held, made) in directions.into_iter().zip([count.div_ceil(2), count / 2]) {
+        assert!((made * 8 / 10..=made).contains(&held), "{directions:?} of {count}");
+    }
+    assert!(unnoted <= unseen(), "{unnoted} are not noted, {} elsewhere", unseen());
 }
 
 #[test]
