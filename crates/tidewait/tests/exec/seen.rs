@@ -7,6 +7,7 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::{exec, said_wrong, until_gone, ways};
+use crate::client::ERRAND;
 
 #[test]
 fn the_exit_code_is_passed_through() {
@@ -50,11 +51,13 @@ fn a_signal_sent_to_it_gets_to_the_command() {
         for (name, signal) in
             [("TERM", Signal::TERM), ("HUP", Signal::HUP), ("INT", Signal::INT), ("WINCH", Signal::WINCH)]
         {
-            let script = format!("trap 'exit 9' {name}; echo ready; while :; do sleep 0.02; done");
-            let mut child = exec(options, &["sh", "-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
-            let mut line = String::new();
-            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-            assert_eq!(line, "ready\n");
+            let client = std::env::current_exe().unwrap();
+            let words = [client.to_str().unwrap(), "--exact", "client::errand", "--nocapture"];
+            let mut command = exec(options, &words);
+            command.env(ERRAND, format!("ends-at {}", signal.as_raw()));
+            let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+            let said = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+            assert!(said.map_while(Result::ok).any(|line| line.ends_with("ready")), "{options:?} {name}");
             let pid = Pid::from_child(&child);
             kill_process(pid, signal).unwrap();
             assert_eq!(child.wait().unwrap().code(), Some(9), "{options:?} {name}");
