@@ -42,13 +42,14 @@ impl Ports {
         Ports { range: settings.port_range(), steered: Holder::ports(&steered) }
     }
 
-    pub(crate) fn contain(&self, port: u16) -> bool {
+    fn contain(&self, port: u16) -> bool {
         self.range.unwrap_or(STOCK).contains(port) || self.steered.contains(port)
     }
 
-    /// Whether a peer that has this port most likely opened the connection: its range is not known, and it is stock or like ours.
-    pub(crate) fn may_be_a_clients(&self, port: u16) -> bool {
-        self.contain(port) || STOCK.contains(port)
+    /// Whether the peer most likely opened the connection, by the ports alone: it has one that is chosen for connect(), and this
+    /// side has none. The peer's range is not known; it is stock, or like ours.
+    pub(crate) fn came_in(&self, local: u16, remote: u16) -> bool {
+        !self.contain(local) && (self.contain(remote) || STOCK.contains(remote))
     }
 
     /// All of them; some twice.
@@ -99,7 +100,7 @@ impl Listeners {
             return Direction::Incoming(*wildcard);
         }
         let half_open = matches!(state, State::NewSynRecv | State::SynRecv);
-        if half_open || (!ports.contain(local.port) && ports.may_be_a_clients(remote.port)) {
+        if half_open || ports.came_in(local.port, remote.port) {
             Direction::Incoming(local)
         } else {
             Direction::Outgoing

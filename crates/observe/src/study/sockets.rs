@@ -62,7 +62,7 @@ impl Services {
     fn end(&self, local: Endpoint, remote: Endpoint) -> End {
         let word = self.listening.get(usize::from(local.port >> 6));
         let listening = word.is_some_and(|word| word >> (local.port & 63) & 1 != 0);
-        if listening || (!self.chosen.contain(local.port) && self.chosen.may_be_a_clients(remote.port)) {
+        if listening || self.chosen.came_in(local.port, remote.port) {
             (Direction::Incoming, local)
         } else {
             (Direction::Outgoing, remote)
